@@ -1,0 +1,77 @@
+# Every command of this project; `make` alone lists them. Each makes the environment that it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Output of a newer grpcio-tools refuses protobuf 6.
+GENERATOR := 'grpcio-tools==1.81.*' 'mypy-protobuf==5.1.*' 'googleapis-common-protos>=1.70,<2'
+GENERATOR_VENV := .venv-proto
+GENERATOR_READY := $(GENERATOR_VENV)/.ready
+GENERATED ?= generated
+CODE := taskq_server client_core scheduler_client processor_client admin_client examples benchmarks tests
+
+.PHONY: help
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(GENERATOR_READY): Makefile
+	rm -rf $(GENERATOR_VENV)
+	$(PYTHON) -m venv $(GENERATOR_VENV)
+	$(GENERATOR_VENV)/bin/python -m pip install --quiet $(GENERATOR)
+	touch $@
+
+.PHONY: proto
+proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
+	rm -rf $(GENERATED)/taskq/v1 && mkdir -p $(GENERATED)/taskq/v1
+	PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
+	  --proto_path=protos \
+	  --proto_path=$$($(GENERATOR_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  --python_out=$(GENERATED) --mypy_out=$(GENERATED) \
+	  --grpc_python_out=$(GENERATED) --mypy_grpc_out=$(GENERATED) \
+	  protos/taskq/v1/*.proto
+	touch $(GENERATED)/taskq/__init__.py $(GENERATED)/taskq/py.typed $(GENERATED)/taskq/v1/__init__.py
+
+.PHONY: lint
+lint: $(READY) lint-proto  ## check style, types, the contract, and who imports whom
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: lint-proto
+lint-proto: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
+	rm -rf .cache/buf && mkdir -p .cache/buf/google/google/api
+	cp -r protos .cache/buf/protos && rm .cache/buf/protos/buf.yaml
+	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http}.proto .cache/buf/google/google/api/
+	sed 's|- path: \.|- path: protos\n  - path: google\n    lint: {ignore: [google]}|' protos/buf.yaml >.cache/buf/buf.yaml
+	cd .cache/buf && ../../$(BIN)/buf lint
+
+.PHONY: format
+format: $(READY)  ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: test
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: demo
+demo: $(READY)  ## watch pasta being cooked: about twenty seconds, on SQLite
+	$(BIN)/python -m examples.cook_pasta
+
+.PHONY: bench
+bench: $(READY)  ## measure the whole path: enqueue, push, run, report
+	$(BIN)/python -m benchmarks.lifecycle $(BENCH_ARGS)
+
+.PHONY: clean
+clean:  ## remove everything that make has made, but generated/
+	rm -rf $(VENV) $(GENERATOR_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
