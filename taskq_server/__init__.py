@@ -1,0 +1,12 @@
+"""The taskq server: keeps tasks safe and pushes each to a processor when it falls due.
+
+Start at `server.py`, which builds everything, or follow a task:
+
+    rpc/scheduler_service  ->  task_queue  ->  store        a task is enqueued and safe
+    dispatcher  ->  store  ->  sessions                     it falls due and is leased
+    rpc/processor_service  ->  task_queue  ->  store        it is streamed, run and reported
+    housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
+
+`core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> {dispatcher, housekeeper,
+task_queue, sessions} -> store -> core`; `clock` and `config` are leaves.
+"""

@@ -1,0 +1,57 @@
+"""`python -m taskq_server`: settings in, a server until SIGTERM.
+
+Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database is in use; 78 it must not be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+from taskq_server import logs
+from taskq_server.config import Config, WrongSettings, load
+from taskq_server.core.errors import StoreRefused
+from taskq_server.server import Server
+
+STORAGE_FAILED = 74
+
+
+async def serve(config: Config) -> int:
+    server = Server(config)
+
+    def stop() -> None:
+        if server.stopping.is_set():
+            os._exit(130)  # asked twice: now
+        server.stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        address = await server.start()
+    except StoreRefused as refused:
+        print(f"taskq server: {refused}", file=sys.stderr)
+        return refused.exit_code
+    print(f"taskq server listens on {address}", flush=True)
+    try:
+        await server.run()
+    except Exception:  # noqa: BLE001 - logged where it happened
+        return STORAGE_FAILED
+    return 0
+
+
+def main() -> int:
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    try:
+        config = load(sys.argv[1:])
+    except WrongSettings as wrong:
+        print(f"taskq server: {wrong}", file=sys.stderr)
+        return 2
+    logs.configure(config)
+    return asyncio.run(serve(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

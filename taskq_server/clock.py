@@ -1,0 +1,121 @@
+"""The only source of time.
+
+Durable times are wall-clock microseconds. The wall clock may be stepped, so `SystemClock` never goes back: it walks on
+by the monotonic clock, follows a step forward at once, and meets a clock that was stepped back at half speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+MILLISECOND_US = 1_000
+SECOND_US = 1_000_000
+STEP_US = 100 * MILLISECOND_US
+"""A wall clock that is ahead by more was stepped; by less, it was slewed or read a little later."""
+LONGEST_SLEEP_SECONDS = 1.0
+"""A sleeper looks at the clock this often, so that a step of the wall clock never makes it late by more."""
+
+
+class Clock(Protocol):
+    """Tells the time and waits for it."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970, UTC; never less than the last answer."""
+        ...
+
+    async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
+        """Returns at `time_us`, or as soon as `wake` is set."""
+        ...
+
+
+class SystemClock:
+    """The time of this machine, guarded against steps."""
+
+    def __init__(
+        self,
+        not_before_us: int = 0,
+        wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
+    ) -> None:
+        self._wall_us = wall_us
+        self._monotonic_us = monotonic_us
+        self._walked_at_us = monotonic_us()
+        self._now_us = max(not_before_us, wall_us())
+
+    def not_before(self, time_us: int) -> None:
+        """Never answers less than `time_us` from now on: what was promised before a restart holds after it."""
+        self._now_us = max(self._now_us, time_us)
+
+    def now_us(self) -> int:
+        monotonic_us, wall_us = self._monotonic_us(), self._wall_us()
+        walked_us = monotonic_us - self._walked_at_us
+        if self._now_us + walked_us > wall_us + STEP_US:
+            walked_us //= 2
+        now_us = max(self._now_us + walked_us, wall_us) if walked_us >= 0 else self._now_us
+        self._walked_at_us, self._now_us = monotonic_us, now_us
+        return now_us
+
+    async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
+        while not wake.is_set() and (rest_us := time_us - self.now_us()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(rest_us / SECOND_US, LONGEST_SLEEP_SECONDS)):
+                    await wake.wait()
+
+
+class ManualClock:
+    """A clock that stands until it is told to move: a month of schedules in a second."""
+
+    def __init__(self, start_us: int = 1_700_000_000 * SECOND_US) -> None:
+        self._now_us = start_us
+        self._sleepers: list[tuple[int, int, asyncio.Event]] = []
+        self._sleeper_number = 0
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def not_before(self, time_us: int) -> None:
+        self._now_us = max(self._now_us, time_us)
+
+    def advance(self, seconds: float = 0, *, us: int = 0) -> None:
+        """Moves on and wakes whoever waits for a time that has come."""
+        self._now_us += round(seconds * SECOND_US) + us
+        while self._sleepers and self._sleepers[0][0] <= self._now_us:
+            heapq.heappop(self._sleepers)[2].set()
+
+    async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
+        if time_us > self._now_us and not wake.is_set():
+            self._sleeper_number += 1
+            heapq.heappush(self._sleepers, (time_us, self._sleeper_number, wake))
+            await wake.wait()
+
+
+FAR_FUTURE_US = 1 << 62
+
+
+class Alarm:
+    """Wakes one loop at the time it asked for, or earlier when somebody rings."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._rung_for_us = FAR_FUTURE_US
+
+    def ring(self, at_us: int = 0) -> None:
+        """Asks the loop to look again at `at_us`; without it, now. From the event loop's thread only."""
+        if at_us < self._rung_for_us:
+            self._rung_for_us = at_us
+            self._wake.set()
+
+    async def wait(self, until_us: int | None) -> None:
+        """Returns at `until_us` (None: never by itself), or at the earliest time that was rung for."""
+        until_us = FAR_FUTURE_US if until_us is None else until_us
+        while (target_us := min(until_us, self._rung_for_us)) > self._clock.now_us():
+            self._wake.clear()
+            await self._clock.sleep_until(target_us, self._wake)
+        self._rung_for_us = FAR_FUTURE_US
+        self._wake.clear()

@@ -1,0 +1,157 @@
+"""Every setting of the server: its unit, its default, its rule. All faults are reported at once.
+
+A flag wins over the environment, the environment over the default; `--lease-duration 10s` is
+`TASKQ_LEASE_DURATION=10s`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LOOPBACK = ("127.", "[::1]", "localhost", "unix:")
+
+
+def span(text: object) -> float:
+    """Seconds in `500ms`, `30s`, `10m`, `12h` or `7d`."""
+    if isinstance(text, int | float):
+        return float(text)
+    if not (match := _SPAN.fullmatch(str(text).strip())):
+        raise ValueError("must be a number and a unit, such as 500ms, 30s, 10m, 12h or 7d")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not text.startswith("unix:") and not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("must be host:port with a port from 0 to 65535, such as 127.0.0.1:50051")
+    return text
+
+
+Span = Annotated[float, BeforeValidator(span)]
+
+
+def default_database_url() -> str:
+    """A file in the user's state folder (XDG Base Directory Specification)."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return f"sqlite:///{Path(state) / 'taskq' / 'taskq.db'}"
+
+
+class Config(BaseModel):
+    """The settings. Names, and those defaults that others rely on, are fixed by the contract."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    insecure: bool = Field(False, description="allow plaintext beyond loopback")
+    listen: Annotated[str, BeforeValidator(_address)] = Field(
+        "127.0.0.1:50051",
+        description="where gRPC listens; port 0 takes any free one, which is printed",
+        validate_default=False,
+    )
+    database_url: str = Field(
+        default_factory=default_database_url, description="sqlite:///path; also TASKQ_DATABASE_URL_FILE"
+    )
+    lease_duration: Span = Field(
+        30.0, ge=1, le=3600, description="a session without a heartbeat for this long ends, and its tasks go to others"
+    )
+    retention: Span = Field(
+        7 * 86400.0, ge=0, le=3650 * 86400, description="how long finished tasks are kept, unless a task asks otherwise"
+    )
+    max_payload_bytes: int = Field(262_144, ge=0, le=1_048_576, description="of payloads, results and checkpoints")
+    max_lost_leases: int = Field(
+        3, ge=1, le=1000, description="a task whose processor died this often is FAILED: it may be what kills them"
+    )
+    ping_interval: Span = Field(15.0, ge=0.1, le=60, description="how often a quiet stream carries a ping")
+    stop_grace: Span = Field(20.0, ge=0, le=3600, description="how long calls may take to end when the server stops")
+    network_file_system: bool = Field(
+        False, description="allow a SQLite file on a network file system, where locks and fsync may not hold"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least that is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto is console on a terminal, else json"
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+            raise ValueError("must be sqlite:///path, with four slashes for an absolute path")
+        return url
+
+    @field_validator("listen")
+    @classmethod
+    def _plaintext_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
+        if not listen.startswith(_LOOPBACK) and not others.data.get("insecure"):
+            raise ValueError("must be a loopback address, as there is no TLS; TASKQ_INSECURE=true allows any")
+        return listen
+
+    @property
+    def heartbeat_interval(self) -> float:
+        return self.lease_duration / 4
+
+
+class WrongSettings(Exception):
+    """Settings that break rules: every one with its name, the rule and the value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("wrong settings:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def load(flags: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
+    """The settings from `flags`, else from `environment`, else the defaults; WrongSettings names all that is wrong."""
+    given = {name: value for name, value in vars(_flag_parser().parse_args(flags)).items() if value is not None}
+    for name in Config.model_fields:
+        if name not in given and (value := environment.get(_variable(name))) is not None:
+            given[name] = value
+    faults = []
+    if "database_url" not in given and (path := environment.get("TASKQ_DATABASE_URL_FILE")):
+        try:
+            given["database_url"] = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            faults.append(f"TASKQ_DATABASE_URL_FILE must be a readable file: {error}")
+    try:
+        config = Config(**given)
+    except ValidationError as error:
+        faults += [_fault(detail["loc"], detail["msg"], detail["input"]) for detail in error.errors()]
+    if faults:
+        raise WrongSettings(faults)
+    return config
+
+
+def _variable(name: str) -> str:
+    return f"TASKQ_{name.upper()}"
+
+
+def _fault(location: tuple[int | str, ...], rule: str, value: object) -> str:
+    name = str(location[0])
+    rule = rule.removeprefix("Value error, ").replace("Input should", "must")
+    shown = "(not shown)" if name == "database_url" else repr(value)
+    return f"{_variable(name)} (--{name.replace('_', '-')}) {rule}; is {shown}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise WrongSettings([message])
+
+
+def _flag_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="taskq server", description="Runs the taskq server until SIGTERM.", allow_abbrev=False)
+    for name, field in Config.model_fields.items():
+        default = "a file in your state folder" if name == "database_url" else field.default
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            nargs="?" if field.annotation is bool else None,
+            const="true" if field.annotation is bool else None,
+            metavar="VALUE",
+            help=f"{field.description} (default: {default}; {_variable(name)})",
+        )
+    return parser

@@ -1,0 +1,105 @@
+"""Every error that the server raises on purpose, so that one table can say what each is on the wire.
+
+    TaskqError
+     ├── InvalidFields         what the caller sent breaks a rule
+     ├── MalformedRequest      what the caller sent is not the message it should be
+     ├── TaskNotFound
+     ├── SessionNotFound
+     ├── WrongState            the task is in a state that does not allow it
+     ├── Stopping              the server goes away
+     ├── StorageUnavailable    the database does not answer
+     └── StorageFull           the disk is full
+
+    StoreRefused               the server must not start on this database
+
+An error carries its facts as fields; its class writes the sentence.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class TaskqError(Exception):
+    """Raised on purpose."""
+
+
+class Fault(NamedTuple):
+    """One field that breaks one rule: `tasks[3].priority`, `must be 0 to 9; is 12`."""
+
+    field: str
+    rule: str
+
+
+class InvalidFields(TaskqError):
+    """What the caller sent breaks rules; every one of them is named."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{fault.field} {fault.rule}" for fault in faults))
+
+
+class MalformedRequest(TaskqError):
+    """What the caller sent cannot be read as the message that the call takes."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(f"the request is not a {message}; must be a well-formed protobuf message")
+
+
+class TaskNotFound(TaskqError):
+    """No such task: never enqueued, or pruned."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"task {task_id!r} does not exist; it was never enqueued, or is pruned")
+
+
+class SessionNotFound(TaskqError):
+    """No such session: it ended."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"session {session_id!r} does not exist; it has ended, register again")
+
+
+class WrongState(TaskqError):
+    """The task's state does not allow the change."""
+
+    def __init__(self, task_id: str, state: str, allowed: tuple[str, ...]) -> None:
+        self.task_id = task_id
+        self.state = state
+        self.allowed = allowed
+        super().__init__(f"task {task_id!r} is {state}; must be {' or '.join(allowed)}")
+
+
+class Stopping(TaskqError):
+    """The server stops and takes nothing new."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; try again")
+
+
+class StorageUnavailable(TaskqError):
+    """The database cannot be reached or does not answer in time."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__("the database is unavailable; try again")
+
+
+class StorageFull(TaskqError):
+    """The disk is full; nothing was stored."""
+
+    def __init__(self) -> None:
+        super().__init__("the disk of the server is full; nothing was stored, try again later")
+
+
+class StoreRefused(Exception):
+    """The server must not start on this database; `exit_code` follows sysexits."""
+
+    def __init__(self, why: str, hint: str, exit_code: int = 78) -> None:
+        self.why = why
+        self.hint = hint
+        self.exit_code = exit_code
+        super().__init__(f"{why}; {hint}")

@@ -1,0 +1,66 @@
+"""Leases what is due and pushes it: commit first, then push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from taskq_server.clock import SECOND_US, Alarm, Clock
+from taskq_server.core.errors import TaskqError
+from taskq_server.core.task import Assignment, Ending, Outcome
+from taskq_server.sessions import Sessions
+from taskq_server.store.store import Store
+
+log = structlog.get_logger("taskq.dispatcher")
+
+
+class Dispatcher:
+    """Sleeps until a task falls due or a credit comes back, then leases as much as the sessions can take."""
+
+    def __init__(
+        self, store: Store, sessions: Sessions, clock: Clock, alarm: Alarm, expect: Callable[[int], None]
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._clock = clock
+        self._alarm = alarm
+        self._expect = expect
+        """Told when a leased attempt will have run too long."""
+
+    async def run(self) -> None:
+        while True:
+            await self._alarm.wait(await self._tick_safely())
+
+    async def _tick_safely(self) -> int | None:
+        try:
+            return await self.tick()
+        except TaskqError as error:
+            log.error("dispatch failed", error=str(error))
+            return self._clock.now_us() + SECOND_US
+
+    async def tick(self) -> int | None:
+        """Leases and pushes what is due and has a seat. Answers when to come back; None: when something changes."""
+        demand = self._sessions.demand()
+        next_due_us = self._store.next_due_us({route_id for seats in demand.seats for route_id in seats.routes})
+        if next_due_us is None or next_due_us > self._clock.now_us():
+            return next_due_us
+        leased = await self._store.lease(demand)
+        gone = [assignment for assignment in leased.assignments if not self._push(assignment)]
+        if gone:
+            await self._store.end([_back(assignment) for assignment in gone])
+        return leased.next_due_us
+
+    def _push(self, assignment: Assignment) -> bool:
+        session = self._sessions.by_seq(assignment.session_seq)
+        if session is None or session.stream is None:
+            return False
+        session.push(assignment)
+        if assignment.run_timeout_us is not None:
+            self._expect(assignment.lease_time_us + assignment.run_timeout_us)
+        return True
+
+
+def _back(assignment: Assignment) -> Ending:
+    """Its session went away while the lease was being committed."""
+    return Ending(assignment.task_id, assignment.attempt, assignment.session_seq, Outcome.NOT_RECEIVED)

@@ -1,0 +1,90 @@
+"""The checks on what comes in: every fault of a request is found, and named by its field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from taskq_server.core.errors import Fault, InvalidFields
+from taskq_server.task_id import from_text
+
+NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
+PRINTABLE = re.compile(r"[\x20-\x7e]*")
+LAST_SECOND = 253_402_300_799
+"""9999-12-31T23:59:59Z, the last one that a Timestamp may hold."""
+DAY_US = 86_400_000_000
+_NO_BYTES = bytes(16)
+
+
+class Faults:
+    """What is wrong with a request, so far."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+
+    def add(self, field: str, rule: str) -> None:
+        self.found.append(Fault(field, rule))
+
+    def raise_if_any(self) -> None:
+        if self.found:
+            raise InvalidFields(self.found)
+
+    def uuid(self, field: str, text: str) -> bytes:
+        try:
+            return from_text(text)
+        except ValueError as error:
+            self.add(field, f"{error}; is {_shown(text)}" if text else "must be set")
+            return _NO_BYTES
+
+    def name(self, field: str, text: str) -> str:
+        if not NAME.fullmatch(text):
+            self.add(field, f"must be 1 to 128 characters of A-Z a-z 0-9 . _ / -; is {_shown(text)}")
+        return text
+
+    def printable(self, field: str, text: str, most: int, least: int = 0) -> str:
+        if not least <= len(text) <= most or not PRINTABLE.fullmatch(text):
+            self.add(field, f"must be {least} to {most} characters of printable ASCII; is {_shown(text)}")
+        return text
+
+    def text(self, field: str, text: str, most: int, least: int = 0) -> str:
+        if not least <= len(text) <= most:
+            self.add(field, f"must be {least} to {most} characters; has {len(text)}")
+        if "\0" in text:
+            self.add(field, "must not hold U+0000")
+        return text
+
+    def number(self, field: str, value: float, least: float, most: float) -> None:
+        if not least <= value <= most:  # false for NaN too
+            self.add(field, f"must be {least:,} to {most:,}; is {value}")
+
+    def string_map(self, field: str, values: Mapping[str, str]) -> dict[str, str]:
+        if len(values) > 64:
+            self.add(field, f"must have at most 64 entries; has {len(values)}")
+        for key, value in values.items():
+            self.text(f"{field}[{_shown(key)}] (key)", key, 128, 1)
+            self.text(f"{field}[{_shown(key)}]", value, 4096)
+        return dict(values)
+
+    def time_us(self, field: str, time: Timestamp) -> int:
+        if not 0 <= time.seconds <= LAST_SECOND or not 0 <= time.nanos <= 999_999_999:
+            self.add(
+                field, f"must be from 1970 to 9999, with nanos of 0 to 999,999,999; is {time.seconds} s {time.nanos} ns"
+            )
+            return 0
+        return time.seconds * 1_000_000 + time.nanos // 1_000
+
+    def span_us(self, field: str, span: Duration, least_us: int, most_us: int, rule: str) -> int:
+        in_form = -999_999_999 <= span.nanos <= 999_999_999 and (
+            span.seconds == 0 or span.nanos == 0 or (span.seconds < 0) == (span.nanos < 0)
+        )
+        span_us = span.seconds * 1_000_000 + span.nanos // 1_000
+        if not in_form or not least_us <= span_us <= most_us:
+            self.add(field, f"must be {rule}; is {span.seconds} s {span.nanos} ns")
+        return span_us
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 64 else text[:61] + "...")

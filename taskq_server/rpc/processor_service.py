@@ -1,0 +1,142 @@
+"""ProcessorService: convert, call, convert; and the loop that writes a session's stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import structlog
+
+from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq_server import task_id
+from taskq_server.clock import Alarm, Clock
+from taskq_server.config import Config
+from taskq_server.core.errors import Stopping
+from taskq_server.rpc import convert_processor as convert
+from taskq_server.rpc.convert import duration, timestamp
+from taskq_server.sessions import Session, Sessions, Stream, microseconds
+from taskq_server.task_queue import TaskQueue
+
+log = structlog.get_logger("taskq.rpc")
+
+STREAM_AGE_SECONDS = 1_800
+"""A stream is renewed after this long, give or take a tenth: connections are authenticated and balanced anew."""
+
+
+class ProcessorService:
+    """What processors call."""
+
+    def __init__(self, tasks: TaskQueue, sessions: Sessions, clock: Clock, alarm: Alarm, config: Config) -> None:
+        self._tasks = tasks
+        self._sessions = sessions
+        self._clock = clock
+        self._alarm = alarm
+        self._config = config
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Takes no new sessions and streams."""
+        self._stopping = True
+
+    async def Register(self, request: processor_pb2.RegisterRequest) -> processor_pb2.RegisterResponse:
+        new = convert.new_session(request)
+        if self._stopping:
+            raise Stopping
+        session = await self._sessions.register(new)
+        interval_us = microseconds(self._config.heartbeat_interval)
+        return processor_pb2.RegisterResponse(
+            session_id=task_id.to_text(session.session_id),
+            lease_duration=duration(microseconds(self._config.lease_duration)),
+            heartbeat_interval=duration(interval_us),
+            ack_timeout=duration(2 * interval_us),
+            server_time=timestamp(self._clock.now_us()),
+            ping_interval=duration(microseconds(self._config.ping_interval)),
+        )
+
+    async def StreamTasks(
+        self, request: processor_pb2.StreamTasksRequest
+    ) -> AsyncIterator[processor_pb2.StreamTasksResponse]:
+        session = self._sessions.get(convert.session_id(request.session_id))
+        if self._stopping:
+            raise Stopping
+        stream = session.open_stream()
+        self._alarm.ring()
+        try:
+            async with contextlib.aclosing(self._frames(session, stream)) as frames:
+                async for frame in frames:
+                    yield frame
+        finally:
+            unsent = session.close_stream(stream)
+            if unsent:
+                await asyncio.shield(self._tasks.release(session, unsent))
+
+    async def _frames(
+        self, session: Session, stream: Stream
+    ) -> AsyncGenerator[processor_pb2.StreamTasksResponse, None]:
+        yield self._ping()  # tells the processor that it is open
+        ends_at = asyncio.get_running_loop().time() + STREAM_AGE_SECONDS * random.uniform(0.9, 1.1)
+        while True:
+            woken = await _within(self._config.ping_interval, stream.wake)
+            stream.wake.clear()
+            if stream.superseded:
+                yield processor_pb2.StreamTasksResponse(superseded=processor_pb2.Superseded())
+                return
+            if stream.drain is not None:
+                drain = processor_pb2.Drain(reason=stream.drain, processor=False)
+                yield processor_pb2.StreamTasksResponse(drain=drain)
+                return
+            outgoing = session.take_outgoing()
+            if outgoing.stop:
+                stop = processor_pb2.CancelTasks(attempts=convert.attempt_refs(outgoing.stop))
+                yield processor_pb2.StreamTasksResponse(cancel=stop)
+            if outgoing.tasks:
+                batch = processor_pb2.TaskBatch(tasks=[convert.assigned_task(one) for one in outgoing.tasks])
+                yield processor_pb2.StreamTasksResponse(tasks=batch)
+                session.sent(outgoing.tasks)
+                self._alarm.ring()  # what was held back until this was written
+            if not woken:
+                yield self._ping()
+            if asyncio.get_running_loop().time() >= ends_at:
+                stream.drain = "the stream is renewed"
+                stream.wake.set()
+
+    def _ping(self) -> processor_pb2.StreamTasksResponse:
+        return processor_pb2.StreamTasksResponse(ping=processor_pb2.Ping(server_time=timestamp(self._clock.now_us())))
+
+    async def Heartbeat(self, request: processor_pb2.HeartbeatRequest) -> processor_pb2.HeartbeatResponse:
+        session_id = convert.session_id(request.session_id)
+        sightings = convert.sightings(request.in_flight, self._config.max_payload_bytes)
+        pulse = await self._sessions.heartbeat(session_id, sightings, draining=request.draining)
+        state = processor_pb2.STREAM_STATE_REREGISTER
+        if pulse.alive:
+            state = processor_pb2.STREAM_STATE_OK if pulse.streaming else processor_pb2.STREAM_STATE_REOPEN
+        return processor_pb2.HeartbeatResponse(
+            stream=state,
+            lost=convert.attempt_refs(pulse.lost),
+            cancelled=convert.attempt_refs(pulse.cancelled),
+            drain=pulse.drain,
+            server_time=timestamp(self._clock.now_us()),
+        )
+
+    async def ReportResult(self, request: processor_pb2.ReportResultRequest) -> processor_pb2.ReportResultResponse:
+        session_id = convert.session_id(request.session_id)
+        endings = convert.endings(request.results, self._config.max_payload_bytes, self._clock.now_us())
+        return processor_pb2.ReportResultResponse(
+            answers=convert.answers(await self._tasks.report(session_id, endings))
+        )
+
+    async def Unregister(self, request: processor_pb2.UnregisterRequest) -> processor_pb2.UnregisterResponse:
+        await self._sessions.unregister(convert.session_id(request.session_id))
+        self._alarm.ring()
+        return processor_pb2.UnregisterResponse()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether the event was set in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+            return True
+    return False

@@ -1,0 +1,135 @@
+"""The gRPC server: its options, and what stands once around every call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from taskq.v1 import processor_service_pb2, scheduler_service_pb2
+from taskq_server.core.errors import TaskqError
+from taskq_server.rpc import malformed
+from taskq_server.rpc.processor_service import ProcessorService
+from taskq_server.rpc.scheduler_service import SchedulerService
+from taskq_server.rpc.status import to_status
+
+WRITE_SECONDS = 30
+"""A stream whose peer reads nothing for this long is given up."""
+
+OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.max_send_message_length", 4 << 20),
+    ("grpc.max_metadata_size", 8_192),
+    ("grpc.absolute_max_metadata_size", 16_384),
+    ("grpc.max_concurrent_streams", 100),  # RFC 9113, section 6.5.2: no smaller than 100
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # below the clients' 20 s: equal values and jitter would count as strikes
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_connection_idle_ms", 600_000),
+    ("grpc.max_connection_age_ms", 7_200_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+    ("grpc.so_reuseport", 0),  # a second server must fail to bind, not take half the calls
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small frame must not become a large message
+    ("grpc.enable_channelz", 0),
+]
+
+SERVICES: dict[type, ServiceDescriptor] = {
+    SchedulerService: scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"],
+    ProcessorService: processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"],
+}
+
+
+class RpcServer:
+    """Listens, answers, and says whether it is healthy."""
+
+    def __init__(self, servicers: list[SchedulerService | ProcessorService]) -> None:
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._names = [""]
+        for servicer in servicers:
+            service = SERVICES[type(servicer)]
+            self._names.append(service.full_name)
+            methods = {method.name: _handler(servicer, method) for method in service.methods}
+            handlers = grpc.method_handlers_generic_handler(service.full_name, methods)
+            self._server.add_generic_rpc_handlers((handlers,))
+
+    async def start(self, address: str) -> str:
+        """Binds and serves; answers the address that was bound."""
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        for name in self._names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    async def stop_serving(self) -> None:
+        """Tells those who ask that no more calls should come."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Takes no further calls and ends when those under way have ended, at the latest after the grace."""
+        await self._server.stop(grace_seconds)
+
+
+def _handler(servicer: object, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+    behaviour = getattr(servicer, method.name)
+    request_type = message_factory.GetMessageClass(method.input_type)
+
+    def parse(data: bytes) -> Message | TaskqError:
+        """Never raises: an error raised here would reach the caller as an INTERNAL without a reason."""
+        try:
+            return request_type.FromString(data)
+        except DecodeError:
+            return malformed.explain(request_type, data)
+
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(_stream(behaviour), parse, _serialize)
+    return grpc.unary_unary_rpc_method_handler(_unary(behaviour), parse, _serialize)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _unary(behaviour: Callable[[Any], Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
+    async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+        try:
+            if isinstance(request, TaskqError):
+                raise request
+            return await behaviour(request)
+        except Exception as error:
+            await context.abort_with_status(to_status(error))
+            raise  # never reached
+
+    return call
+
+
+def _stream(behaviour: Callable[[Any], AsyncIterator[Message]]) -> Callable[..., Awaitable[None]]:
+    async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            if isinstance(request, TaskqError):
+                raise request
+            messages = behaviour(request)
+            try:
+                async for message in messages:
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await context.write(message)
+            finally:
+                await messages.aclose()  # type: ignore[attr-defined]
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.CANCELLED, f"nothing was read for {WRITE_SECONDS} s")
+        except Exception as error:  # noqa: BLE001 - whatever it is becomes a status
+            await context.abort_with_status(to_status(error))
+
+    return call

@@ -1,0 +1,98 @@
+"""The only place that builds things, starts them in order and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from taskq_server.clock import Alarm, Clock, SystemClock
+from taskq_server.config import Config
+from taskq_server.dispatcher import Dispatcher
+from taskq_server.housekeeper import Housekeeper
+from taskq_server.rpc.processor_service import ProcessorService
+from taskq_server.rpc.scheduler_service import SchedulerService
+from taskq_server.rpc.server import RpcServer
+from taskq_server.sessions import Sessions, microseconds
+from taskq_server.store.ending import Rules
+from taskq_server.store.sqlite import SQLite
+from taskq_server.task_queue import TaskQueue
+
+log = structlog.get_logger("taskq.server")
+
+
+class Server:
+    """A taskq server. `start`, then `stop`; or `run`, which ends when `stopping` is set or storage fails."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._loops: list[asyncio.Task[None]] = []
+        self.address = ""
+        self.stopping = asyncio.Event()
+        self.stopped = False
+        self.fatal: BaseException | None = None
+
+    async def start(self) -> str:
+        """Opens the database, takes up living sessions, listens; answers the bound address."""
+        config = self._config
+        lease_us, retention_us = microseconds(config.lease_duration), microseconds(config.retention)
+        path = Path(config.database_url.removeprefix("sqlite:///"))
+        rules = Rules(retention_us, config.max_lost_leases)
+        self._store = await SQLite.open(path, self._clock, rules, self._fail, allow_network=config.network_file_system)
+        self._sessions = Sessions(self._store, self._clock, lease_us)
+        await self._sessions.restore()
+        dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
+        self.housekeeper = Housekeeper(
+            self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
+        )
+        self.dispatcher = Dispatcher(self._store, self._sessions, self._clock, dispatch, self.housekeeper.expect)
+        self._tasks = TaskQueue(self._store, self._sessions, dispatch, self.housekeeper.expect)
+        self._processors = ProcessorService(self._tasks, self._sessions, self._clock, dispatch, config)
+        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors])
+        await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
+        self.address = await self._rpc.start(config.listen)
+        self._loops = [self._keep(self.housekeeper.run()), self._keep(self.dispatcher.run())]
+        log.info("server started", address=self.address, database=config.database_url)
+        return self.address
+
+    async def run(self) -> None:
+        """Serves until `stopping` is set, then stops; raises what made storage fail."""
+        await self.stopping.wait()
+        await self.stop()
+        if self.fatal is not None:
+            raise self.fatal
+
+    async def stop(self) -> None:
+        """NOT_SERVING first; then no more dispatches; streams are drained, and what runs in the store is finished."""
+        log.info("server stopping", grace_seconds=self._config.stop_grace)
+        await self._rpc.stop_serving()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._processors.stop()
+        self._tasks.stop()
+        self._sessions.drain_streams("the server is stopping")
+        await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
+        await self._store.close()
+        self.stopped = True
+        log.info("server stopped")
+
+    def _keep(self, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(loop)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, loop: asyncio.Task[None]) -> None:
+        if not loop.cancelled() and (error := loop.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing that happens after this could be trusted: end, and say so by the exit code."""
+        log.critical("the server cannot go on", error=str(error), exc_info=error)
+        if self.fatal is None:
+            self.fatal = error
+        self.stopping.set()

@@ -1,0 +1,335 @@
+"""Who is connected: each registered processor with its credits, its outbox and its stream.
+
+The server counts credits: a session never holds more unreported tasks than it said it could, in all and of each name.
+The transport's flow control is not relied on, since what waits in its buffers cannot be seen and its leases run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from taskq_server.clock import SECOND_US, Clock
+from taskq_server.core.errors import SessionNotFound
+from taskq_server.core.matching import Demand, Route, Seats
+from taskq_server.core.task import Assignment, Ending, Outcome, Payload, Progress
+from taskq_server.store.living import Advance, Held, NewSession, Sign, StoredSession
+from taskq_server.store.store import Store
+
+log = structlog.get_logger("taskq.sessions")
+
+UNSENT_BYTES = 1 << 20
+"""A session whose stream has this much left to write gets nothing more until it has read."""
+MISSING_HEARTBEATS = 2
+"""A pushed task that this many heartbeats running do not list was never received."""
+
+AttemptKey = tuple[bytes, int]
+
+
+@dataclass(slots=True)
+class InFlight:
+    """An attempt that a session holds, as far as the server knows."""
+
+    name: str
+    sent: bool
+    missing: int = 0
+    cancelled: bool = False
+    revoked: bool = False
+    """Its lease has ended, but the processor may still be at it: the credit comes back when it lets go."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """The sending side of one StreamTasks call."""
+
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    superseded: bool = False
+    drain: str | None = None
+    """Why no further tasks come on this stream."""
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What a stream is to carry next."""
+
+    tasks: list[Assignment]
+    stop: list[AttemptKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An attempt that a processor says it holds."""
+
+    task_id: bytes
+    attempt: int
+    progress: Progress | None = None
+    checkpoint: Payload | None = None
+
+
+@dataclass(slots=True)
+class Pulse:
+    """The answer to a heartbeat."""
+
+    alive: bool
+    streaming: bool
+    lost: list[AttemptKey]
+    cancelled: list[AttemptKey]
+    drain: bool
+
+
+class Session:
+    """One registration of a processor, from Register to its end."""
+
+    def __init__(self, session_seq: int, new: NewSession) -> None:
+        self.seq = session_seq
+        self.session_id = new.session_id
+        self.processor_name = new.processor_name
+        self.capabilities = new.capabilities
+        self.labels = new.labels
+        self.max_in_flight = new.max_in_flight
+        self.stream: Stream | None = None
+        self.draining = False
+        self.drained_by_admin = False
+        self.in_flight: dict[AttemptKey, InFlight] = {}
+        self._count: dict[str, int] = dict.fromkeys(new.capabilities, 0)
+        self._outbox: list[Assignment] = []
+        self._unsent_bytes = 0
+        self._stop: list[AttemptKey] = []
+        self._settled: tuple[set[AttemptKey], set[AttemptKey]] = set(), set()
+        """Reported since the last heartbeat, and between the two before: their answers may still be on the way."""
+        self._routes: dict[int, str] = {}
+        self._routes_seen = 0
+
+    def seats(self, routes: dict[int, Route]) -> Seats | None:
+        """What it can take now; None for nothing."""
+        total = self.max_in_flight - len(self.in_flight)
+        if self.stream is None or self.draining or total <= 0 or self._unsent_bytes >= UNSENT_BYTES:
+            return None
+        if len(routes) > self._routes_seen:
+            self._match(routes)
+        by_name = {name: (limit or self.max_in_flight) - self._count[name] for name, limit in self.capabilities.items()}
+        return Seats(self.seq, self.processor_name, total, by_name, self._routes)
+
+    def _match(self, routes: dict[int, Route]) -> None:
+        for route_id in range(self._routes_seen + 1, len(routes) + 1):
+            route = routes[route_id]
+            if route.open_to(self.capabilities, self.labels):
+                self._routes[route_id] = route.name
+        self._routes_seen = len(routes)
+
+    def hold(self, held: Held) -> None:
+        """It held this before the server started."""
+        self._add(held.name, (held.task_id, held.attempt), sent=True)
+
+    def push(self, assignment: Assignment) -> None:
+        """Queues a leased task for its stream."""
+        self._add(assignment.route.name, (assignment.task_id, assignment.attempt), sent=False)
+        self._outbox.append(assignment)
+        self._unsent_bytes += assignment.size_bytes
+        if self.stream is not None:
+            self.stream.wake.set()
+
+    def _add(self, name: str, key: AttemptKey, *, sent: bool) -> None:
+        self.in_flight[key] = InFlight(name, sent)
+        self._count[name] = self._count.get(name, 0) + 1
+
+    def let_go(self, key: AttemptKey) -> bool:
+        """Takes a credit back; False when it was not held."""
+        held = self.in_flight.pop(key, None)
+        if held is None:
+            return False
+        self._count[held.name] -= 1
+        return True
+
+    def settle(self, key: AttemptKey) -> None:
+        """The processor has reported it."""
+        if self.let_go(key):
+            self._settled[0].add(key)
+
+    def revoke(self, key: AttemptKey, *, cancelled: bool) -> None:
+        """Its lease has ended by the server's will: the processor is told to stop."""
+        held = self.in_flight.get(key)
+        if held is None:
+            return
+        held.revoked, held.cancelled = True, cancelled
+        if not held.sent:  # it never leaves
+            self._outbox = [one for one in self._outbox if (one.task_id, one.attempt) != key]
+            self.let_go(key)
+            return
+        self._stop.append(key)
+        if self.stream is not None:
+            self.stream.wake.set()
+
+    def open_stream(self) -> Stream:
+        """A new stream, which supersedes the one before."""
+        if self.stream is not None:
+            self.stream.superseded = True
+            self.stream.wake.set()
+        self.stream = Stream()
+        if self._outbox or self._stop:
+            self.stream.wake.set()
+        return self.stream
+
+    def take_outgoing(self) -> Outgoing:
+        """What waits to be written, at most about a message's worth."""
+        size = count = 0
+        for assignment in self._outbox:
+            size += assignment.size_bytes
+            if count and size > UNSENT_BYTES:
+                break
+            count += 1
+        tasks, self._outbox = self._outbox[:count], self._outbox[count:]
+        stop, self._stop = self._stop, []
+        if self._outbox and self.stream is not None:
+            self.stream.wake.set()
+        return Outgoing(tasks, stop)
+
+    def sent(self, tasks: list[Assignment]) -> None:
+        """These were written."""
+        for assignment in tasks:
+            self._unsent_bytes -= assignment.size_bytes
+            if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:
+                held.sent = True
+
+    def close_stream(self, stream: Stream) -> list[Assignment]:
+        """The stream has ended; answers what was never written, unless another stream has taken over."""
+        if self.stream is not stream:
+            return []
+        self.stream = None
+        unsent, self._outbox, self._unsent_bytes = self._outbox, [], 0
+        for assignment in unsent:
+            self.let_go((assignment.task_id, assignment.attempt))
+        return unsent
+
+    def compare(self, sightings: Iterable[Sighting]) -> tuple[list[AttemptKey], list[AttemptKey], list[AttemptKey]]:
+        """What the processor says it holds against what it should: lost, cancelled, and never received."""
+        seen = {(sighting.task_id, sighting.attempt) for sighting in sightings}
+        recent = self._settled[0] | self._settled[1]
+        lost = [key for key in seen if key not in self.in_flight and key not in recent]
+        cancelled = []
+        never_received = []
+        for key, held in list(self.in_flight.items()):
+            if key in seen:
+                held.missing = 0
+                if held.cancelled:
+                    cancelled.append(key)
+                elif held.revoked:
+                    lost.append(key)
+            elif held.revoked:
+                self.let_go(key)
+            elif held.sent:
+                held.missing += 1
+                if held.missing >= MISSING_HEARTBEATS:
+                    never_received.append(key)
+        self._settled = set(), self._settled[0]
+        return lost, cancelled, never_received
+
+
+class Sessions:
+    """All registered processors of this server."""
+
+    def __init__(self, store: Store, clock: Clock, lease_duration_us: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease_duration_us = lease_duration_us
+        self._by_id: dict[bytes, Session] = {}
+        self._by_seq: dict[int, Session] = {}
+
+    async def restore(self) -> None:
+        """Takes up the sessions that lived when the server stopped: a restart robs nobody of a running task."""
+        for stored in await self._store.living_sessions():
+            self._restore(stored)
+        if self._by_seq:
+            log.info("sessions restored", sessions=len(self._by_seq))
+
+    def _restore(self, stored: StoredSession) -> None:
+        session = self._keep(stored.session_seq, stored.session)
+        for held in stored.held:
+            session.hold(held)
+
+    async def register(self, new: NewSession) -> Session:
+        """Opens a session; under the same name too, it is another."""
+        new.alive_until_us = self._clock.now_us() + self._lease_duration_us
+        session = self._keep(await self._store.register(new), new)
+        log.info("processor registered", processor=new.processor_name, session=new.session_id.hex())
+        return session
+
+    def _keep(self, session_seq: int, new: NewSession) -> Session:
+        session = Session(session_seq, new)
+        self._by_id[session.session_id] = self._by_seq[session_seq] = session
+        return session
+
+    def get(self, session_id: bytes) -> Session:
+        """The session, or SessionNotFound."""
+        if (session := self._by_id.get(session_id)) is None:
+            raise SessionNotFound(str(session_id.hex()))
+        return session
+
+    def find(self, session_id: bytes) -> Session | None:
+        return self._by_id.get(session_id)
+
+    def by_seq(self, session_seq: int) -> Session | None:
+        return self._by_seq.get(session_seq)
+
+    def all(self) -> list[Session]:
+        return list(self._by_seq.values())
+
+    def demand(self) -> Demand:
+        """What all of them can take now."""
+        routes = self._store.routes
+        return Demand([seats for session in self._by_seq.values() if (seats := session.seats(routes)) is not None])
+
+    async def heartbeat(self, session_id: bytes, sightings: list[Sighting], *, draining: bool) -> Pulse:
+        """Keeps a session and its leases alive and compares what each side thinks it holds."""
+        session = self._by_id.get(session_id)
+        alive_until_us = self._clock.now_us() + self._lease_duration_us
+        if session is None or not await self._store.keep_alive(Sign(session.seq, alive_until_us)):
+            return Pulse(False, False, [(one.task_id, one.attempt) for one in sightings], [], False)
+        session.draining = draining or session.drained_by_admin
+        advances = [
+            Advance(session.seq, one.task_id, one.attempt, one.progress, one.checkpoint)
+            for one in sightings
+            if one.progress is not None or one.checkpoint is not None
+        ]
+        await self._store.save_progress(advances)
+        lost, cancelled, never_received = session.compare(sightings)
+        if never_received:
+            await self._give_back(session, never_received)
+        return Pulse(True, session.stream is not None, lost, cancelled, session.drained_by_admin)
+
+    async def _give_back(self, session: Session, keys: list[AttemptKey]) -> None:
+        endings = [Ending(task_id, attempt, session.seq, Outcome.NOT_RECEIVED) for task_id, attempt in keys]
+        await self._store.end(endings)
+        for key in keys:
+            session.let_go(key)
+        log.warning("pushed tasks were never received", processor=session.processor_name, tasks=len(keys))
+
+    async def unregister(self, session_id: bytes) -> None:
+        """Ends a session; one that has ended already is fine."""
+        if (session := self._by_id.get(session_id)) is not None:
+            await self._store.unregister(session.seq)
+            self.drop(session.seq, "unregistered")
+
+    def drop(self, session_seq: int, why: str) -> None:
+        """The session has ended."""
+        if (session := self._by_seq.pop(session_seq, None)) is not None:
+            del self._by_id[session.session_id]
+            log.info("session ended", processor=session.processor_name, session=session.session_id.hex(), why=why)
+            if session.stream is not None:
+                session.stream.drain = why
+                session.stream.wake.set()
+
+    def drain_streams(self, why: str) -> None:
+        """No stream brings anything more."""
+        for session in self._by_seq.values():
+            session.draining = True
+            if session.stream is not None:
+                session.stream.drain = why
+                session.stream.wake.set()
+
+
+def microseconds(seconds: float) -> int:
+    return round(seconds * SECOND_US)

@@ -1,0 +1,46 @@
+"""Removal of what is finished and old, in small batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, func, select
+
+from taskq_server.core.task import DedupHold, TaskState
+from taskq_server.store import schema
+from taskq_server.store.transaction import Transaction
+
+MOST_TASKS_PER_PRUNE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many tasks went, and when the next may go (None: when one finishes)."""
+
+    tasks: int
+    next_us: int | None
+
+
+def prune(tx: Transaction, keep_sessions_us: list[int]) -> list[Pruned]:
+    """Deletes finished tasks past their retention with their attempts, keys past their hold, and old ended sessions."""
+    return [_prune(tx, keep_us) for keep_us in keep_sessions_us]
+
+
+def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
+    task, attempt, dedup, session = schema.task, schema.attempt, schema.dedup, schema.session
+    old = (
+        select(task.c.seq)
+        .where(schema.IS_PRUNABLE, task.c.prune_time_us <= tx.now_us)
+        .order_by(task.c.prune_time_us)
+        .limit(MOST_TASKS_PER_PRUNE)
+    )
+    seqs = list(tx.connection.execute(old).scalars())
+    if seqs:
+        tx.connection.execute(delete(attempt).where(attempt.c.task_seq.in_(seqs)))
+        tx.connection.execute(delete(task).where(task.c.seq.in_(seqs)))
+    unfinished = exists().where(task.c.task_id == dedup.c.task_id, task.c.state <= int(TaskState.RUNNING))
+    over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | ~unfinished
+    tx.connection.execute(delete(dedup).where(*over))
+    tx.connection.execute(delete(session).where(session.c.end_time_us < tx.now_us - keep_sessions_us))
+    next_us = tx.connection.execute(select(func.min(task.c.prune_time_us)).where(schema.IS_PRUNABLE)).scalar()
+    return Pruned(len(seqs), next_us)

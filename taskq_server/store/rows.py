@@ -1,0 +1,191 @@
+"""What stands in a row <-> what the domain calls it."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from taskq_server.core.matching import Route, route_of
+from taskq_server.core.retry import DEFAULT_RETRY_POLICY, Jitter, RetryPolicy
+from taskq_server.core.task import Assignment, Failure, NewTask, Payload, Progress, Task, TaskState
+
+
+def to_json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def json_or_null(value: Mapping[str, str] | Sequence[str] | None) -> str | None:
+    return to_json(value) if value else None
+
+
+def payload_columns(payload: Payload | None) -> tuple[bytes | None, str | None, str | None]:
+    """Data, content type, metadata."""
+    if payload is None:
+        return None, None, None
+    return payload.data, payload.content_type, json_or_null(payload.metadata)
+
+
+def payload_of(data: bytes | None, content_type: str | None, metadata: str | None) -> Payload | None:
+    if data is None:
+        return None
+    return Payload(data, content_type or "", json.loads(metadata) if metadata else None)
+
+
+def crc_of(data: bytes | None) -> int | None:
+    return None if data is None else zlib.crc32(data)
+
+
+def route_columns(route: Route) -> tuple[str, str]:
+    return route.name, to_json([str(requirement) for requirement in route.requires])
+
+
+def route_from(name: str, requires: str) -> Route:
+    return route_of(name, json.loads(requires))
+
+
+def retry_policy_column(policy: RetryPolicy) -> str | None:
+    if policy == DEFAULT_RETRY_POLICY:
+        return None
+    return to_json(
+        [
+            policy.max_attempts,
+            policy.initial_delay_us,
+            policy.multiplier,
+            policy.max_delay_us,
+            int(policy.jitter),
+            list(policy.non_retryable_errors),
+        ]
+    )
+
+
+def retry_policy_of(column: str | None) -> RetryPolicy:
+    if column is None:
+        return DEFAULT_RETRY_POLICY
+    max_attempts, initial_delay_us, multiplier, max_delay_us, jitter, errors = json.loads(column)
+    return RetryPolicy(max_attempts, initial_delay_us, multiplier, max_delay_us, Jitter(jitter), tuple(errors))
+
+
+def failure_column(failure: Failure | None) -> str | None:
+    if failure is None:
+        return None
+    return to_json([failure.error_type, failure.message, failure.stack, failure.attempt, failure.failure_time_us])
+
+
+def failure_of(column: str | None) -> Failure | None:
+    return None if column is None else Failure(*json.loads(column))
+
+
+TASK_COLUMNS = (
+    "task_id", "route_id", "state", "payload", "content_type", "payload_metadata", "due_time_us", "enqueue_time_us",
+    "priority", "attempt", "failed_attempts", "retry_policy", "run_timeout_us", "expire_time_us", "headers", "tags",
+    "retention_us", "lease_time_us", "processor_name", "finish_time_us", "result", "result_type", "result_metadata",
+    "last_failure", "progress_fraction", "progress_message",
+)  # fmt: skip
+
+
+def task_of(row: Sequence[Any], route: Route) -> Task:
+    """A Task from a row of TASK_COLUMNS."""
+    (
+        task_id, _, state, payload, content_type, payload_metadata, due_time_us, enqueue_time_us,
+        priority, attempt, failed_attempts, retry_policy, run_timeout_us, expire_time_us, headers, tags,
+        retention_us, lease_time_us, processor_name, finish_time_us, result, result_type, result_metadata,
+        last_failure, progress_fraction, progress_message,
+    ) = row  # fmt: skip
+    return Task(
+        task_id=task_id,
+        route=route,
+        state=TaskState(state),
+        payload=payload_of(payload, content_type, payload_metadata),
+        due_time_us=due_time_us,
+        enqueue_time_us=enqueue_time_us,
+        priority=priority,
+        attempt=attempt,
+        failed_attempts=failed_attempts,
+        retry_policy=retry_policy_of(retry_policy),
+        run_timeout_us=run_timeout_us,
+        expire_time_us=expire_time_us,
+        headers=json.loads(headers) if headers else {},
+        tags=tuple(json.loads(tags)) if tags else (),
+        retention_us=retention_us,
+        lease_time_us=lease_time_us,
+        processor_name=processor_name or "",
+        finish_time_us=finish_time_us,
+        result=payload_of(result, result_type, result_metadata),
+        last_failure=failure_of(last_failure),
+        progress=None if progress_fraction is None else Progress(progress_fraction, progress_message or ""),
+    )
+
+
+ASSIGNMENT_COLUMNS = (
+    "seq", "task_id", "session_seq", "route_id", "attempt", "payload", "payload_crc", "content_type",
+    "payload_metadata", "due_time_us", "enqueue_time_us", "lease_time_us", "run_timeout_us", "priority", "headers",
+    "tags", "last_failure", "checkpoint", "checkpoint_type", "checkpoint_metadata", "failed_attempts", "retry_policy",
+    "dedup_key",
+)  # fmt: skip
+
+
+def assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
+    """An Assignment from a row of ASSIGNMENT_COLUMNS; None when its payload no longer has its checksum."""
+    (
+        seq, task_id, session_seq, _, attempt, payload, payload_crc, content_type,
+        payload_metadata, due_time_us, enqueue_time_us, lease_time_us, run_timeout_us, priority, headers,
+        tags, last_failure, checkpoint, checkpoint_type, checkpoint_metadata, failed_attempts, retry_policy,
+        dedup_key,
+    ) = row  # fmt: skip
+    if crc_of(payload) != payload_crc:
+        return None
+    return Assignment(
+        seq,
+        task_id,
+        session_seq,
+        route,
+        attempt,
+        payload_of(payload, content_type, payload_metadata),
+        due_time_us,
+        enqueue_time_us,
+        lease_time_us,
+        run_timeout_us,
+        priority,
+        json.loads(headers) if headers else None,
+        tuple(json.loads(tags)) if tags else (),
+        failure_of(last_failure),
+        payload_of(checkpoint, checkpoint_type, checkpoint_metadata),
+        failed_attempts,
+        retry_policy_of(retry_policy).max_attempts,
+        dedup_key or "",
+    )
+
+
+INSERT_COLUMNS = (
+    "seq", "task_id", "content_hash", "route_id", "state", "priority", "due_time_us", "enqueue_time_us", "payload",
+    "payload_crc", "content_type", "payload_metadata", "headers", "tags", "retry_policy", "run_timeout_us",
+    "expire_time_us", "retention_us", "dedup_key",
+)  # fmt: skip
+
+
+def insert_row(seq: int, task: NewTask, route_id: int, due_time_us: int, now_us: int) -> tuple[Any, ...]:
+    """A row of INSERT_COLUMNS."""
+    data, content_type, metadata = payload_columns(task.payload)
+    return (
+        seq,
+        task.task_id,
+        task.content_hash,
+        route_id,
+        1,
+        task.priority,
+        due_time_us,
+        now_us,
+        data,
+        crc_of(data),
+        content_type,
+        metadata,
+        json_or_null(task.headers),
+        json_or_null(task.tags),
+        retry_policy_column(task.retry_policy),
+        task.run_timeout_us,
+        task.expire_time_us,
+        task.retention_us,
+        task.dedup.key if task.dedup else None,
+    )

@@ -1,0 +1,159 @@
+"""The tables.
+
+Times are microseconds since 1970, UTC. A task that is updated is rewritten whole, so what only some tasks have is NULL
+in the others and costs them nothing. Partial indexes keep finished tasks out of everything that is done often.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData()
+Number = BigInteger().with_variant(Integer(), "sqlite")  # in SQLite, only INTEGER PRIMARY KEY is the row's own number
+
+route = Table(
+    "route",
+    metadata,
+    Column("route_id", Number, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("requires", Text, nullable=False, comment="JSON array, canonical"),
+    UniqueConstraint("name", "requires", name="route_name_requires"),
+)
+
+task = Table(
+    "task",
+    metadata,
+    Column("seq", Number, primary_key=True, comment="the order of enqueueing"),
+    Column("task_id", LargeBinary(16), nullable=False),
+    Column("content_hash", LargeBinary(16), nullable=False, comment="tells a retried enqueue from a conflict"),
+    Column("route_id", Number, nullable=False),
+    Column("state", SmallInteger, nullable=False, comment="TaskState"),
+    Column("priority", SmallInteger, nullable=False),
+    Column("due_time_us", Number, nullable=False),
+    Column("enqueue_time_us", Number, nullable=False),
+    # what the scheduler sent
+    Column("payload", LargeBinary),
+    Column("payload_crc", Number, comment="CRC-32 of payload: a corrupt one is never delivered"),
+    Column("content_type", Text),
+    Column("payload_metadata", Text, comment="JSON object"),
+    Column("headers", Text, comment="JSON object"),
+    Column("tags", Text, comment="JSON array"),
+    Column("retry_policy", Text, comment="JSON array; NULL is the default"),
+    Column("run_timeout_us", Number),
+    Column("expire_time_us", Number),
+    Column("retention_us", Number, comment="NULL is the server's"),
+    Column("dedup_key", Text),
+    # the last attempt
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("failed_attempts", Integer, nullable=False, server_default="0"),
+    Column("lost_leases", Integer, nullable=False, server_default="0"),
+    Column("session_seq", Number),
+    Column("processor_name", Text),
+    Column("lease_time_us", Number),
+    Column("run_deadline_us", Number, comment="set while it runs"),
+    Column("last_failure", Text, comment="JSON array"),
+    Column("progress_fraction", Float),
+    Column("progress_message", Text),
+    Column("checkpoint", LargeBinary),
+    Column("checkpoint_type", Text),
+    Column("checkpoint_metadata", Text),
+    # the end
+    Column("last_outcome", SmallInteger, comment="Outcome of the attempt that finished it; NULL when none did"),
+    Column("finish_time_us", Number),
+    Column("prune_time_us", Number),
+    Column("result", LargeBinary),
+    Column("result_type", Text),
+    Column("result_metadata", Text),
+)
+
+
+IS_SCHEDULED = text("state = 1")
+"""Literal, not bound: a partial index serves only a condition that the planner can compare with its own."""
+IS_RUNNING = text("state = 2")
+IS_EXPIRING = text("state = 1 AND expire_time_us IS NOT NULL AND failed_attempts = 0")
+IS_TIMED = text("state = 2 AND run_deadline_us IS NOT NULL")
+IS_PRUNABLE = text("prune_time_us IS NOT NULL")
+IS_ALIVE = text("end_time_us IS NULL")
+
+
+def _partial(name: str, *columns: Column[int], where: TextClause) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+Index("task_id", task.c.task_id, unique=True)
+# Which tasks of a route are due, in the order in which they should run: one range a (route, priority).
+_partial("task_due", task.c.route_id, task.c.priority, task.c.due_time_us, task.c.seq, where=IS_SCHEDULED)
+_partial("task_expiring", task.c.expire_time_us, where=IS_EXPIRING)
+_partial("task_running", task.c.session_seq, where=IS_RUNNING)
+_partial("task_run_deadline", task.c.run_deadline_us, where=IS_TIMED)
+_partial("task_prunable", task.c.prune_time_us, where=IS_PRUNABLE)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("task_seq", Number, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("session_seq", Number, nullable=False),
+    Column("processor_name", Text, nullable=False),
+    Column("lease_time_us", Number, nullable=False),
+    Column("end_time_us", Number, nullable=False),
+    Column("outcome", SmallInteger, nullable=False, comment="Outcome"),
+    Column("failure", Text, comment="JSON array"),
+    comment="attempts after which the task went on; the one that finished it stands in task",
+    sqlite_with_rowid=False,
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("session_seq", Number, primary_key=True),
+    Column("session_id", LargeBinary(16), nullable=False, unique=True),
+    Column("processor_name", Text, nullable=False),
+    Column(
+        "capabilities", Text, nullable=False, comment="JSON object: name to max_in_flight, 0 for no limit of its own"
+    ),
+    Column("labels", Text, nullable=False, comment="JSON object"),
+    Column("max_in_flight", Integer, nullable=False),
+    Column("build_id", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("register_time_us", Number, nullable=False),
+    Column("alive_until_us", Number, nullable=False),
+    Column("end_time_us", Number),
+    sqlite_autoincrement=True,
+)
+_partial("session_ended", session.c.end_time_us, where=text("end_time_us IS NOT NULL"))
+_partial("session_alive", session.c.alive_until_us, where=IS_ALIVE)
+
+dedup = Table(
+    "dedup",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("task_id", LargeBinary(16), nullable=False),
+    Column("hold", SmallInteger, nullable=False, comment="DedupHold"),
+    Column("hold_until_us", Number, comment="of TTL and BOTH"),
+    sqlite_with_rowid=False,
+)
+Index("dedup_task", dedup.c.task_id)
+_partial("dedup_ending", dedup.c.hold_until_us, where=text("hold_until_us IS NOT NULL"))
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

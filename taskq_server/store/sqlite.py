@@ -1,0 +1,170 @@
+"""SQLite: one file, one writer, group commit.
+
+Durability is `journal_mode=WAL` with `synchronous=FULL`: about one fdatasync a commit, and nothing that was answered is
+lost to power loss. SQLite before 3.51.3 can corrupt a WAL that two connections write or checkpoint at once, so exactly
+one connection writes and checkpoints, for as long as the server lives; readers may do neither.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection, create_engine, event, exc
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from taskq_server.clock import SECOND_US, Clock
+from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
+from taskq_server.store import sqlite_start
+from taskq_server.store.ending import Rules
+from taskq_server.store.group_commit import GroupCommit
+from taskq_server.store.store import Store
+from taskq_server.store.transaction import Transaction, Verb
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Found = TypeVar("Found")
+
+log = structlog.get_logger("taskq.store")
+
+EVERY_CONNECTION = (
+    "PRAGMA busy_timeout = 5000",  # first: the next ones may have to wait
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA temp_store = MEMORY",
+)
+WRITER = ("PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -65536")
+READER = ("PRAGMA query_only = 1", "PRAGMA wal_autocheckpoint = 0")
+READERS = 2
+
+_DEVICE_FAILS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY")
+
+
+class SQLite(Store):
+    """A store in one file. `open` makes it."""
+
+    def __init__(self, path: Path, clock: Clock, rules: Rules, on_fatal: Callable[[BaseException], None]) -> None:
+        super().__init__(rules)
+        self._path = path
+        self._clock = clock
+        self._on_fatal = on_fatal
+        self._high_water_us = 0
+        self._lock: sqlite_start.Lock | None = None
+        self._writer: GroupCommit | None = None
+        self._write_engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+        self._read_engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=READERS, max_overflow=0)
+        _prepare(self._write_engine, EVERY_CONNECTION + WRITER, "BEGIN IMMEDIATE")
+        _prepare(self._read_engine.sync_engine, EVERY_CONNECTION + READER, "BEGIN")
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        clock: Clock,
+        rules: Rules,
+        on_fatal: Callable[[BaseException], None],
+        *,
+        allow_network: bool = False,
+    ) -> SQLite:
+        """Opens the file, or makes it, upgrades its schema and checks it; StoreRefused says why it must not be used.
+
+        `on_fatal` is told, on the event loop, of a fault after which nothing may be written any more: a failed fsync is
+        not retried, since the pages it lost would be taken for safe (PostgreSQL's "fsyncgate", 2018).
+        """
+        store = cls(path, clock, rules, on_fatal)
+        try:
+            store._lock = sqlite_start.take(path, allow_network=allow_network)
+            store._writer = GroupCommit(
+                store._connect, store._begin, store._translate, store._on_fatal, store._after_commit
+            )
+            await store._writer.started()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    def _connect(self) -> Connection:
+        """Opens the one connection that writes; runs in the writing thread."""
+        assert self._lock is not None
+        try:
+            connection = self._write_engine.connect()
+            sqlite_start.check(connection, self._lock)
+        except exc.DatabaseError as error:
+            raise StoreRefused(
+                f"{self._path} cannot be used: {error.orig}", "restore it from a backup, or name another file"
+            ) from error
+        with connection.begin():
+            self.memory.fill(connection)
+            self._high_water_us = sqlite_start.high_water_us(connection)
+        return connection
+
+    @property
+    def high_water_us(self) -> int:
+        """A time that an earlier server had reached, by its clock; ours must not be behind it."""
+        return self._high_water_us
+
+    def _begin(self, connection: Connection) -> Transaction:
+        now_us = self._clock.now_us()
+        if now_us > self._high_water_us + SECOND_US:
+            sqlite_start.save_high_water(connection, now_us)
+            self._high_water_us = now_us
+        return Transaction(connection, now_us)
+
+    def _after_commit(self, transaction: Transaction) -> None:
+        if transaction.changed:
+            self.on_change(transaction.changed)
+
+    def _translate(self, error: BaseException) -> tuple[BaseException, bool]:
+        if not isinstance(error, exc.DBAPIError) or not isinstance(error.orig, sqlite3.Error):
+            return error, False
+        name = getattr(error.orig, "sqlite_errorname", "")
+        if name.startswith("SQLITE_FULL"):
+            return StorageFull(), False
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return StorageUnavailable(str(error.orig)), False
+        if name.startswith(_DEVICE_FAILS):
+            return StorageUnavailable(f"{name}: {error.orig}"), True
+        return error, False
+
+    async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+        assert self._writer is not None
+        return await self._writer.write(verb, items)
+
+    async def read(self, find: Callable[[Connection], Found]) -> Found:
+        try:
+            async with self._read_engine.connect() as connection:
+                return await connection.run_sync(find)
+        except exc.DBAPIError as error:
+            raise StorageUnavailable(str(error.orig)) from error
+
+    async def close(self) -> None:
+        try:
+            await self._read_engine.dispose()
+            if self._writer is not None:
+                await self._writer.close()
+            self._write_engine.dispose()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+
+def _prepare(engine: Any, pragmas: tuple[str, ...], begin: str) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)

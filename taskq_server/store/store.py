@@ -1,0 +1,121 @@
+"""What storage can do, in batches, and what every database does alike.
+
+A verb is a plain function over an open transaction: it takes items and gives one answer an item, in order. The methods
+here hand items to `write`, which runs them together with everybody else's and answers after the commit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from taskq_server.core.matching import Demand, Route
+from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Task
+from taskq_server.store import living, pruning, reading
+from taskq_server.store.adding import add
+from taskq_server.store.ending import Cancelled, Rules, cancel, end
+from taskq_server.store.leasing import Leased, lease
+from taskq_server.store.living import Advance, NewSession, Reclaimed, Sign, StoredSession
+from taskq_server.store.memory import Memory
+from taskq_server.store.pruning import Pruned
+from taskq_server.store.transaction import Verb
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Found = TypeVar("Found")
+
+
+class Store(ABC):
+    """Tasks and sessions, durable. A method returns once what it did is safe from power loss.
+
+    Every method raises StorageFull when the disk is full and StorageUnavailable when the database does not answer; then
+    nothing was stored.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.on_change: Callable[[list[bytes]], None] = lambda task_ids: None
+        """Told, after each commit, which tasks have changed."""
+        self.memory = Memory()
+        self._add = partial(add, self.memory)
+        self._lease = partial(lease, self.memory, rules)
+        self._end = partial(end, self.memory, rules)
+        self._cancel = partial(cancel, self.memory, rules)
+        self._unregister = partial(living.unregister, self.memory, rules)
+        self._reclaim = partial(living.reclaim, self.memory, rules)
+
+    @abstractmethod
+    async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+        """Runs `verb` over `items` in a transaction, perhaps shared, and returns after its commit."""
+
+    @abstractmethod
+    async def read(self, find: Callable[[Connection], Found]) -> Found:
+        """Runs `find` on a connection that sees all that was committed before."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Commits what waits and lets go of the database."""
+
+    async def add(self, tasks: list[NewTask]) -> list[Enqueued]:
+        """Stores tasks, one answer each, in order. A known id or a held key makes no second task."""
+        return await self.write(self._add, tasks)
+
+    async def lease(self, demand: Demand) -> Leased:
+        """Leases due tasks to the sessions that can take them, most urgent first."""
+        return (await self.write(self._lease, [demand]))[0]
+
+    async def end(self, endings: list[Ending]) -> list[Ended]:
+        """Ends attempts, one answer each, in order; one whose lease has ended changes nothing."""
+        return await self.write(self._end, endings)
+
+    async def cancel(self, task_ids: list[bytes]) -> list[Cancelled]:
+        """Cancels tasks that wait or run; answers what each was before."""
+        return await self.write(self._cancel, task_ids)
+
+    async def register(self, session: NewSession) -> int:
+        """Opens a session; answers its number."""
+        return (await self.write(living.register, [session]))[0]
+
+    async def keep_alive(self, sign: Sign) -> bool:
+        """Lets a session live on; False when it has ended."""
+        return (await self.write(living.keep_alive, [sign]))[0]
+
+    async def save_progress(self, advances: list[Advance]) -> None:
+        """Keeps progress and checkpoints of attempts that are still held."""
+        await self.write(living.save_progress, advances)
+
+    async def unregister(self, session_seq: int) -> None:
+        """Ends a session and releases what it holds."""
+        await self.write(self._unregister, [session_seq])
+
+    async def spare(self, until_us: int) -> None:
+        """Lets no session end before then."""
+        await self.write(living.spare, [until_us])
+
+    async def reclaim(self) -> Reclaimed:
+        """Takes back what dead sessions hold and what ran too long."""
+        return (await self.write(self._reclaim, [None]))[0]
+
+    async def prune(self, keep_sessions_us: int) -> Pruned:
+        """Deletes one small batch of what is finished and old; sessions, `keep_sessions_us` after their end."""
+        return (await self.write(pruning.prune, [keep_sessions_us]))[0]
+
+    async def get(self, task_ids: list[bytes]) -> dict[bytes, Task]:
+        """The tasks that exist, by id."""
+        return await self.read(partial(reading.get, self.memory, task_ids))
+
+    async def living_sessions(self) -> list[StoredSession]:
+        """The sessions that have not ended, and what each holds."""
+        return await self.read(partial(living.load, self.memory))
+
+    @property
+    def routes(self) -> dict[int, Route]:
+        """Every route by its number. A snapshot: a new route makes a new one."""
+        return self.memory.routes
+
+    def next_due_us(self, route_ids: Iterable[int]) -> int | None:
+        """When the first task of any of these routes falls due, as far as is known without asking the database."""
+        return self.memory.waiting.next_due_us(route_ids)

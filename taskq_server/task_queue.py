@@ -1,0 +1,145 @@
+"""The use cases of a task: enqueue, get, watch, cancel, report, release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from taskq_server.clock import Alarm
+from taskq_server.core.errors import Stopping, TaskNotFound, WrongState
+from taskq_server.core.task import (
+    Assignment,
+    Ended,
+    Ending,
+    Enqueued,
+    EnqueueOutcome,
+    NewTask,
+    Outcome,
+    Task,
+    TaskState,
+)
+from taskq_server.sessions import Session, Sessions
+from taskq_server.store.store import Store
+from taskq_server.task_id import to_text
+
+NO_SESSION = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Watcher:
+    """Somebody who waits for changes of some tasks."""
+
+    changed: set[bytes]
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class TaskQueue:
+    """What schedulers and processors may do with tasks."""
+
+    def __init__(self, store: Store, sessions: Sessions, alarm: Alarm, expect: Callable[[int], None]) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._alarm = alarm
+        self._expect = expect
+        """Told when a task will be too late."""
+        self._watchers: dict[bytes, set[_Watcher]] = {}
+        self._stopping = False
+        store.on_change = self._tell
+
+    def stop(self) -> None:
+        """Takes nothing new, and lets those who watch go."""
+        self._stopping = True
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.wake.set()
+
+    async def enqueue(self, tasks: list[NewTask]) -> list[Enqueued]:
+        """Stores tasks; they are safe when this returns."""
+        if self._stopping:
+            raise Stopping
+        enqueued = await self._store.add(tasks)
+        moved = (EnqueueOutcome.CREATED, EnqueueOutcome.REPLACED)
+        due = min((one.due_time_us for one in enqueued if one.outcome in moved), default=None)
+        if due is not None:
+            self._alarm.ring(due)
+        for task in tasks:
+            if task.expire_time_us is not None:
+                self._expect(task.expire_time_us)
+        return enqueued
+
+    async def get(self, task_id: bytes) -> Task:
+        """The task as it stands, or TaskNotFound."""
+        found = await self._store.get([task_id])
+        if task_id not in found:
+            raise TaskNotFound(to_text(task_id))
+        return found[task_id]
+
+    async def watch(self, task_ids: list[bytes]) -> AsyncIterator[Task]:
+        """Each task as it stands, then again after each change, until all are finished."""
+        watcher = _Watcher(set(task_ids))
+        unfinished = set(task_ids)
+        for task_id in unfinished:
+            self._watchers.setdefault(task_id, set()).add(watcher)
+        try:
+            while unfinished:
+                asked = sorted(watcher.changed & unfinished)
+                watcher.changed.clear()
+                watcher.wake.clear()
+                found = await self._store.get(asked) if asked else {}
+                for task_id in asked:
+                    if task_id not in found:
+                        raise TaskNotFound(to_text(task_id))
+                    if found[task_id].state.finished:
+                        unfinished.discard(task_id)
+                    yield found[task_id]
+                if unfinished:
+                    if self._stopping:
+                        raise Stopping
+                    await watcher.wake.wait()
+        finally:
+            self._forget(watcher, task_ids)
+
+    def _forget(self, watcher: _Watcher, task_ids: Iterable[bytes]) -> None:
+        for task_id in task_ids:
+            if (watchers := self._watchers.get(task_id)) is not None:
+                watchers.discard(watcher)
+                if not watchers:
+                    del self._watchers[task_id]
+
+    def _tell(self, task_ids: list[bytes]) -> None:
+        if not self._watchers:
+            return
+        for task_id in task_ids:
+            for watcher in self._watchers.get(task_id, ()):
+                watcher.changed.add(task_id)
+                watcher.wake.set()
+
+    async def cancel(self, task_id: bytes) -> Task:
+        """Cancels a task that waits or runs; one that is cancelled already is fine, a finished one is WrongState."""
+        (cancelled,) = await self._store.cancel([task_id])
+        state = cancelled.state_before
+        if state is None:
+            raise TaskNotFound(to_text(task_id))
+        if state in (TaskState.SUCCEEDED, TaskState.FAILED):
+            raise WrongState(to_text(task_id), state.name.lower(), ("scheduled", "running"))
+        if cancelled.session_seq is not None and (session := self._sessions.by_seq(cancelled.session_seq)):
+            session.revoke((task_id, cancelled.attempt), cancelled=True)
+        return await self.get(task_id)
+
+    async def report(self, session_id: bytes, endings: list[Ending]) -> list[Ended]:
+        """Ends attempts by the word of their processor. What comes from an ended session is stale, and told so."""
+        session = self._sessions.find(session_id)
+        for ending in endings:
+            ending.session_seq = NO_SESSION if session is None else session.seq
+        ended = await self._store.end(endings)
+        if session is not None:
+            for ending in endings:
+                session.settle((ending.task_id, ending.attempt))
+        self._alarm.ring()  # credits are back, and some may be due again
+        return ended
+
+    async def release(self, session: Session, unsent: list[Assignment]) -> None:
+        """Gives back what was leased to a session and never written to its stream."""
+        await self._store.end([Ending(one.task_id, one.attempt, session.seq, Outcome.NOT_RECEIVED) for one in unsent])
+        self._alarm.ring()
