@@ -1,0 +1,3 @@
+"""Administration: the `taskq` command (`command.py`)."""
+
+__all__: list[str] = []

@@ -17,7 +17,7 @@ from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.sessions import Sessions, microseconds
-from taskq_server.store.ending import Rules
+from taskq_server.store.end_batch import Rules
 from taskq_server.store.sqlite import SQLite
 from taskq_server.task_queue import TaskQueue
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from taskq_server.core.matching import Route
 from taskq_server.core.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -279,16 +280,17 @@ class Ended:
     due_time_us: int | None = None
 
 
-@dataclass(slots=True)
-class RunningTask:
+class RunningTask(Protocol):
     """A leased task, as much of it as its end needs."""
 
-    seq: int
-    attempt: int
-    due_time_us: int
-    failed_attempts: int
-    lost_leases: int
-    retry_policy: RetryPolicy
+    @property
+    def due_time_us(self) -> int: ...
+    @property
+    def failed_attempts(self) -> int: ...
+    @property
+    def lost_leases(self) -> int: ...
+    @property
+    def retry_policy(self) -> RetryPolicy: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,19 +305,23 @@ class AfterAttempt:
     """The failure to keep; None leaves the one before."""
 
 
+_WITHOUT_FAILURE = {
+    Outcome.SUCCEEDED: next_state(TaskState.RUNNING, Event.SUCCEED),
+    Outcome.CANCELLED: next_state(TaskState.RUNNING, Event.CANCEL),
+    Outcome.RELEASED: next_state(TaskState.RUNNING, Event.RELEASE),
+    Outcome.NOT_RECEIVED: next_state(TaskState.RUNNING, Event.RELEASE),
+}
+
+
 def after_attempt(
     task: RunningTask, ending: Ending, now_us: int, *, max_lost_leases: int, random: Callable[[], float]
 ) -> AfterAttempt:
     """Decides what a running task becomes when its attempt ends."""
     outcome = ending.outcome
-    unchanged = AfterAttempt(TaskState.RUNNING, task.due_time_us, task.failed_attempts, task.lost_leases)
-    if outcome is Outcome.SUCCEEDED:
-        return replace(unchanged, state=next_state(TaskState.RUNNING, Event.SUCCEED))
-    if outcome is Outcome.CANCELLED:
-        return replace(unchanged, state=next_state(TaskState.RUNNING, Event.CANCEL))
-    if outcome in (Outcome.RELEASED, Outcome.NOT_RECEIVED):
-        due_time_us = task.due_time_us if ending.due_time_us is None else ending.due_time_us
-        return replace(unchanged, state=next_state(TaskState.RUNNING, Event.RELEASE), due_time_us=due_time_us)
+    if (state := _WITHOUT_FAILURE.get(outcome)) is not None:
+        released_until_us = ending.due_time_us if state is TaskState.SCHEDULED else None
+        due_time_us = task.due_time_us if released_until_us is None else released_until_us
+        return AfterAttempt(state, due_time_us, task.failed_attempts, task.lost_leases)
 
     failure = ending.failure
     assert failure is not None, "a failed attempt says why"
@@ -328,13 +334,15 @@ def after_attempt(
         state, due_time_us = next_state(TaskState.RUNNING, Event.GIVE_UP), task.due_time_us
     else:
         state = next_state(TaskState.RUNNING, Event.RETRY)
-        due_time_us = now_us + _retry_delay_us(task, ending, failed_attempts, random)
+        due_time_us = _retry_time_us(task, ending, failed_attempts, now_us, random)
     return AfterAttempt(state, due_time_us, failed_attempts, lost_leases, failure)
 
 
-def _retry_delay_us(task: RunningTask, ending: Ending, failed_attempts: int, random: Callable[[], float]) -> int:
+def _retry_time_us(
+    task: RunningTask, ending: Ending, failed_attempts: int, now_us: int, random: Callable[[], float]
+) -> int:
     if ending.retry_delay_us is not None:
-        return ending.retry_delay_us
+        return now_us + ending.retry_delay_us
     if ending.outcome is Outcome.LOST and task.lost_leases == 0:
-        return 0  # a processor that dies is its own fault until it happens again
-    return task.retry_policy.delay_us(failed_attempts, random)
+        return task.due_time_us  # a processor that dies is its own fault, until it happens again: the place is kept
+    return now_us + task.retry_policy.delay_us(failed_attempts, random)

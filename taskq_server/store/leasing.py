@@ -11,7 +11,8 @@ from sqlalchemy import Row
 from taskq_server.core.matching import Candidate, Demand, Seats
 from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
 from taskq_server.store import rows
-from taskq_server.store.ending import Rules, end, expire
+from taskq_server.store.end_batch import Rules
+from taskq_server.store.ending import end, expire
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 

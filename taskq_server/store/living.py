@@ -19,7 +19,8 @@ from taskq_server.core.task import (
     Progress,
 )
 from taskq_server.store import rows, schema
-from taskq_server.store.ending import MOST_AT_ONCE, Rules, end, expire
+from taskq_server.store.end_batch import MOST_AT_ONCE, Rules
+from taskq_server.store.ending import end, expire
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 

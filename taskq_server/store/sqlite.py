@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from taskq_server.clock import SECOND_US, Clock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
 from taskq_server.store import sqlite_start
-from taskq_server.store.ending import Rules
+from taskq_server.store.end_batch import Rules
 from taskq_server.store.group_commit import GroupCommit
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
@@ -41,7 +41,7 @@ EVERY_CONNECTION = (
     "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",
 )
-WRITER = ("PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -65536")
+WRITER = ("PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -32768")
 READER = ("PRAGMA query_only = 1", "PRAGMA wal_autocheckpoint = 0")
 READERS = 2
 

@@ -17,7 +17,8 @@ from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Task
 from taskq_server.store import living, pruning, reading
 from taskq_server.store.adding import add
-from taskq_server.store.ending import Cancelled, Rules, cancel, end
+from taskq_server.store.end_batch import Rules
+from taskq_server.store.ending import Cancelled, cancel, end
 from taskq_server.store.leasing import Leased, lease
 from taskq_server.store.living import Advance, NewSession, Reclaimed, Sign, StoredSession
 from taskq_server.store.memory import Memory

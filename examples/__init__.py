@@ -1,0 +1,1 @@
+"""Finished uses of taskq, each run by a test."""
