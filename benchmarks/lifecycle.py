@@ -1,7 +1,7 @@
 """The whole path: one producer, one server, one processor with no-op handlers, each a process; fsync on.
 
-`make bench` prints a table and writes `benchmarks/results/lifecycle.json`. A figure is the median of several runs, with
-the smallest and the largest:
+`make bench` writes `benchmarks/results/lifecycle.json` and its table in `docs/performance.md`. A figure is the median of
+several runs, with the smallest and the largest:
 
     enqueue     tasks/s from the first enqueue to the last answer, with nobody processing
     drain       tasks/s from the processor's start to the last accepted result, with all of them waiting
@@ -36,6 +36,8 @@ from scheduler_client import Scheduler, new_task
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "lifecycle.json"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- lifecycle: written by make bench -->", "<!-- /lifecycle -->"
 PAYLOAD = bytes(100)
 CONCURRENCY = 1_000
 TIMED_PER_SECOND = 500
@@ -221,14 +223,30 @@ def main() -> None:
         for name in runs[0]
         if (values := [run[name] for run in runs])
     }
-    print(f"{'SQLite, ' + str(given.tasks) + ' tasks':24}{'median':>12}{'min':>12}{'max':>12}")
-    for name, figure in figures.items():
-        print(f"{name:24}{figure['median']:12,.2f}{figure['min']:12,.2f}{figure['max']:12,.2f}")
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     versions = {name: version(name) for name in ("grpcio", "protobuf", "sqlalchemy")}
-    RESULT.parent.mkdir(exist_ok=True)
     result = {"tasks": given.tasks, "runs": given.runs, "machine": machine, "versions": versions, "figures": figures}
+    print(table(result))
+    RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as docs/performance.md shows them."""
+    facts = ", ".join(f"{name} {value}" for name, value in {**result["machine"], **result["versions"]}.items())
+    rows = [
+        f"SQLite, fsync on; {result['tasks']:,} tasks of {len(PAYLOAD)} bytes a run, {result['runs']} runs; {facts}.",
+        "",
+        "| figure | median | min | max |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, figure in result["figures"].items():
+        digits = 0 if figure["median"] >= 100 else 2
+        cells = " | ".join(f"{figure[which]:,.{digits}f}" for which in ("median", "min", "max"))
+        rows.append(f"| {name} | {cells} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

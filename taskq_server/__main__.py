@@ -1,6 +1,6 @@
 """`python -m taskq_server`: settings in, a server until SIGTERM.
 
-Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database is in use; 78 it must not be used.
+Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database or the address is in use; 78 it must not be used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 from taskq_server import logs
 from taskq_server.config import Config, WrongSettings, load
-from taskq_server.core.errors import StoreRefused
+from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.server import Server
 
 STORAGE_FAILED = 74
@@ -31,7 +31,7 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(number, stop)
     try:
         address = await server.start()
-    except StoreRefused as refused:
+    except (StoreRefused, CannotListen) as refused:
         print(f"taskq server: {refused}", file=sys.stderr)
         return refused.exit_code
     print(f"taskq server listens on {address}", flush=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 MILLISECOND_US = 1_000
 SECOND_US = 1_000_000
-STEP_US = 100 * MILLISECOND_US
-"""A wall clock that is ahead by more was stepped; by less, it was slewed or read a little later."""
 LONGEST_SLEEP_SECONDS = 1.0
 """A sleeper looks at the clock this often, so that a step of the wall clock never makes it late by more."""
 
@@ -28,13 +27,17 @@ class Clock(Protocol):
         """Microseconds since 1970, UTC; never less than the last answer."""
         ...
 
+    def not_before(self, time_us: int) -> None:
+        """Answers nothing less than `time_us` from now on."""
+        ...
+
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
         """Returns at `time_us`, or as soon as `wake` is set."""
         ...
 
 
 class SystemClock:
-    """The time of this machine, guarded against steps."""
+    """The time of this machine, guarded against steps. Safe to ask from any thread."""
 
     def __init__(
         self,
@@ -44,21 +47,21 @@ class SystemClock:
     ) -> None:
         self._wall_us = wall_us
         self._monotonic_us = monotonic_us
+        self._lock = threading.Lock()
         self._walked_at_us = monotonic_us()
         self._now_us = max(not_before_us, wall_us())
 
     def not_before(self, time_us: int) -> None:
-        """Never answers less than `time_us` from now on: what was promised before a restart holds after it."""
-        self._now_us = max(self._now_us, time_us)
+        with self._lock:
+            self._now_us = max(self._now_us, time_us)
 
     def now_us(self) -> int:
-        monotonic_us, wall_us = self._monotonic_us(), self._wall_us()
-        walked_us = monotonic_us - self._walked_at_us
-        if self._now_us + walked_us > wall_us + STEP_US:
-            walked_us //= 2
-        now_us = max(self._now_us + walked_us, wall_us) if walked_us >= 0 else self._now_us
-        self._walked_at_us, self._now_us = monotonic_us, now_us
-        return now_us
+        with self._lock:  # two threads that each add what they have walked would run ahead of time
+            monotonic_us = self._monotonic_us()
+            walked_us = monotonic_us - self._walked_at_us
+            self._walked_at_us = monotonic_us
+            self._now_us = max(self._now_us + walked_us // 2, self._wall_us())
+            return self._now_us
 
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
         while not wake.is_set() and (rest_us := time_us - self.now_us()) > 0:

@@ -7,6 +7,8 @@ A flag wins over the environment, the environment over the default; `--lease-dur
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_LOOPBACK = ("127.", "[::1]", "localhost", "unix:")
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
 
 def span(text: object) -> float:
@@ -30,10 +32,17 @@ def span(text: object) -> float:
 
 
 def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not text.startswith("unix:") and not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
+    match = _HOST_AND_PORT.fullmatch(text)
+    if not text.startswith("unix:") and (match is None or int(match[2]) > 65535):
         raise ValueError("must be host:port with a port from 0 to 65535, such as 127.0.0.1:50051")
     return text
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or address.startswith("unix:")
 
 
 Span = Annotated[float, BeforeValidator(span)]
@@ -89,7 +98,7 @@ class Config(BaseModel):
     @field_validator("listen")
     @classmethod
     def _plaintext_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
-        if not listen.startswith(_LOOPBACK) and not others.data.get("insecure"):
+        if not _is_loopback(listen) and not others.data.get("insecure"):
             raise ValueError("must be a loopback address, as there is no TLS; TASKQ_INSECURE=true allows any")
         return listen
 
@@ -108,16 +117,17 @@ class WrongSettings(Exception):
 
 def load(flags: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
     """The settings from `flags`, else from `environment`, else the defaults; WrongSettings names all that is wrong."""
-    given = {name: value for name, value in vars(_flag_parser().parse_args(flags)).items() if value is not None}
+    known, unknown = _flag_parser().parse_known_args(flags)
+    given = {name: value for name, value in vars(known).items() if value is not None}
     for name in Config.model_fields:
         if name not in given and (value := environment.get(_variable(name))) is not None:
             given[name] = value
-    faults = []
+    faults = [f"{flag.partition('=')[0]} is not a setting; --help lists them" for flag in unknown]
     if "database_url" not in given and (path := environment.get("TASKQ_DATABASE_URL_FILE")):
         try:
             given["database_url"] = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            faults.append(f"TASKQ_DATABASE_URL_FILE must be a readable file: {error}")
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"TASKQ_DATABASE_URL_FILE must be a readable file; {type(error).__name__} at {path!r}")
     try:
         config = Config(**given)
     except ValidationError as error:

@@ -27,10 +27,16 @@ class Dispatcher:
         self._alarm = alarm
         self._expect = expect
         """Told when a leased attempt will have run too long."""
+        self._stopping = False
 
     async def run(self) -> None:
-        while True:
+        while not self._stopping:
             await self._alarm.wait(await self._tick_safely())
+
+    def stop(self) -> None:
+        """Ends `run` after the tick under way: what it leases must be pushed, or given back."""
+        self._stopping = True
+        self._alarm.ring()
 
     async def _tick_safely(self) -> int | None:
         try:
@@ -49,6 +55,7 @@ class Dispatcher:
         gone = [assignment for assignment in leased.assignments if not self._push(assignment)]
         if gone:
             await self._store.end([_back(assignment) for assignment in gone])
+            return self._clock.now_us()  # another may take them
         return leased.next_due_us
 
     def _push(self, assignment: Assignment) -> bool:

@@ -11,6 +11,7 @@ import structlog
 
 from taskq_server.clock import Alarm, Clock, SystemClock
 from taskq_server.config import Config
+from taskq_server.core.errors import CannotListen
 from taskq_server.dispatcher import Dispatcher
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.rpc.processor_service import ProcessorService
@@ -29,7 +30,7 @@ class Server:
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self._config = config
-        self._clock = clock or SystemClock()
+        self._clock: Clock = clock or SystemClock()
         self._loops: list[asyncio.Task[None]] = []
         self.address = ""
         self.stopping = asyncio.Event()
@@ -54,7 +55,11 @@ class Server:
         self._processors = ProcessorService(self._tasks, self._sessions, self._clock, dispatch, config)
         self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors])
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
-        self.address = await self._rpc.start(config.listen)
+        try:
+            self.address = await self._rpc.start(config.listen)
+        except CannotListen:
+            await self._store.close()
+            raise
         self._loops = [self._keep(self.housekeeper.run()), self._keep(self.dispatcher.run())]
         log.info("server started", address=self.address, database=config.database_url)
         return self.address
@@ -70,8 +75,9 @@ class Server:
         """NOT_SERVING first; then no more dispatches; streams are drained, and what runs in the store is finished."""
         log.info("server stopping", grace_seconds=self._config.stop_grace)
         await self._rpc.stop_serving()
-        for loop in self._loops:
-            loop.cancel()
+        housekeeping, _ = self._loops
+        housekeeping.cancel()
+        self.dispatcher.stop()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._processors.stop()
         self._tasks.stop()

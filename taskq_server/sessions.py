@@ -18,6 +18,7 @@ from taskq_server.core.matching import Demand, Route, Seats
 from taskq_server.core.task import Assignment, Ending, Outcome, Payload, Progress
 from taskq_server.store.living import Advance, Held, NewSession, Sign, StoredSession
 from taskq_server.store.store import Store
+from taskq_server.task_id import to_text
 
 log = structlog.get_logger("taskq.sessions")
 
@@ -35,6 +36,8 @@ class InFlight:
 
     name: str
     sent: bool
+    """It was given to a stream; whether it has arrived, heartbeats tell."""
+    stream: Stream | None = None
     missing: int = 0
     cancelled: bool = False
     revoked: bool = False
@@ -49,6 +52,8 @@ class Stream:
     superseded: bool = False
     drain: str | None = None
     """Why no further tasks come on this stream."""
+    writing_bytes: int = 0
+    """Of the batch that is being written: a peer that does not read holds it up."""
 
 
 @dataclass(slots=True)
@@ -78,6 +83,8 @@ class Pulse:
     lost: list[AttemptKey]
     cancelled: list[AttemptKey]
     drain: bool
+    roomier: bool = False
+    """It can take more than before."""
 
 
 class Session:
@@ -100,18 +107,29 @@ class Session:
         self._stop: list[AttemptKey] = []
         self._settled: tuple[set[AttemptKey], set[AttemptKey]] = set(), set()
         """Reported since the last heartbeat, and between the two before: their answers may still be on the way."""
+        self._last_push = 0
         self._routes: dict[int, str] = {}
         self._routes_seen = 0
+
+    @property
+    def streaming(self) -> bool:
+        """Whether it has a stream that may bring tasks."""
+        return self.stream is not None and self.stream.drain is None
+
+    @property
+    def _room_bytes(self) -> int:
+        return UNSENT_BYTES - self._unsent_bytes - (self.stream.writing_bytes if self.stream else 0)
 
     def seats(self, routes: dict[int, Route]) -> Seats | None:
         """What it can take now; None for nothing."""
         total = self.max_in_flight - len(self.in_flight)
-        if self.stream is None or self.draining or total <= 0 or self._unsent_bytes >= UNSENT_BYTES:
+        if not self.streaming or self.draining or total <= 0 or self._room_bytes <= 0:
             return None
         if len(routes) > self._routes_seen:
             self._match(routes)
         by_name = {name: (limit or self.max_in_flight) - self._count[name] for name, limit in self.capabilities.items()}
-        return Seats(self.seq, self.processor_name, total, by_name, self._routes)
+        held, room_bytes = len(self.in_flight), self._room_bytes
+        return Seats(self.seq, self.processor_name, total, by_name, self._routes, held, self._last_push, room_bytes)
 
     def _match(self, routes: dict[int, Route]) -> None:
         for route_id in range(self._routes_seen + 1, len(routes) + 1):
@@ -127,6 +145,7 @@ class Session:
     def push(self, assignment: Assignment) -> None:
         """Queues a leased task for its stream."""
         self._add(assignment.route.name, (assignment.task_id, assignment.attempt), sent=False)
+        self._last_push = assignment.lease_time_us
         self._outbox.append(assignment)
         self._unsent_bytes += assignment.size_bytes
         if self.stream is not None:
@@ -156,6 +175,7 @@ class Session:
             return
         held.revoked, held.cancelled = True, cancelled
         if not held.sent:  # it never leaves
+            self._unsent_bytes -= sum(one.size_bytes for one in self._outbox if (one.task_id, one.attempt) == key)
             self._outbox = [one for one in self._outbox if (one.task_id, one.attempt) != key]
             self.let_go(key)
             return
@@ -173,8 +193,8 @@ class Session:
             self.stream.wake.set()
         return self.stream
 
-    def take_outgoing(self) -> Outgoing:
-        """What waits to be written, at most about a message's worth."""
+    def take_outgoing(self, stream: Stream) -> Outgoing:
+        """What waits to be written to the stream, at most about a message's worth."""
         size = count = 0
         for assignment in self._outbox:
             size += assignment.size_bytes
@@ -182,17 +202,15 @@ class Session:
                 break
             count += 1
         tasks, self._outbox = self._outbox[:count], self._outbox[count:]
-        stop, self._stop = self._stop, []
-        if self._outbox and self.stream is not None:
-            self.stream.wake.set()
-        return Outgoing(tasks, stop)
-
-    def sent(self, tasks: list[Assignment]) -> None:
-        """These were written."""
         for assignment in tasks:
             self._unsent_bytes -= assignment.size_bytes
+            stream.writing_bytes += assignment.size_bytes
             if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:
-                held.sent = True
+                held.sent, held.stream = True, stream
+        stop, self._stop = self._stop, []
+        if self._outbox:
+            stream.wake.set()
+        return Outgoing(tasks, stop)
 
     def close_stream(self, stream: Stream) -> list[Assignment]:
         """The stream has ended; answers what was never written, unless another stream has taken over."""
@@ -203,6 +221,12 @@ class Session:
         for assignment in unsent:
             self.let_go((assignment.task_id, assignment.attempt))
         return unsent
+
+    def distrust_stream(self, lost: list[AttemptKey]) -> None:
+        """If these were written to it and did not arrive, others are served until the processor has opened another."""
+        if self.stream is not None and any(self.in_flight[key].stream is self.stream for key in lost):
+            self.stream.drain = "what was sent on it did not arrive"
+            self.stream.wake.set()
 
     def compare(self, sightings: Iterable[Sighting]) -> tuple[list[AttemptKey], list[AttemptKey], list[AttemptKey]]:
         """What the processor says it holds against what it should: lost, cancelled, and never received."""
@@ -265,7 +289,7 @@ class Sessions:
     def get(self, session_id: bytes) -> Session:
         """The session, or SessionNotFound."""
         if (session := self._by_id.get(session_id)) is None:
-            raise SessionNotFound(str(session_id.hex()))
+            raise SessionNotFound(to_text(session_id))
         return session
 
     def find(self, session_id: bytes) -> Session | None:
@@ -288,17 +312,20 @@ class Sessions:
         alive_until_us = self._clock.now_us() + self._lease_duration_us
         if session is None or not await self._store.keep_alive(Sign(session.seq, alive_until_us)):
             return Pulse(False, False, [(one.task_id, one.attempt) for one in sightings], [], False)
-        session.draining = draining or session.drained_by_admin
+        was_draining, session.draining = session.draining, draining or session.drained_by_admin
         advances = [
             Advance(session.seq, one.task_id, one.attempt, one.progress, one.checkpoint)
             for one in sightings
             if one.progress is not None or one.checkpoint is not None
         ]
         await self._store.save_progress(advances)
+        held = len(session.in_flight)
         lost, cancelled, never_received = session.compare(sightings)
+        roomier = len(session.in_flight) < held or (was_draining and not session.draining) or bool(never_received)
         if never_received:
+            session.distrust_stream(never_received)
             await self._give_back(session, never_received)
-        return Pulse(True, session.stream is not None, lost, cancelled, session.drained_by_admin)
+        return Pulse(True, session.streaming, lost, cancelled, session.drained_by_admin, roomier)
 
     async def _give_back(self, session: Session, keys: list[AttemptKey]) -> None:
         endings = [Ending(task_id, attempt, session.seq, Outcome.NOT_RECEIVED) for task_id, attempt in keys]

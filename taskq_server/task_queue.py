@@ -108,6 +108,7 @@ class TaskQueue:
                     del self._watchers[task_id]
 
     def _tell(self, task_ids: list[bytes]) -> None:
+        self._alarm.ring()  # here, since whoever asked for the change may have gone away during the commit
         if not self._watchers:
             return
         for task_id in task_ids:
@@ -125,6 +126,7 @@ class TaskQueue:
             raise WrongState(to_text(task_id), state.name.lower(), ("scheduled", "running"))
         if cancelled.session_seq is not None and (session := self._sessions.by_seq(cancelled.session_seq)):
             session.revoke((task_id, cancelled.attempt), cancelled=True)
+            self._alarm.ring()  # if it was not sent yet, its credit is back
         return await self.get(task_id)
 
     async def report(self, session_id: bytes, endings: list[Ending]) -> list[Ended]:

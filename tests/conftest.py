@@ -49,6 +49,7 @@ async def server(start_server: StartServer) -> Server:
 def server_process(database_url: str) -> Iterator[ServerProcess]:
     """A server in a process of its own, which can be killed for real; already started."""
     process = ServerProcess(database_url)
-    process.start()
-    yield process
-    process.kill()
+    with process.log:
+        process.start()
+        yield process
+        process.kill()

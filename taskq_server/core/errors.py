@@ -11,6 +11,7 @@
      └── StorageFull           the disk is full
 
     StoreRefused               the server must not start on this database
+    CannotListen               the server cannot have this address
 
 An error carries its facts as fields; its class writes the sentence.
 """
@@ -93,6 +94,16 @@ class StorageFull(TaskqError):
 
     def __init__(self) -> None:
         super().__init__("the disk of the server is full; nothing was stored, try again later")
+
+
+class CannotListen(Exception):
+    """The address cannot be bound, most often since another program has it."""
+
+    exit_code = 75
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"{address} cannot be listened on; stop the program that has it, or choose another address")
 
 
 class StoreRefused(Exception):

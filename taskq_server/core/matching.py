@@ -79,11 +79,13 @@ class Candidate(NamedTuple):
     route_id: int
     priority: int
     due_time_us: int
+    size_bytes: int = 0
 
 
 @dataclass(slots=True)
 class Seats:
-    """What one session can take now: `total` tasks in all, of each name no more than `by_name` says."""
+    """What one session can take now: `total` tasks in all, of each name no more than `by_name` says, and further ones
+    only while `room_bytes` is left."""
 
     session_seq: int
     processor_name: str
@@ -91,16 +93,26 @@ class Seats:
     by_name: dict[str, int]
     routes: Mapping[int, str]
     """The routes open to the session: id to task name."""
-    taken: int = 0
+    held: int = 0
+    """How many tasks it holds already."""
+    last_push: int = 0
+    """Larger for a session that was given something later."""
+    room_bytes: int = 1 << 20
+
+    @property
+    def load(self) -> tuple[float, int]:
+        """Compares sessions: how full it is, and of those that are equally full, who has waited longer."""
+        return self.held / (self.held + self.total), self.last_push
 
     def free_for(self, route_id: int) -> int:
         name = self.routes.get(route_id)
-        return 0 if name is None else min(self.total, self.by_name[name])
+        return 0 if name is None or self.room_bytes <= 0 else min(self.total, self.by_name[name])
 
-    def take(self, route_id: int) -> None:
+    def take(self, candidate: Candidate) -> None:
         self.total -= 1
-        self.taken += 1
-        self.by_name[self.routes[route_id]] -= 1
+        self.held += 1
+        self.by_name[self.routes[candidate.route_id]] -= 1
+        self.room_bytes -= candidate.size_bytes
 
 
 @dataclass(slots=True)
@@ -128,7 +140,7 @@ class Demand:
         for candidate in sorted(candidates, key=lambda c: (-c.priority, c.due_time_us, c.seq)):
             if len(placed) == at_most:
                 break
-            if (seats := open_seats.take(candidate.route_id)) is not None:
+            if (seats := open_seats.take(candidate)) is not None:
                 placed.append((candidate, seats))
         return placed
 
@@ -138,23 +150,24 @@ class _OpenSeats:
 
     def __init__(self, seats: list[Seats]) -> None:
         self._seats = seats
-        self._heaps: dict[int, list[tuple[int, int]]] = {}
+        self._heaps: dict[int, list[tuple[tuple[float, int], int]]] = {}
 
-    def take(self, route_id: int) -> Seats | None:
+    def take(self, candidate: Candidate) -> Seats | None:
+        route_id = candidate.route_id
         heap = self._heaps.get(route_id)
         if heap is None:
-            heap = [(seats.taken, i) for i, seats in enumerate(self._seats) if seats.free_for(route_id)]
+            heap = [(seats.load, i) for i, seats in enumerate(self._seats) if seats.free_for(route_id)]
             heapq.heapify(heap)
             self._heaps[route_id] = heap
         while heap:
-            taken, i = heap[0]
+            load, i = heap[0]
             seats = self._seats[i]
             if not seats.free_for(route_id):
                 heapq.heappop(heap)
-            elif taken != seats.taken:  # another route has used this session meanwhile
-                heapq.heapreplace(heap, (seats.taken, i))
+            elif load != seats.load:  # another route has used this session meanwhile
+                heapq.heapreplace(heap, (seats.load, i))
             else:
-                seats.take(route_id)
-                heapq.heapreplace(heap, (seats.taken, i))
+                seats.take(candidate)
+                heapq.heapreplace(heap, (seats.load, i))
                 return seats
         return None

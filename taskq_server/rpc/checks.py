@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 
@@ -16,6 +17,7 @@ PRINTABLE = re.compile(r"[\x20-\x7e]*")
 LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59Z, the last one that a Timestamp may hold."""
 DAY_US = 86_400_000_000
+EXAMPLE = "019353a4-5b67-7cc2-9d1a-4b7e1c8f2a10"
 _NO_BYTES = bytes(16)
 
 
@@ -33,11 +35,12 @@ class Faults:
             raise InvalidFields(self.found)
 
     def uuid(self, field: str, text: str) -> bytes:
-        try:
-            return from_text(text)
-        except ValueError as error:
-            self.add(field, f"{error}; is {_shown(text)}" if text else "must be set")
-            return _NO_BYTES
+        with contextlib.suppress(ValueError):
+            raw = from_text(text)
+            if len(raw) == len(_NO_BYTES):  # fromhex passes over white space
+                return raw
+        self.add(field, f"must be a UUID such as {EXAMPLE}; is {_shown(text)}" if text else "must be set")
+        return _NO_BYTES
 
     def name(self, field: str, text: str) -> str:
         if not NAME.fullmatch(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
@@ -13,12 +14,14 @@ from taskq_server.core.task import (
     Failure,
     Outcome,
     Progress,
+    TaskState,
 )
 from taskq_server.rpc.checks import DAY_US, Faults
 from taskq_server.rpc.convert import duration, failure_message, payload_message, payload_of, timestamp
 from taskq_server.sessions import AttemptKey, Sighting
 from taskq_server.store.living import NewSession
 
+LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 MOST_IN_FLIGHT = 10_000
 MOST_RESULTS = 10_000
 MOST_ATTEMPT = (1 << 31) - 1
@@ -40,7 +43,8 @@ def new_session(message: processor_pb2.RegisterRequest) -> NewSession:
     if len(message.labels) > 64:
         faults.add("labels", f"must be at most 64; are {len(message.labels)}")
     for key, value in message.labels.items():
-        faults.name(f"labels[{key[:64]!r}] (key)", key)
+        if not LABEL_KEY.fullmatch(key):
+            faults.add(f"labels[{key[:64]!r}] (key)", "must be 1 to 64 characters of A-Z a-z 0-9 . _ / -")
         faults.printable(f"labels[{key[:64]!r}]", value, 256)
     faults.text("build_id", message.build_id, 128)
     faults.text("client", message.client, 128)
@@ -145,7 +149,7 @@ def answers(ended: list[Ended]) -> list[processor_pb2.ReportAnswer]:
             attempt=one.attempt,
             status=int(one.status),  # type: ignore[arg-type]
             state=int(one.state or 0),  # type: ignore[arg-type]
-            due_time=None if one.due_time_us is None else timestamp(one.due_time_us),
+            due_time=timestamp(one.due_time_us or 0) if one.state is TaskState.SCHEDULED else None,
         )
         for one in ended
     ]

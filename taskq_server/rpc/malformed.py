@@ -54,8 +54,9 @@ def _add(pool: descriptor_pool.DescriptorPool, file: FileDescriptor, done: set[s
 
 
 def _strings_to_bytes(message: descriptor_pb2.DescriptorProto) -> None:
+    message.options.ClearField("map_entry")  # on the wire a map is a list of entries; as one, its keys may be bytes
     for field in message.field:
-        if field.type == _STRING and not (message.options.map_entry and field.number == 1):
+        if field.type == _STRING:
             field.type = _BYTES
     for nested in message.nested_type:
         _strings_to_bytes(nested)
@@ -74,16 +75,10 @@ def _not_utf8(twin: Message, real: Descriptor | None, path: str) -> Iterator[str
 
 
 def _items(field: FieldDescriptor, value: object, here: str) -> Iterator[tuple[str, object]]:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        yield from ((here, item) for item in _entries(value))
-    elif field.is_repeated:
+    if field.is_repeated:
         yield from ((f"{here}[{i}]", item) for i, item in enumerate(value))  # type: ignore[arg-type,var-annotated]
     else:
         yield here, value
-
-
-def _entries(value: object) -> Iterator[object]:
-    return iter(value.values())  # type: ignore[attr-defined]
 
 
 def _is_utf8(value: object) -> bool:

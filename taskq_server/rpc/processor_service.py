@@ -87,14 +87,14 @@ class ProcessorService:
                 drain = processor_pb2.Drain(reason=stream.drain, processor=False)
                 yield processor_pb2.StreamTasksResponse(drain=drain)
                 return
-            outgoing = session.take_outgoing()
+            outgoing = session.take_outgoing(stream)
             if outgoing.stop:
                 stop = processor_pb2.CancelTasks(attempts=convert.attempt_refs(outgoing.stop))
                 yield processor_pb2.StreamTasksResponse(cancel=stop)
             if outgoing.tasks:
                 batch = processor_pb2.TaskBatch(tasks=[convert.assigned_task(one) for one in outgoing.tasks])
                 yield processor_pb2.StreamTasksResponse(tasks=batch)
-                session.sent(outgoing.tasks)
+                stream.writing_bytes = 0
                 self._alarm.ring()  # what was held back until this was written
             if not woken:
                 yield self._ping()
@@ -109,6 +109,8 @@ class ProcessorService:
         session_id = convert.session_id(request.session_id)
         sightings = convert.sightings(request.in_flight, self._config.max_payload_bytes)
         pulse = await self._sessions.heartbeat(session_id, sightings, draining=request.draining)
+        if pulse.roomier:
+            self._alarm.ring()
         state = processor_pb2.STREAM_STATE_REREGISTER
         if pulse.alive:
             state = processor_pb2.STREAM_STATE_OK if pulse.streaming else processor_pb2.STREAM_STATE_REOPEN

@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from taskq.v1 import processor_service_pb2, scheduler_service_pb2
-from taskq_server.core.errors import TaskqError
+from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.status import to_status
+
+log = structlog.get_logger("taskq.rpc")
 
 WRITE_SECONDS = 30
 """A stream whose peer reads nothing for this long is given up."""
@@ -66,8 +69,11 @@ class RpcServer:
             self._server.add_generic_rpc_handlers((handlers,))
 
     async def start(self, address: str) -> str:
-        """Binds and serves; answers the address that was bound."""
-        port = self._server.add_insecure_port(address)
+        """Binds and serves; answers the address that was bound, or raises CannotListen."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:  # gRPC does not say more; it writes the reason to stderr
+            raise CannotListen(address) from error
         await self._server.start()
         for name in self._names:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -125,6 +131,8 @@ def _stream(behaviour: Callable[[Any], AsyncIterator[Message]]) -> Callable[...,
                 async for message in messages:
                     async with asyncio.timeout(WRITE_SECONDS):
                         await context.write(message)
+            except grpc.aio.InternalError as broken:
+                log.info("a stream broke while it was written", error=str(broken))  # as when its peer goes away
             finally:
                 await messages.aclose()  # type: ignore[attr-defined]
         except TimeoutError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from urllib.parse import quote
 
 import grpc
 import structlog
@@ -16,8 +17,10 @@ log = structlog.get_logger("taskq.rpc")
 
 DOMAIN = "taskq.v1"
 RETRY_SECONDS = 1
-MOST_DETAIL_BYTES = 4_096
-"""Details travel in a trailer, which peers cut off at 8 KiB after base64."""
+MOST_DETAIL_BYTES = 3_072
+"""Details travel in a trailer after base64 together with the message, which peers cut off at 8 KiB."""
+MOST_MESSAGE_BYTES = 1_000
+"""As it travels, which is percent-encoded; the first fault is always named."""
 
 CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
     errors.InvalidFields: (code_pb2.INVALID_ARGUMENT, "INVALID_FIELDS"),
@@ -36,7 +39,7 @@ def to_status(error: Exception) -> grpc.Status:
     if not isinstance(error, errors.TaskqError):
         return _internal(error)
     code, reason = CODES[type(error)]
-    facts = {key: str(value) for key, value in vars(error).items() if key not in ("faults", "detail")}
+    facts = {key: _fact(value) for key, value in vars(error).items() if key not in ("faults", "detail")}
     details = [_pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts))]
     message = str(error)
     if isinstance(error, errors.InvalidFields):
@@ -46,6 +49,10 @@ def to_status(error: Exception) -> grpc.Status:
         delay = duration_pb2.Duration(seconds=RETRY_SECONDS)
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return rpc_status.to_status(status_pb2.Status(code=code, message=message, details=details))
+
+
+def _fact(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _internal(error: Exception) -> grpc.Status:
@@ -66,10 +73,11 @@ def _violations(error: errors.InvalidFields) -> tuple[error_details_pb2.BadReque
             del request.field_violations[-1]
             break
         sentences.append(f"{fault.field} {fault.rule}")
-    left = len(error.faults) - len(sentences)
-    shown = "; ".join(sentences[:5])
-    more = left + max(0, len(sentences) - 5)
-    return request, f"{shown}; and {more} more" if more else shown
+    shown = sentences[:5]
+    while len(shown) > 1 and len(quote("; ".join(shown))) > MOST_MESSAGE_BYTES:
+        shown.pop()
+    more = len(error.faults) - len(shown)
+    return request, "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
 def _pack(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy import Row, bindparam, select, update
 
 from taskq_server.core.task import (
     DedupConflict,
@@ -34,11 +36,13 @@ def add(memory: Memory, tx: Transaction, tasks: list[NewTask]) -> list[Enqueued]
         if task.dedup is not None and (answer := keys.answer(task, due_time_us)) is not None:
             answers[i] = answer
         else:
+            keys.known.setdefault(task.task_id, (task.content_hash, due_time_us))
             created.append(_Created(i, memory.take_seq(), task, memory.route_id(tx, task.route), due_time_us))
     for new, enqueued in zip(created, _insert(tx, created), strict=True):
         answers[new.index] = enqueued
     stored = [new for new in created if answers[new.index].outcome is EnqueueOutcome.CREATED]  # type: ignore[union-attr]
     _note(memory, stored)
+    tx.changed += [new.task.task_id for new in stored]
     keys.write(memory, tx, [new.task for new in stored if new.task.dedup])
     return answers  # type: ignore[return-value]
 
@@ -114,6 +118,8 @@ class _Keys:
     holders: dict[tuple[str, str], _Holder] = field(default_factory=dict)
     known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     """Content hash and due time of the tasks that exist."""
+    over: list[tuple[str, str]] = field(default_factory=list)
+    """Holds that have ended, and still stand in the table."""
 
     @classmethod
     def of(cls, tx: Transaction, tasks: list[NewTask]) -> _Keys:
@@ -128,13 +134,18 @@ class _Keys:
         ids = [new.task_id for new in asked]
         existing = select(task.c.task_id, task.c.content_hash, task.c.due_time_us).where(task.c.task_id.in_(ids))
         self.known = {row[0]: (row[1], row[2]) for row in tx.connection.execute(existing)}
-        wanted = {(new.dedup.scope, new.dedup.key) for new in asked if new.dedup}
-        held = (
-            select(dedup, task.c.state, task.c.due_time_us, task.c.route_id, task.c.priority)
-            .join_from(dedup, task, task.c.task_id == dedup.c.task_id, isouter=True)
-            .where(tuple_(dedup.c.scope, dedup.c.key).in_(list(wanted)))
+        wanted: dict[str, set[str]] = {}
+        for new in asked:
+            if new.dedup is not None:
+                wanted.setdefault(new.dedup.scope, set()).add(new.dedup.key)
+        held = select(dedup, task.c.state, task.c.due_time_us, task.c.route_id, task.c.priority).join_from(
+            dedup, task, task.c.task_id == dedup.c.task_id, isouter=True
         )
-        for row in tx.connection.execute(held):
+        for scope, names in wanted.items():  # (scope, key) IN (VALUES ...) would read the whole table in SQLite
+            self._learn(tx.connection.execute(held.where(dedup.c.scope == scope, dedup.c.key.in_(names))).all())
+
+    def _learn(self, found: Sequence[Row[Any]]) -> None:
+        for row in found:
             in_time = row.hold_until_us is not None and row.hold_until_us > self.now_us
             unfinished = row.state is not None and not TaskState(row.state).finished
             if in_time or (unfinished and row.hold != DedupHold.TTL):
@@ -143,6 +154,8 @@ class _Keys:
                 self.holders[row.scope, row.key] = _Holder(
                     row.task_id, due_time_us, waits, row.route_id or 0, row.priority or 0
                 )
+            else:
+                self.over.append((row.scope, row.key))
 
     def answer(self, new: NewTask, due_time_us: int) -> Enqueued | None:
         """What becomes of a task whose key or id is taken; None when it is to be stored."""
@@ -153,7 +166,6 @@ class _Keys:
         holder = self.holders.get(place)
         if holder is None:
             self.holders[place] = _Holder(new.task_id, due_time_us, waits=True)
-            self.known[new.task_id] = new.content_hash, due_time_us
             return None
         conflict = new.dedup.on_conflict
         if conflict is DedupConflict.REJECT:
@@ -174,8 +186,9 @@ class _Keys:
 
     def _hold(self, tx: Transaction, stored: list[NewTask]) -> None:
         dedup = schema.dedup
-        places = [(new.dedup.scope, new.dedup.key) for new in stored if new.dedup]
-        tx.connection.execute(dedup.delete().where(tuple_(dedup.c.scope, dedup.c.key).in_(places)))  # holds that ended
+        if self.over:
+            ended = dedup.delete().where(dedup.c.scope == bindparam("its_scope"), dedup.c.key == bindparam("its_key"))
+            tx.connection.execute(ended, [{"its_scope": scope, "its_key": key} for scope, key in self.over])
         tx.connection.execute(
             dedup.insert(),
             [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 
 from taskq_server.core.retry import RetryPolicy
 from taskq_server.core.task import (
@@ -24,6 +24,8 @@ from taskq_server.core.task import (
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
+
+Item = TypeVar("Item")
 
 MOST_AT_ONCE = 500
 
@@ -59,7 +61,10 @@ class EndRow(NamedTuple):
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        return rows.retry_policy_of(self.retry_column)
+        try:
+            return rows.retry_policy_of(self.retry_column)
+        except (TypeError, ValueError):  # a row that cannot be read must not hold up the others
+            return RetryPolicy(max_attempts=1)
 
 
 _COLUMNS = ", ".join(EndRow._fields).replace("retry_column", "retry_policy")
@@ -99,12 +104,10 @@ class EndBatch:
         self._free_keys: list[bytes] = []
 
     def read(self, task_ids: set[bytes]) -> None:
-        ids = tuple(task_ids)
-        for start in range(0, len(ids), MOST_AT_ONCE):
-            some = ids[start : start + MOST_AT_ONCE]
+        for some in _few(list(task_ids)):
             marks = ", ".join("?" * len(some))
             select = f"SELECT {_COLUMNS} FROM task WHERE task_id IN ({marks})"  # noqa: S608 - our own names
-            for found in self._tx.connection.exec_driver_sql(select, some):
+            for found in self._tx.connection.exec_driver_sql(select, tuple(some)):
                 row = EndRow._make(found)
                 self.rows[row.task_id] = row
 
@@ -198,7 +201,8 @@ class EndBatch:
         if self._free_keys:
             dedup = schema.dedup
             over = (dedup.c.hold == DedupHold.UNFINISHED) | (dedup.c.hold_until_us <= self._tx.now_us)
-            self._tx.connection.execute(dedup.delete().where(dedup.c.task_id.in_(self._free_keys), over))
+            for some in _few(self._free_keys):
+                self._tx.connection.execute(dedup.delete().where(dedup.c.task_id.in_(some), over))
 
     def explain(self, stale: list[Ending]) -> Iterator[Ended]:
         """What to answer to those whose lease had ended: whether it was the same word that ended it."""
@@ -207,8 +211,13 @@ class EndBatch:
         attempt = schema.attempt
         asked = [(self.rows[ending.task_id].seq, ending.attempt) for ending in stale]
         history = select(attempt.c.task_seq, attempt.c.attempt, attempt.c.session_seq, attempt.c.outcome)
-        found = self._tx.connection.execute(history.where(tuple_(attempt.c.task_seq, attempt.c.attempt).in_(asked)))
-        kept = {(row.task_seq, row.attempt): (row.session_seq, row.outcome) for row in found}
+        kept: dict[tuple[int, int], tuple[int, int | None]] = {}
+        for some in _few(asked):  # (task_seq, attempt) IN (VALUES ...) would read the whole table in SQLite
+            seqs, numbers = {seq for seq, _ in some}, {number for _, number in some}
+            found = self._tx.connection.execute(
+                history.where(attempt.c.task_seq.in_(seqs), attempt.c.attempt.in_(numbers))
+            )
+            kept |= {(row.task_seq, row.attempt): (row.session_seq, row.outcome) for row in found}
         for ending in stale:
             row = self.rows[ending.task_id]
             unchanged = TaskState(row.state), row.due_time_us, row.session_seq, row.last_outcome
@@ -224,3 +233,9 @@ class EndBatch:
                 state,
                 None if state.finished else due_time_us,
             )
+
+
+def _few(items: list[Item]) -> Iterator[list[Item]]:
+    """A statement holds only so many variables."""
+    for start in range(0, len(items), MOST_AT_ONCE):
+        yield items[start : start + MOST_AT_ONCE]

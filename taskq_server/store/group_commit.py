@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from taskq_server.core.errors import StorageUnavailable
 from taskq_server.store.transaction import Transaction, Verb
 
 Item = TypeVar("Item")
@@ -73,6 +74,8 @@ class GroupCommit:
         """
         if self._fatal is not None:
             raise self._fatal
+        if self._closed:
+            raise StorageUnavailable("the store is closed")
         if not items:
             return []
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
@@ -94,7 +97,7 @@ class GroupCommit:
             return
         self._loop.call_soon_threadsafe(self._started.set_result, None)
         try:
-            while (batch := self._gather()) and self._fatal is None:
+            while batch := self._gather():
                 self._commit(connection, batch)
         finally:
             connection.close()
@@ -121,6 +124,9 @@ class GroupCommit:
     def _commit(self, connection: Connection, batch: list[_Waiting[Any, Any]]) -> None:
         batch = [waiting for waiting in batch if not waiting.future.cancelled()]
         if not batch:
+            return
+        if self._fatal is not None:
+            self._loop.call_soon_threadsafe(self._fail, batch, self._fatal)
             return
         try:
             answers, transaction = self._attempt(connection, batch)
@@ -166,8 +172,7 @@ class GroupCommit:
             self._loop.call_soon_threadsafe(self._fail, batch, translated)
             return
         for waiting in batch:
-            if self._fatal is None:
-                self._commit(connection, [waiting])
+            self._commit(connection, [waiting])
 
     def _answer(self, batch: list[_Waiting[Any, Any]], answers: list[list[Any]], transaction: Transaction) -> None:
         self._after_commit(transaction)

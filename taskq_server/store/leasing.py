@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,8 @@ from taskq_server.store.transaction import Transaction
 MOST_TASKS_PER_LEASE = 2_000
 
 _DUE = (
-    "SELECT seq, due_time_us FROM task WHERE state = 1 AND route_id = ? AND priority = ? "
-    "ORDER BY due_time_us, seq LIMIT ?"
+    "SELECT seq, due_time_us, coalesce(length(payload), 0) + coalesce(length(checkpoint), 0) FROM task "
+    "WHERE state = 1 AND route_id = ? AND priority = ? ORDER BY due_time_us, seq LIMIT ?"
 )
 _LEASE = (
     "UPDATE task SET state = 2, attempt = attempt + 1, session_seq = taken.value ->> 1, "  # noqa: S608 - our own names
@@ -46,6 +46,7 @@ def lease(memory: Memory, rules: Rules, tx: Transaction, demands: list[Demand]) 
 def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Leased:
     while memory.next_expiry_us is not None and memory.next_expiry_us <= tx.now_us:
         expire(memory, rules, tx)
+    demand = _of_the_living(tx, demand)
     limits = demand.limits()
     seen: list[_Range] = []
     for route_id, limit in limits.items():
@@ -58,6 +59,15 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
         range_.correct(memory, tx, taken)
     free = [route_id for route_id, limit in demand.limits().items() if limit]
     return Leased(assignments, memory.waiting.next_due_us(free))
+
+
+def _of_the_living(tx: Transaction, demand: Demand) -> Demand:
+    """Without the seats of sessions that have ended: nobody would ever end their leases. A copy, since seats are used
+    up by placing, and a transaction that failed is tried again."""
+    living = set(tx.connection.exec_driver_sql("SELECT session_seq FROM session WHERE end_time_us IS NULL").scalars())
+    return Demand(
+        [replace(seats, by_name=dict(seats.by_name)) for seats in demand.seats if seats.session_seq in living]
+    )
 
 
 @dataclass(slots=True)
@@ -81,7 +91,7 @@ def _due_of_route(memory: Memory, tx: Transaction, route_id: int, limit: int) ->
     ranges = []
     for priority, known_us in memory.waiting.due(route_id, tx.now_us):
         found = tx.connection.exec_driver_sql(_DUE, (route_id, priority, limit + 1)).all()
-        due = [Candidate(seq, route_id, priority, at) for seq, at in found[:limit] if at <= tx.now_us]
+        due = [Candidate(seq, route_id, priority, at, size) for seq, at, size in found[:limit] if at <= tx.now_us]
         after_us = found[len(due)][1] if len(due) < len(found) else None
         ranges.append(_Range(route_id, priority, known_us, due, after_us))
         limit -= len(due)
@@ -112,5 +122,5 @@ def _take(memory: Memory, rules: Rules, tx: Transaction, placed: list[tuple[Cand
 
 def _never_deliver(row: Row[Any], now_us: int) -> Ending:
     """One bad row must not stop the others, nor reach a processor."""
-    failure = Failure(CORRUPT, "the stored payload no longer has its checksum", "", row.attempt, now_us)
+    failure = Failure(CORRUPT, "what is stored cannot be read, or no longer has its checksum", "", row.attempt, now_us)
     return Ending(row.task_id, row.attempt, row.session_seq, Outcome.FAILED, failure=failure, retryable=False)

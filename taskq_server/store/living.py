@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, TextClause, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, TextClause, func, select, update
 
 from taskq_server.core.task import (
     PROCESSOR_LOST,
@@ -23,6 +24,9 @@ from taskq_server.store.end_batch import MOST_AT_ONCE, Rules
 from taskq_server.store.ending import end, expire
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
+
+LONGEST_LEASE_US = 3_600_000_000
+"""As the settings allow."""
 
 _SAVE_PROGRESS = (
     "UPDATE task SET progress_fraction = ?, progress_message = ? "
@@ -158,11 +162,13 @@ def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list
 
 
 def spare(tx: Transaction, until_us: list[int]) -> list[None]:
-    """Lets every session live until then: the server itself was away, and could not have heard them."""
+    """Lets every session live until then: the server itself was away, and could not have heard them. So do those that
+    would live longer than a lease can last: the clock was wrong when they were heard."""
     for time_us in until_us:
         table = schema.session
-        late = update(table).where(schema.IS_ALIVE, table.c.alive_until_us < time_us)
-        tx.connection.execute(late.values(alive_until_us=time_us))
+        never_us = time_us + LONGEST_LEASE_US
+        wrong = (table.c.alive_until_us < time_us) | (table.c.alive_until_us > never_us)
+        tx.connection.execute(update(table).where(schema.IS_ALIVE, wrong).values(alive_until_us=time_us))
     return [None] * len(until_us)
 
 
@@ -190,26 +196,30 @@ def load(memory: Memory, connection: Connection) -> list[StoredSession]:
     """The sessions that lived when the server stopped."""
     table = schema.session
     found = connection.execute(select(table).where(schema.IS_ALIVE)).all()
-    living = {
-        row.session_seq: StoredSession(
-            row.session_seq,
-            NewSession(
-                row.session_id,
-                row.processor_name,
-                json.loads(row.capabilities),
-                json.loads(row.labels),
-                row.max_in_flight,
-                row.build_id,
-                row.client,
-                row.alive_until_us,
-            ),
-        )
-        for row in found
-    }
+    living = {row.session_seq: stored for row in found if (stored := _stored(row)) is not None}
     for held in _held(memory, connection, schema.IS_RUNNING):
         if (stored := living.get(held.session_seq)) is not None:
             stored.held.append(held)
     return list(living.values())
+
+
+def _stored(row: Row[Any]) -> StoredSession | None:
+    """None when it cannot be read: its processor is told to register again, and what it holds is reclaimed in time."""
+    try:
+        capabilities, labels = json.loads(row.capabilities), json.loads(row.labels)
+    except ValueError:
+        return None
+    session = NewSession(
+        row.session_id,
+        row.processor_name,
+        capabilities,
+        labels,
+        row.max_in_flight,
+        row.build_id,
+        row.client,
+        row.alive_until_us,
+    )
+    return StoredSession(row.session_seq, session)
 
 
 def _end_sessions(memory: Memory, rules: Rules, tx: Transaction, seqs: list[int], outcome: Outcome) -> None:

@@ -20,6 +20,8 @@ class Memory:
         self.next_expiry_us: int | None = None
         """No scheduled task expires earlier."""
         self._route_ids: dict[Route, int] = {}
+        self._unwritten: dict[int, Route] = {}
+        """Routes whose transaction failed. They keep their numbers, which sessions may have seen."""
         self._next_seq = 1
 
     def fill(self, connection: Connection) -> None:
@@ -50,12 +52,19 @@ class Memory:
         """The number of a route, which is written down when it is new."""
         route_id = self._route_ids.get(route)
         if route_id is None:
-            name, requires = route_columns(route)
-            route_id = max(self.routes, default=0) + 1
-            tx.connection.execute(schema.route.insert().values(route_id=route_id, name=name, requires=requires))
+            route_id = len(self.routes) + 1
             self._learn(route_id, route)
-            tx.undo.append(lambda: self._forget(route_id, route))
+            self._unwritten[route_id] = route
+        if self._unwritten:
+            self._write_routes(tx)
         return route_id
+
+    def _write_routes(self, tx: Transaction) -> None:
+        unwritten, self._unwritten = self._unwritten, {}
+        tx.undo.append(lambda: self._unwritten.update(unwritten))
+        for route_id, route in unwritten.items():
+            name, requires = route_columns(route)
+            tx.connection.execute(schema.route.insert().values(route_id=route_id, name=name, requires=requires))
 
     def note_expiry(self, expire_time_us: int | None) -> None:
         if expire_time_us is not None and (self.next_expiry_us is None or expire_time_us < self.next_expiry_us):
@@ -64,7 +73,3 @@ class Memory:
     def _learn(self, route_id: int, route: Route) -> None:
         self._route_ids[route] = route_id
         self.routes = {**self.routes, route_id: route}  # replaced, never changed: other threads iterate over it
-
-    def _forget(self, route_id: int, route: Route) -> None:
-        del self._route_ids[route]
-        self.routes = {key: value for key, value in self.routes.items() if key != route_id}

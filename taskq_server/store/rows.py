@@ -30,7 +30,14 @@ def payload_columns(payload: Payload | None) -> tuple[bytes | None, str | None, 
 def payload_of(data: bytes | None, content_type: str | None, metadata: str | None) -> Payload | None:
     if data is None:
         return None
-    return Payload(data, content_type or "", json.loads(metadata) if metadata else None)
+    return Payload(data, content_type or "", _object_of(metadata) if metadata else None)
+
+
+def _object_of(column: str) -> dict[str, str]:
+    found = json.loads(column)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
 
 
 def crc_of(data: bytes | None) -> int | None:
@@ -106,7 +113,7 @@ def task_of(row: Sequence[Any], route: Route) -> Task:
         retry_policy=retry_policy_of(retry_policy),
         run_timeout_us=run_timeout_us,
         expire_time_us=expire_time_us,
-        headers=json.loads(headers) if headers else {},
+        headers=_object_of(headers) if headers else {},
         tags=tuple(json.loads(tags)) if tags else (),
         retention_us=retention_us,
         lease_time_us=lease_time_us,
@@ -127,14 +134,22 @@ ASSIGNMENT_COLUMNS = (
 
 
 def assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
-    """An Assignment from a row of ASSIGNMENT_COLUMNS; None when its payload no longer has its checksum."""
+    """An Assignment from a row of ASSIGNMENT_COLUMNS; None when it cannot be read, or its payload no longer has its
+    checksum."""
+    try:
+        return _assignment_of(row, route)
+    except (TypeError, ValueError):
+        return None
+
+
+def _assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
     (
         seq, task_id, session_seq, _, attempt, payload, payload_crc, content_type,
         payload_metadata, due_time_us, enqueue_time_us, lease_time_us, run_timeout_us, priority, headers,
         tags, last_failure, checkpoint, checkpoint_type, checkpoint_metadata, failed_attempts, retry_policy,
         dedup_key,
     ) = row  # fmt: skip
-    if crc_of(payload) != payload_crc:
+    if crc_of(payload) != payload_crc or any(type(one) is bytes for one in (content_type, checkpoint_type, dedup_key)):
         return None
     return Assignment(
         seq,
@@ -148,7 +163,7 @@ def assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
         lease_time_us,
         run_timeout_us,
         priority,
-        json.loads(headers) if headers else None,
+        _object_of(headers) if headers else None,
         tuple(json.loads(tags)) if tags else (),
         failure_of(last_failure),
         payload_of(checkpoint, checkpoint_type, checkpoint_metadata),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +45,7 @@ EVERY_CONNECTION = (
 WRITER = ("PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -32768")
 READER = ("PRAGMA query_only = 1", "PRAGMA wal_autocheckpoint = 0")
 READERS = 2
+BELIEVED_AHEAD_US = 60 * SECOND_US
 
 _DEVICE_FAILS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY")
 
@@ -79,9 +81,9 @@ class SQLite(Store):
         `on_fatal` is told, on the event loop, of a fault after which nothing may be written any more: a failed fsync is
         not retried, since the pages it lost would be taken for safe (PostgreSQL's "fsyncgate", 2018).
         """
-        store = cls(path, clock, rules, on_fatal)
+        store = cls(path.resolve(), clock, rules, on_fatal)  # another name of the file must not get another lock
         try:
-            store._lock = sqlite_start.take(path, allow_network=allow_network)
+            store._lock = sqlite_start.take(store._path, allow_network=allow_network)
             store._writer = GroupCommit(
                 store._connect, store._begin, store._translate, store._on_fatal, store._after_commit
             )
@@ -94,29 +96,39 @@ class SQLite(Store):
     def _connect(self) -> Connection:
         """Opens the one connection that writes; runs in the writing thread."""
         assert self._lock is not None
+        connection = None
         try:
             connection = self._write_engine.connect()
+            connection.connection.driver_connection.text_factory = _text  # type: ignore[union-attr]
             sqlite_start.check(connection, self._lock)
-        except exc.DatabaseError as error:
-            raise StoreRefused(
-                f"{self._path} cannot be used: {error.orig}", "restore it from a backup, or name another file"
-            ) from error
-        with connection.begin():
-            self.memory.fill(connection)
-            self._high_water_us = sqlite_start.high_water_us(connection)
+            with connection.begin():
+                self.memory.fill(connection)
+                self._resume_time(sqlite_start.high_water_us(connection))
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, exc.DatabaseError | ValueError):  # ValueError: what is there is not what was written
+                why = f"{self._path} cannot be used: {getattr(error, 'orig', error)}"
+                raise StoreRefused(why, "restore it from a backup, or name another file") from error
+            raise
         return connection
 
-    @property
-    def high_water_us(self) -> int:
-        """A time that an earlier server had reached, by its clock; ours must not be behind it."""
-        return self._high_water_us
+    def _resume_time(self, high_water_us: int) -> None:
+        """Time does not go back over a restart, unless the clock was far ahead and somebody has put it right."""
+        ahead_us = high_water_us - self._clock.now_us()
+        if ahead_us <= BELIEVED_AHEAD_US:
+            self._clock.not_before(high_water_us)
+            self._high_water_us = high_water_us
+        else:
+            log.warning("the clock was ahead when this database was last used", seconds=ahead_us / SECOND_US)
 
     def _begin(self, connection: Connection) -> Transaction:
-        now_us = self._clock.now_us()
-        if now_us > self._high_water_us + SECOND_US:
-            sqlite_start.save_high_water(connection, now_us)
-            self._high_water_us = now_us
-        return Transaction(connection, now_us)
+        transaction = Transaction(connection, self._clock.now_us())
+        if transaction.now_us > self._high_water_us + SECOND_US:
+            transaction.undo.append(partial(setattr, self, "_high_water_us", self._high_water_us))
+            sqlite_start.save_high_water(connection, transaction.now_us)
+            self._high_water_us = transaction.now_us
+        return transaction
 
     def _after_commit(self, transaction: Transaction) -> None:
         if transaction.changed:
@@ -154,6 +166,14 @@ class SQLite(Store):
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+
+def _text(raw: bytes) -> str | bytes:
+    """What is not UTF-8 fails where its row is read, so that it does not fail the rows that are fetched with it."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def _prepare(engine: Any, pragmas: tuple[str, ...], begin: str) -> None:

@@ -63,7 +63,10 @@ def take(path: Path, *, allow_network: bool = False) -> Lock:
     drop SQLite's own locks."""
     if path.is_dir():
         raise StoreRefused(f"{path} is a folder", "name a file: sqlite:///folder/taskq.db")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreRefused(f"the folder of {path} cannot be made: {error.strerror}", "name another file") from error
     kind = file_system_of(path.parent)
     if kind in NETWORK_FILE_SYSTEMS and not allow_network:
         raise StoreRefused(
@@ -75,6 +78,7 @@ def take(path: Path, *, allow_network: bool = False) -> Lock:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        time.sleep(0.05)  # it may have locked only now; its name follows
         holder = _holder(file)
         file.close()
         raise StoreRefused(
@@ -83,7 +87,9 @@ def take(path: Path, *, allow_network: bool = False) -> Lock:
             exit_code=75,
         ) from None
     generation = _holder(file).get("generation", 0)
-    return Lock(path, file, generation if isinstance(generation, int) else 0)
+    lock = Lock(path, file, generation if isinstance(generation, int) else 0)
+    lock.write_generation(lock.last_generation)
+    return lock
 
 
 def _holder(file: IO[str]) -> dict[str, object]:

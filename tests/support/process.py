@@ -20,13 +20,14 @@ class ServerProcess:
         self.database_url = database_url
         self.settings = settings
         self.address = "127.0.0.1:0"
+        self.prefix: list[str] = []  # what to run it under
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
         """Starts it and answers its address once it listens."""
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
-        command = [sys.executable, "-m", "taskq_server", f"--listen={self.address}", *flags]
+        command = [*self.prefix, sys.executable, "-m", "taskq_server", f"--listen={self.address}", *flags]
         environment = {**os.environ, "TASKQ_DATABASE_URL": self.database_url}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment, cwd=ROOT)
         assert self._process.stdout is not None

@@ -1,0 +1,218 @@
+"""Tasks to the server, in batches: what is enqueued while a request is on its way goes into the next one, all at once.
+
+Every task has its id before the first try, so a request that may or may not have arrived is simply sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from client_core.backoff import Backoff
+from client_core.errors import DeadlineExceeded, Internal, InvalidArgument, TaskqError, Unavailable, from_rpc_error
+from scheduler_client.calls import (
+    CALL_TIMEOUT,
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    delay_before_retry,
+    is_transient,
+    log,
+)
+from scheduler_client.errors import Conflict, Rejected
+from taskq.v1.scheduler_service_pb2 import (
+    ENQUEUE_OUTCOME_CONFLICT,
+    ENQUEUE_OUTCOME_REJECTED,
+    EnqueueRequest,
+    EnqueueResponse,
+    EnqueueResult,
+    NewTask,
+)
+
+if TYPE_CHECKING:
+    from taskq.v1.scheduler_service_pb2_grpc import SchedulerServiceAsyncStub
+
+MAX_TASKS: Final = 500
+MAX_BYTES: Final = 1_000_000
+_FIELD_OF_TASK: Final = re.compile(r"tasks\[(\d+)\](?:\.(.+))?", re.ASCII)
+
+
+class Waiting:
+    """One task on its way, and the answer that its caller waits for."""
+
+    __slots__ = ("answer", "deadline", "message")
+
+    def __init__(self, message: NewTask, answer: asyncio.Future[EnqueueResult], deadline: float) -> None:
+        self.message = message
+        self.answer = answer
+        self.deadline = deadline
+
+    def fail(self, error: TaskqError) -> None:
+        """Answers with a copy of the error: a raised error collects the traceback of whoever raised it."""
+        if not self.answer.done():
+            twin = copy.copy(error)
+            twin.metadata = {"task_id": self.message.task_id, **error.metadata}
+            self.answer.set_exception(twin)
+            self.answer.exception()  # a caller that was cancelled never asks, and asyncio would complain
+
+
+class Enqueuer:
+    """Collects single tasks into requests, and sends batches until each task has its answer."""
+
+    def __init__(self, stub: SchedulerServiceAsyncStub, timeout: float | None) -> None:
+        self._stub = stub
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._is_away = False
+
+    def wait_for(self, message: NewTask) -> Waiting:
+        """A task that has until the total deadline, counted from now."""
+        deadline = self._loop.time() + self._timeout if self._timeout is not None else float("inf")
+        return Waiting(message, self._loop.create_future(), deadline)
+
+    async def enqueue(self, message: NewTask) -> EnqueueResult:
+        """Sends one task together with whatever else is being enqueued now."""
+        waiting = self.wait_for(message)
+        self._queue.append(waiting)
+        if self._sender is None:
+            # A task of its own: it starts once the callers that run now have all put theirs into the queue.
+            self._sender = self._loop.create_task(self._send_queue())
+        try:
+            async with asyncio.timeout_at(waiting.deadline if self._timeout is not None else None):
+                return await waiting.answer
+        except TimeoutError as late:
+            if isinstance(late, TaskqError):
+                raise
+            raise DeadlineExceeded(
+                f"no answer within {self._timeout:g} s; the task may be stored, or not",
+                metadata={"task_id": message.task_id},
+            ) from late
+
+    async def deliver(self, batch: Sequence[Waiting]) -> None:
+        """Sends one batch, again and again, until every task of it is answered. Raises nothing but cancellation."""
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+        try:
+            while live := [waiting for waiting in batch if not waiting.answer.done()]:
+                try:
+                    response = await self._request(live)
+                except grpc.RpcError as failure:
+                    await self._handle(live, from_rpc_error(failure), backoff)
+                else:
+                    self._is_away = False
+                    _settle(live, response)
+        except Exception as bug:
+            for waiting in batch:
+                waiting.fail(Internal(f"the client failed: {bug!r}"))
+            raise
+        finally:
+            for waiting in batch:  # only when this was cancelled is any of them left
+                waiting.fail(Unavailable("the scheduler was closed; the task may be stored, or not"))
+
+    async def close(self, grace: float) -> None:
+        """Gives what is on its way `grace` seconds, then fails it."""
+        if self._sender is not None:
+            await asyncio.wait([self._sender], timeout=grace)
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+
+    async def _send_queue(self) -> None:
+        try:
+            while self._queue:
+                await self.deliver(_take(self._queue))
+        finally:
+            self._sender = None
+            for waiting in self._queue:  # only when this was cancelled is any of them left
+                waiting.fail(Unavailable("the scheduler was closed; the task was not sent"))
+            self._queue.clear()
+
+    def _request(self, live: Sequence[Waiting]) -> grpc.aio.UnaryUnaryCall[EnqueueRequest, EnqueueResponse]:
+        left = max(waiting.deadline for waiting in live) - self._loop.time()
+        return self._stub.Enqueue(
+            EnqueueRequest(tasks=[waiting.message for waiting in live]),
+            timeout=max(0.001, min(CALL_TIMEOUT, left)),
+        )
+
+    async def _handle(self, live: Sequence[Waiting], error: TaskqError, backoff: Backoff) -> None:
+        if _fail_guilty(live, error):
+            return
+        if not is_transient(error):
+            for waiting in live:
+                waiting.fail(error)
+            return
+        if not self._is_away:
+            log.warning("enqueue of %d tasks failed, is repeated until it succeeds or times out: %s", len(live), error)
+        self._is_away = True
+        left = max(waiting.deadline for waiting in live) - self._loop.time()
+        await asyncio.sleep(min(delay_before_retry(backoff, error), max(0.0, left)))
+        for waiting in live:
+            if waiting.deadline <= self._loop.time():
+                waiting.fail(error)
+
+
+def batches(tasks: Iterable[Waiting]) -> Iterator[list[Waiting]]:
+    """Cuts tasks into batches that one request can carry. A task larger than MAX_BYTES travels alone."""
+    batch: list[Waiting] = []
+    size = 0
+    for waiting in tasks:
+        weight = _weight(waiting)
+        if batch and (len(batch) == MAX_TASKS or size + weight > MAX_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(waiting)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _take(queue: deque[Waiting]) -> list[Waiting]:
+    batch = next(batches(queue))
+    for _ in batch:
+        queue.popleft()
+    return batch
+
+
+def _weight(waiting: Waiting) -> int:
+    return waiting.message.ByteSize() + 5  # its tag and its length
+
+
+def _settle(live: Sequence[Waiting], response: EnqueueResponse) -> None:
+    if len(response.results) != len(live):
+        fault = Internal(f"the server answered {len(response.results)} results for {len(live)} tasks")
+        for waiting in live:
+            waiting.fail(fault)
+        return
+    for waiting, result in zip(live, response.results, strict=True):
+        outcome = result.outcome
+        if outcome == ENQUEUE_OUTCOME_CONFLICT:
+            waiting.fail(Conflict(result.task_id))
+        elif outcome == ENQUEUE_OUTCOME_REJECTED:
+            waiting.fail(Rejected(waiting.message.dedup.key, result.task_id))
+        elif not waiting.answer.done():
+            waiting.answer.set_result(result)
+
+
+def _fail_guilty(live: Sequence[Waiting], error: TaskqError) -> bool:
+    """Fails the tasks that the server names, each with its own faults. False when it names none of them."""
+    if not isinstance(error, InvalidArgument):
+        return False
+    faults: dict[int, list[tuple[str, str]]] = {}
+    for field, description in error.fields:
+        match = _FIELD_OF_TASK.fullmatch(field)
+        if match and int(match[1]) < len(live):
+            faults.setdefault(int(match[1]), []).append((match[2] or "task", description))
+    for place, fields in faults.items():
+        name = live[place].message.name
+        live[place].fail(
+            InvalidArgument(
+                f"task {name!r} cannot be enqueued", reason=error.reason, metadata=error.metadata, fields=fields
+            )
+        )
+    return bool(faults)

@@ -1,0 +1,228 @@
+"""Every field of every request: what is just within its bounds, and what is just outside of them."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import Any, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq.v1 import task_pb2
+from tests.rpc.support import UNKNOWN_ID
+
+INT32, INT64 = (1 << 31) - 1, (1 << 63) - 1
+PAYLOAD = 262_144
+DAY = 86_400
+
+
+class Bounds(NamedTuple):
+    """Values of one field."""
+
+    fits: list[Any]
+    breaks: list[Any]
+
+
+def _time(seconds: int, nanos: int = 0) -> Timestamp:
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+def _span(seconds: int, nanos: int = 0) -> Duration:
+    return Duration(seconds=seconds, nanos=nanos)
+
+
+def _span_between(least: Duration, most: Duration, *, below: Duration) -> Bounds:
+    over = [_span(most.seconds + 1), _span(INT64), _span(-INT64 - 1)]
+    malformed = [_span(1, 1_000_000_000), _span(1, -1), _span(-1, 1), _span(0, INT32), _span(0, -INT32)]
+    return Bounds([least, most], [below, *over, *malformed])
+
+
+def _number(*values: float) -> Value:
+    return Value(number_value=values[0]) if len(values) == 1 else Value()
+
+
+def _struct(**values: Value) -> Struct:
+    return Struct(fields=values)
+
+
+def _deep(levels: int) -> Struct:
+    value = Value(string_value="x")
+    for _ in range(levels):
+        value = Value(list_value={"values": [value]})
+    return _struct(deep=value)
+
+
+UUID = Bounds(
+    [UNKNOWN_ID, UNKNOWN_ID.upper(), "ffffffff-ffff-ffff-ffff-ffffffffffff"],
+    [
+        "", "x", UNKNOWN_ID[:-1], UNKNOWN_ID + "0", UNKNOWN_ID.replace("-", ""), "{" + UNKNOWN_ID[1:-1] + "}",
+        UNKNOWN_ID[:-1] + "g", UNKNOWN_ID[:-1] + " ", UNKNOWN_ID[:-1] + "é", UNKNOWN_ID[:-2] + "\t\n",
+        "-" * 36, " " * 36, UNKNOWN_ID + "\n",
+        "\u0661" * 8 + UNKNOWN_ID[8:], "x" * 100_000,
+    ],
+)  # fmt: skip
+NAME = Bounds(
+    ["a", "x" * 128, "AZaz09._/-", "-", "../.."],
+    ["", "x" * 129, "a b", " a", "a\n", "é", "a\0", "a:b", "\u202e", "ａ", "x" * 100_000],
+)
+TIME = Bounds(
+    [_time(0), _time(0, 999), _time(253_402_300_799, 999_999_999)],
+    [_time(-1), _time(253_402_300_800), _time(0, -1), _time(0, 1_000_000_000), _time(INT64), _time(-INT64 - 1)],
+)
+LABEL_VALUE_BREAKS = ["x" * 257, "é", "\x1f", "\x7f", "a\0"]
+CONTENT_TYPE = Bounds(["", "x" * 128, " ~"], ["x" * 129, "é", "\t", "a\0", "\x7f"])
+STRINGS = Bounds(
+    [{}, {"k" * 128: "v" * 4096}, {"k": ""}, {f"{i}": "ü" for i in range(64)}],
+    [{"": "v"}, {"k" * 129: "v"}, {"k": "v" * 4097}, {f"{i}": "" for i in range(65)}, {"a\0": "v"}, {"k": "a\0"}],
+)
+DATA = Bounds([b"", b"x" * PAYLOAD, bytes(range(256))], [b"x" * (PAYLOAD + 1)])
+ATTEMPT = Bounds([1, INT32], [0, -1, -INT32])
+IN_30_DAYS = _span_between(_span(0), _span(30 * DAY), below=_span(0, -1_000))
+
+TASK: dict[str, Bounds] = {
+    "task_id": Bounds(UUID.fits, [value for value in UUID.breaks if value]),
+    "name": NAME,
+    "payload.data": DATA,
+    "payload.content_type": CONTENT_TYPE,
+    "payload.metadata": STRINGS,
+    "args": Bounds(
+        [
+            Struct(),
+            _struct(a=_number(1.5), b=Value(null_value=0), c=Value(bool_value=True), d=_number(-1.7e308)),
+            _struct(text=Value(string_value="\0 ü \U0001f600 \\ \"")),
+            _struct(big=Value(string_value="x" * (PAYLOAD - len('{"big":""}')))),
+            _deep(20),
+        ],
+        [
+            _struct(a=_number(math.nan)),
+            _struct(a=_number(math.inf)),
+            _struct(a=Value(list_value={"values": [_number(-math.inf)]})),
+            _struct(big=Value(string_value="x" * (PAYLOAD - len('{"big":""}') + 1))),
+        ],
+    ),
+    "due_time": TIME,
+    "delay": _span_between(_span(0), _span(3650 * DAY), below=_span(0, -1)),
+    "priority": Bounds([0, 9], [-1, 10, INT32, -INT32 - 1]),
+    "requires": Bounds(
+        [[], ["a = b"] * 16, ["k" * 508 + " = v"], ["a in (b, c)", "a exists", "!a"], ["  a=b  "]],
+        [["a = b"] * 17, ["k" * 509 + " = v"], [""], ["a"], ["a = "], ["= b"], ["a in ()"], ["a == b"], ["é = b"]],
+    ),
+    "dedup.key": Bounds(["k", "k" * 256, " ~"], ["", "k" * 257, "é", "\n", "a\0"]),
+    "dedup.scope": Bounds(["", *NAME.fits], [value for value in NAME.breaks if value]),
+    "dedup.on_conflict": Bounds([0, 1, 2, 3, 4], [5, -1, INT32]),
+    "dedup.ttl": _span_between(_span(0, 1_000_000), _span(365 * DAY), below=_span(0, 999_999)),
+    "dedup.hold": Bounds([0, 1, 2, 3], [4, -1]),
+    "retry_policy.max_attempts": Bounds([0, 1, 1000], [-1, 1001, INT32]),
+    "retry_policy.initial_delay": Bounds([_span(0), _span(10)], [*IN_30_DAYS.breaks]),
+    "retry_policy.multiplier": Bounds([0.0, 1.0, 100.0], [0.999, 100.1, -1.0, math.nan, math.inf, -math.inf, 1e308]),
+    "retry_policy.max_delay": Bounds(
+        [_span(10), _span(30 * DAY)], [*IN_30_DAYS.breaks, _span(0), _span(9, 999_999_000)]
+    ),
+    "retry_policy.jitter": Bounds([0, 1, 2, 3], [4, -1]),
+    "retry_policy.non_retryable_errors": Bounds(
+        [[], ["e" * 256], [f"{i}" for i in range(64)]], [[""], ["e" * 257], [f"{i}" for i in range(65)], ["a\0"]]
+    ),
+    "run_timeout": _span_between(_span(0, 1_000_000), _span(365 * DAY), below=_span(0, 999_999)),
+    "expire_time": Bounds(TIME.fits[2:], [*TIME.breaks, _time(1_000), _time(999)]),
+    "headers": STRINGS,
+    "tags": Bounds(
+        [[], ["t" * 128], [f"{i}" for i in range(32)], ["ü \U0001f600"]],
+        [[""], ["t" * 129], [f"{i}" for i in range(33)], ["a\0"]],
+    ),
+    "retention": _span_between(_span(0), _span(3650 * DAY), below=_span(0, -1)),
+}  # fmt: skip
+
+BOUNDS: dict[str, dict[str, Bounds]] = {
+    "Enqueue": {f"tasks[0].{path}": bounds for path, bounds in TASK.items()},
+    "GetTask": {"task_id": UUID},
+    "WatchTask": {
+        "task_id": UUID,
+        "task_ids": Bounds([], [["x"], [UNKNOWN_ID, ""], [str(uuid.UUID(int=i)) for i in range(1_001)]]),
+    },
+    "CancelTask": {"task_id": UUID},
+    "Register": {
+        "processor_name": NAME,
+        "capabilities[0].name": NAME,
+        "capabilities[0].max_in_flight": Bounds([0, 1, 10_000], [-1, 10_001, INT32]),
+        "capabilities": Bounds(
+            [[processor_pb2.Capability(name=f"{i}") for i in range(1_000)]],
+            [[], [processor_pb2.Capability(name=f"{i}") for i in range(1_001)], [{"name": "a"}, {"name": "a"}]],
+        ),
+        "labels": Bounds(
+            [{}, {"k" * 64: "v" * 256}, {"k": ""}, {f"{i}": " ~" for i in range(64)}],
+            [{"": "v"}, {"k" * 65: "v"}, {"k k": "v"}, {"é": ""}, {f"{i}": "" for i in range(65)}]
+            + [{"k": value} for value in LABEL_VALUE_BREAKS],
+        ),
+        "max_in_flight": Bounds([1, 10_000], [0, -1, 10_001, INT32]),
+        "build_id": Bounds(["", "x" * 128, "ü"], ["x" * 129, "a\0"]),
+        "client": Bounds(["", "x" * 128], ["x" * 129, "a\0"]),
+    },
+    "StreamTasks": {"session_id": UUID},
+    "Heartbeat": {
+        "session_id": UUID,
+        "in_flight": Bounds(
+            [[], [{"task_id": UNKNOWN_ID, "attempt": 1}] * 10_000], [[{"task_id": UNKNOWN_ID, "attempt": 1}] * 10_001]
+        ),
+        "in_flight[0].task_id": UUID,
+        "in_flight[0].attempt": ATTEMPT,
+        "in_flight[0].progress.fraction": Bounds([0.0, 1.0, 1e-308], [-0.001, 1.001, math.nan, math.inf, -math.inf]),
+        "in_flight[0].progress.message": Bounds(["", "x" * 100_000, "a\0"], []),
+        "in_flight[0].checkpoint.data": DATA,
+        "in_flight[0].checkpoint.content_type": CONTENT_TYPE,
+        "in_flight[0].checkpoint.metadata": STRINGS,
+        "draining": Bounds([False, True], []),
+    },
+    "ReportResult": {
+        "session_id": UUID,
+        "results": Bounds(
+            [[{"task_id": UNKNOWN_ID, "attempt": 1, "cancelled": {}}] * 10_000],
+            [[], [{"task_id": UNKNOWN_ID, "attempt": 1, "cancelled": {}}] * 10_001],
+        ),
+        "results[0].task_id": UUID,
+        "results[0].attempt": ATTEMPT,
+        "results[0].succeeded.result.data": DATA,
+        "results[0].succeeded.result.content_type": CONTENT_TYPE,
+        "results[0].succeeded.result.metadata": STRINGS,
+        "results[0].failed.error_type": Bounds(["e", "e" * 256, "ü"], ["", "e" * 257, "a\0"]),
+        "results[0].failed.message": Bounds(["", "x" * 100_000, "a\0"], []),
+        "results[0].failed.stack": Bounds(["", "x" * 100_000, "a\0"], []),
+        "results[0].failed.retryable": Bounds([False, True], []),
+        "results[0].failed.retry_delay": IN_30_DAYS,
+        "results[0].released.due_time": TIME,
+    },
+    "Unregister": {"session_id": UUID},
+}
+
+
+def a_valid(method: str, path: str = "") -> Any:
+    """A request with which nothing is wrong and in which `path` may be set."""
+    if method == "Enqueue":
+        task = scheduler_pb2.NewTask(
+            task_id=str(uuid.uuid4()), name="cook", due_time=_time(1_000), expire_time=_time(253_402_300_000)
+        )
+        task.dedup.MergeFrom(scheduler_pb2.Dedup(key=task.task_id, ttl=_span(60)))
+        policy = task_pb2.RetryPolicy(initial_delay=_span(10), max_delay=_span(60))
+        if path.endswith("initial_delay"):
+            policy.max_delay.seconds = 30 * DAY
+        task.retry_policy.MergeFrom(policy)
+        if path.endswith("due_time"):
+            task.ClearField("expire_time")
+        return scheduler_pb2.EnqueueRequest(tasks=[task])
+    if method in ("GetTask", "CancelTask"):
+        return getattr(scheduler_pb2, f"{method}Request")(task_id=UNKNOWN_ID)
+    if method == "WatchTask":
+        return scheduler_pb2.WatchTaskRequest(task_id=UNKNOWN_ID)
+    if method == "Register":
+        return processor_pb2.RegisterRequest(processor_name="oven", capabilities=[{"name": "cook"}], max_in_flight=1)
+    request = getattr(processor_pb2, f"{method}Request")(session_id=UNKNOWN_ID)
+    if method == "Heartbeat":
+        request.in_flight.add(task_id=UNKNOWN_ID, attempt=1)
+    if method == "ReportResult":
+        result = request.results.add(task_id=UNKNOWN_ID, attempt=1, succeeded={})
+        if ".failed." in path:
+            result.failed.error_type = "Burnt"
+    return request

@@ -1,0 +1,62 @@
+"""A server whose clock stands still, over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from taskq_server.config import Config
+from taskq_server.server import Server
+from tests.conftest import StartServer
+from tests.rpc.support import RawScheduler, span
+from tests.rpc.world import World
+
+
+@pytest.fixture
+async def world(start_server: StartServer) -> AsyncIterator[World]:
+    """A server with a manual clock and a lease of 30 s, already started."""
+    world = World(start_server)
+    await world.begin()
+    yield world
+    await world.end()
+
+
+@pytest.fixture
+async def narrow_world(start_server: StartServer, tmp_path: Path) -> AsyncIterator[World]:
+    """The same behind a Unix socket, whose buffers are small: a processor that does not read soon blocks its stream."""
+    world = World(start_server)
+    await world.begin(listen=f"unix:{tmp_path}/s")
+    yield world
+    await world.end()
+
+
+@dataclass
+class Target:
+    """A server that a whole module of tests sends nonsense to."""
+
+    server: Server
+    channel: grpc.aio.Channel
+    scheduler: RawScheduler
+    database_url: str
+    canary: str
+    """A task that must outlive everything."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
+    """One server for a module: with what hundreds of bad requests might leave behind."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('target')}/taskq.db"
+    server = Server(Config(listen="127.0.0.1:0", database_url=url, stop_grace=1))
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        scheduler = RawScheduler(channel)
+        canary = await scheduler.enqueue("canary", b"alive", delay=span(3600))
+        yield Target(server, channel, scheduler, url, canary)
+        assert not server.stopping.is_set(), "the server could not go on"
+        assert (await scheduler.get(canary)).payload.data == b"alive"
+    await server.stop()

@@ -1,0 +1,144 @@
+"""Cancel: of what waits, of what runs, of what is finished; and how the processor is told."""
+
+from __future__ import annotations
+
+import grpc
+
+from taskq.v1 import processor_service_pb2 as processor_pb2
+from tests.rpc.support import (
+    CANCELLED,
+    LEASE_LOST,
+    SCHEDULED,
+    UNKNOWN_ID,
+    a_result,
+    keys,
+    refused,
+    span,
+)
+from tests.rpc.world import World
+
+
+async def test_a_waiting_task_that_is_cancelled_is_never_pushed(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue(delay=span(10))
+    cancelled = await world.scheduler.cancel(task_id)
+    assert cancelled.state == CANCELLED
+    assert cancelled.HasField("finish_time")
+
+    world.clock.advance(10)
+    await world.dispatched()
+    assert not processor.stream.tasks
+    found = await world.scheduler.get(task_id)
+    assert (found.state, found.attempt) == (CANCELLED, 0)
+
+
+async def test_the_processor_of_a_running_task_is_told_on_its_stream_to_stop(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    assert (await world.scheduler.cancel(task_id)).state == CANCELLED
+
+    stop = await processor.stream.next("cancel")
+    assert keys(stop.attempts) == {(task.task_id, 1)}
+
+
+async def test_a_cancel_is_repeated_by_each_heartbeat_until_the_attempt_is_no_longer_held(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await world.scheduler.cancel(task_id)
+
+    for _ in range(4):
+        answer = await processor.heartbeat(task)
+        assert keys(answer.cancelled) == {(task.task_id, 1)}
+        assert not answer.lost
+    assert not (await processor.heartbeat()).cancelled
+    assert not (await processor.heartbeat()).cancelled
+
+
+async def test_a_cancelled_attempt_keeps_its_credit_until_the_processor_lets_go(world: World) -> None:
+    processor = await world.processor(max_in_flight=1)
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await world.scheduler.cancel(task_id)
+    second = await world.scheduler.enqueue()
+    await processor.heartbeat(task)
+    await world.dispatched()
+    assert (await world.scheduler.get(second)).state == SCHEDULED
+
+    await processor.heartbeat()
+    stop = await processor.stream.next("cancel")
+    assert stop.attempts
+    assert (await processor.take_one()).task_id == second
+
+
+async def test_a_report_of_a_cancelled_attempt_gives_its_credit_back(world: World) -> None:
+    processor = await world.processor(max_in_flight=1)
+    await world.scheduler.cancel(await world.scheduler.enqueue())
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await world.scheduler.cancel(task_id)
+    await processor.stream.next("cancel")
+    second = await world.scheduler.enqueue()
+
+    assert (await processor.succeed(task)).status == LEASE_LOST
+    assert (await processor.take_one()).task_id == second
+    assert not (await processor.heartbeat(task)).cancelled
+
+
+async def test_whatever_a_cancelled_attempt_still_reports_is_lease_lost(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await world.scheduler.cancel(task_id)
+    for answer in (await processor.succeed(task, b"late"), await processor.fail(task), await processor.release(task)):
+        assert (answer.status, answer.state) == (LEASE_LOST, CANCELLED)
+    found = await world.scheduler.get(task_id)
+    assert found.state == CANCELLED
+    assert not found.HasField("result")
+
+
+async def test_a_processor_may_report_that_a_task_was_cancelled(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    (answer,) = await processor.report(a_result(task, cancelled=processor_pb2.Cancelled()))
+    assert answer.state == CANCELLED
+    assert (await world.scheduler.get(task_id)).state == CANCELLED
+
+
+async def test_a_cancel_before_the_stream_is_open_again_is_pushed_when_it_is(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await processor.close_stream()
+    await world.scheduler.cancel(task_id)
+    await processor.open()
+    assert keys((await processor.stream.next("cancel")).attempts) == {(task.task_id, 1)}
+
+
+async def test_a_cancel_twice_is_fine(world: World) -> None:
+    task_id = await world.scheduler.enqueue()
+    first = await world.scheduler.cancel(task_id)
+    world.clock.advance(1)
+    assert await world.scheduler.cancel(task_id) == first
+
+
+async def test_a_finished_task_cannot_be_cancelled(world: World) -> None:
+    processor = await world.processor()
+    done = await world.scheduler.enqueue()
+    await processor.succeed(await processor.take_one())
+    failed = await world.scheduler.enqueue()
+    await processor.fail(await processor.take_one(), retryable=False)
+
+    for task_id, state in ((done, "succeeded"), (failed, "failed")):
+        refusal = await refused(world.scheduler.cancel(task_id))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE")
+        assert refusal.facts == {"task_id": task_id, "state": state, "allowed": "scheduled, running"}
+        assert refusal.message == f"task '{task_id}' is {state}; must be scheduled or running"
+
+
+async def test_an_unknown_task_cannot_be_cancelled(world: World) -> None:
+    refusal = await refused(world.scheduler.cancel(UNKNOWN_ID))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+    assert refusal.facts == {"task_id": UNKNOWN_ID}

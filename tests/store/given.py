@@ -1,0 +1,276 @@
+"""Builders for sentences about a store: each names only what matters to the sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+
+from taskq_server.core.matching import Demand, Seats, route_of
+from taskq_server.core.retry import DEFAULT_RETRY_POLICY, Jitter, RetryPolicy
+from taskq_server.core.task import (
+    Assignment,
+    Dedup,
+    DedupConflict,
+    DedupHold,
+    Ended,
+    Ending,
+    EndStatus,
+    Enqueued,
+    EnqueueOutcome,
+    Failure,
+    NewTask,
+    Outcome,
+    Payload,
+    Task,
+)
+from taskq_server.store.leasing import Leased
+from taskq_server.store.living import NewSession
+from taskq_server.store.store import Store
+from taskq_server.store.transaction import Transaction
+
+SECOND = 1_000_000
+LEASE = 30 * SECOND
+NO_RETRY = RetryPolicy(max_attempts=1)
+
+_ids = itertools.count(1)
+
+
+def seconds(n: float) -> int:
+    return round(n * SECOND)
+
+
+def minutes(n: float) -> int:
+    return seconds(60 * n)
+
+
+def hours(n: float) -> int:
+    return minutes(60 * n)
+
+
+def days(n: float) -> int:
+    return hours(24 * n)
+
+
+def an_id(number: int | None = None) -> bytes:
+    """A task id; without a number, one that no other task has."""
+    return (next(_ids) << 64 | 1 if number is None else number).to_bytes(16, "big")
+
+
+def a_task(
+    name: str = "cook",
+    *,
+    task_id: bytes | None = None,
+    requires: Iterable[str] = (),
+    due_in: int = 0,
+    due_at: int | None = None,
+    payload: bytes | Payload | None = None,
+    content: str = "",
+    priority: int = 0,
+    key: str | None = None,
+    scope: str | None = None,
+    on_conflict: DedupConflict = DedupConflict.RETURN_EXISTING,
+    hold: DedupHold | None = None,
+    ttl: int | None = None,
+    retry: RetryPolicy = DEFAULT_RETRY_POLICY,
+    run_timeout: int | None = None,
+    expires_at: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    tags: tuple[str, ...] = (),
+    retention: int | None = None,
+) -> NewTask:
+    dedup = None
+    if key is not None:
+        hold = hold or (DedupHold.UNFINISHED if ttl is None else DedupHold.TTL)
+        dedup = Dedup(key, name if scope is None else scope, on_conflict, hold, ttl)
+    return NewTask(
+        an_id() if task_id is None else task_id,
+        route_of(name, requires),
+        hashlib.md5(content.encode(), usedforsecurity=False).digest(),
+        Payload(payload) if isinstance(payload, bytes) else payload,
+        due_at,
+        due_in,
+        priority,
+        dedup,
+        retry,
+        run_timeout,
+        expires_at,
+        None if headers is None else dict(headers),
+        tags,
+        retention,
+    )
+
+
+def a_retry(**settings: Any) -> RetryPolicy:
+    """A policy without jitter, unless it is asked for."""
+    return RetryPolicy(**{"jitter": Jitter.NONE, **settings})
+
+
+@dataclass
+class Processor:
+    """A registered session, and what it could take."""
+
+    seq: int
+    name: str
+    session_id: bytes
+    capabilities: dict[str, int]
+    labels: dict[str, str] = field(default_factory=dict)
+    slots: int = 100
+
+    def seats(self, store: Store, slots: int | None = None) -> Seats:
+        total = self.slots if slots is None else slots
+        routes = {
+            number: route.name
+            for number, route in store.routes.items()
+            if route.open_to(self.capabilities, self.labels)
+        }
+        by_name = {name: limit or total for name, limit in self.capabilities.items()}
+        return Seats(self.seq, self.name, total, by_name, routes)
+
+
+async def a_processor(
+    store: Store,
+    *names: str,
+    name: str = "oven",
+    limits: Mapping[str, int] | None = None,
+    labels: Mapping[str, str] | None = None,
+    slots: int = 100,
+    alive_until: int = 1 << 60,
+) -> Processor:
+    """Registers a processor, of `cook` unless other names are given."""
+    capabilities = dict.fromkeys(names or ("cook",), 0) if limits is None else dict(limits)
+    session_id = an_id()
+    new = NewSession(session_id, name, capabilities, dict(labels or {}), slots, "build", "test", alive_until)
+    return Processor(await store.register(new), name, session_id, capabilities, dict(labels or {}), slots)
+
+
+async def lease(store: Store, *processors: Processor, slots: int | None = None) -> Leased:
+    """Leases what is due to processors, each with all its seats free, or `slots` of them."""
+    return await store.lease(Demand([processor.seats(store, slots) for processor in processors]))
+
+
+async def leased_ids(store: Store, *processors: Processor, slots: int | None = None) -> list[bytes]:
+    return [assignment.task_id for assignment in (await lease(store, *processors, slots=slots)).assignments]
+
+
+async def added(store: Store, *tasks: NewTask) -> list[bytes]:
+    """Stores tasks that must all be new; answers their ids."""
+    answers = await store.add(list(tasks))
+    assert [answer.outcome for answer in answers] == [EnqueueOutcome.CREATED] * len(tasks)
+    return [answer.task_id for answer in answers]
+
+
+async def running(store: Store, processor: Processor, *tasks: NewTask) -> list[Assignment]:
+    """Stores tasks and leases them."""
+    ids = await added(store, *tasks)
+    assignments = (await lease(store, processor)).assignments
+    assert {assignment.task_id for assignment in assignments} == set(ids)
+    return sorted(assignments, key=lambda assignment: ids.index(assignment.task_id))
+
+
+def succeeded(assignment: Assignment, result: bytes | None = None) -> Ending:
+    return _ending(assignment, Outcome.SUCCEEDED, result=None if result is None else Payload(result))
+
+
+def failed(
+    assignment: Assignment,
+    error_type: str = "Burnt",
+    *,
+    message: str = "",
+    retryable: bool = True,
+    retry_delay: int | None = None,
+) -> Ending:
+    failure = Failure(error_type, message, "", assignment.attempt, assignment.lease_time_us)
+    return _ending(assignment, Outcome.FAILED, failure=failure, retryable=retryable, retry_delay_us=retry_delay)
+
+
+def released(assignment: Assignment, due_at: int | None = None) -> Ending:
+    return _ending(assignment, Outcome.RELEASED, due_time_us=due_at)
+
+
+def not_received(assignment: Assignment) -> Ending:
+    return _ending(assignment, Outcome.NOT_RECEIVED)
+
+
+def stopped(assignment: Assignment) -> Ending:
+    """The processor has stopped it as it was told."""
+    return _ending(assignment, Outcome.CANCELLED)
+
+
+def _ending(assignment: Assignment, outcome: Outcome, **facts: Any) -> Ending:
+    return Ending(assignment.task_id, assignment.attempt, assignment.session_seq, outcome, **facts)
+
+
+async def end(store: Store, ending: Ending) -> Ended:
+    """Ends one attempt, which must still be held."""
+    (ended,) = await store.end([ending])
+    assert ended.status is EndStatus.ACCEPTED
+    return ended
+
+
+async def the_task(store: Store, task_id: bytes) -> Task:
+    return (await store.get([task_id]))[task_id]
+
+
+def outcomes(answers: Iterable[Enqueued]) -> list[EnqueueOutcome]:
+    return [answer.outcome for answer in answers]
+
+
+def statuses(answers: Iterable[Ended]) -> list[EndStatus]:
+    return [answer.status for answer in answers]
+
+
+async def rows(store: Store, sql: str, **values: object) -> list[dict[str, Any]]:
+    """What stands in the tables."""
+
+    def find(connection: Any) -> list[dict[str, Any]]:
+        return [dict(row) for row in connection.execute(text(sql), values).mappings()]
+
+    return await store.read(find)
+
+
+async def history(store: Store, task_id: bytes) -> list[tuple[int, Outcome]]:
+    """The attempts of a task that did not finish it, and how each ended."""
+    found = await rows(
+        store,
+        "SELECT attempt.attempt, outcome FROM attempt JOIN task ON task_seq = seq WHERE task_id = :task_id ORDER BY 1",
+        task_id=task_id,
+    )
+    return [(row["attempt"], Outcome(row["outcome"])) for row in found]
+
+
+async def tamper(store: Store, sql: str, **values: object) -> None:
+    """Changes the tables behind the store's back, as a bug or a bad disk would."""
+
+    def change(tx: Transaction, items: list[None]) -> list[None]:
+        tx.connection.execute(text(sql), values)
+        return items
+
+    await store.write(change, [None])
+
+
+async def few_variables(store: Store) -> None:
+    """Lets no statement hold more than 1,200 variables, as if batches were larger than the database's own limit."""
+
+    def limit(tx: Transaction, items: list[None]) -> list[None]:
+        if tx.connection.dialect.name == "sqlite":
+            driver = tx.connection.connection.driver_connection
+            assert driver is not None
+            driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 1_200)
+        return items
+
+    await store.write(limit, [None])
+
+
+def fails_with(error: BaseException) -> Callable[[Transaction, list[Any]], list[Any]]:
+    """A verb that raises."""
+
+    def fail(tx: Transaction, items: list[Any]) -> list[Any]:
+        raise error
+
+    return fail

@@ -1,0 +1,55 @@
+"""What is known of due times without asking the database is never later than the truth."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskq_server.store.waiting import Waiting
+
+ROUTES, PRIORITIES, TIMES = st.integers(1, 3), st.integers(0, 9), st.integers(0, 20)
+
+
+def test_nothing_waits_at_first() -> None:
+    assert Waiting().next_due_us([1, 2]) is None
+    assert Waiting().due(1, 1 << 60) == []
+
+
+def test_the_earliest_note_counts() -> None:
+    waiting = Waiting()
+    for due in (7, 5, 9):
+        waiting.note(1, 0, due)
+
+    assert waiting.next_due_us([1]) == 5
+
+
+def test_due_lists_the_priorities_that_may_be_due_the_largest_first() -> None:
+    waiting = Waiting()
+    waiting.note(1, 0, 5)
+    waiting.note(1, 9, 5)
+    waiting.note(1, 4, 6)
+    waiting.note(2, 7, 1)
+
+    assert waiting.due(1, 5) == [(9, 5), (0, 5)]
+    assert waiting.due(1, 4) == []
+
+
+def test_a_look_at_the_table_corrects_what_is_known() -> None:
+    waiting = Waiting()
+    waiting.note(1, 0, 5)
+    waiting.correct(1, 0, 8)
+    assert waiting.next_due_us([1]) == 8
+    waiting.correct(1, 0, None)
+    assert waiting.next_due_us([1]) is None
+
+
+@given(st.lists(st.tuples(ROUTES, PRIORITIES, TIMES)), TIMES)
+def test_it_is_the_minimum_of_what_was_noted(notes: list[tuple[int, int, int]], now: int) -> None:
+    waiting = Waiting()
+    for note in notes:
+        waiting.note(*note)
+
+    for route in (1, 2, 3):
+        times = {p: min(at for r, q, at in notes if (r, q) == (route, p)) for r, p, _ in notes if r == route}
+        assert waiting.next_due_us([route]) == min(times.values(), default=None)
+        assert waiting.due(route, now) == sorted(((p, at) for p, at in times.items() if at <= now), reverse=True)

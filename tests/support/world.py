@@ -1,0 +1,107 @@
+"""A server with its schedulers and processors, all in processes of their own, and what each of them has seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from taskq.v1.scheduler_service_pb2 import NewTask
+from tests.support import history, ledger, truth
+from tests.support.history import History, digest
+from tests.support.invariants import Seen
+from tests.support.ledger import Run
+from tests.support.process import ServerProcess
+from tests.support.program import Program
+from tests.support.raw import RawScheduler, connected
+from tests.support.strace import TracedServer
+from tests.support.verdict import Verdict, judge
+from tests.support.waiting import until
+
+
+class World:
+    """Ends everything that it started, also when a test fails."""
+
+    def __init__(self, folder: Path, *, trace: str = "", inject: Sequence[str] = (), **settings: str) -> None:
+        """With `trace`, the system calls to write down, the server runs under strace, which spoils them by `inject`."""
+        self.folder = folder
+        self.database = folder / "taskq.db"
+        self.history_folder = folder / "history"
+        self.ledger_folder = folder / "ledger"
+        self.history_folder.mkdir()
+        self.ledger_folder.mkdir()
+        self.trace_file = folder / "strace"
+        url = f"sqlite:///{self.database}"
+        self.server = (
+            TracedServer(url, self.trace_file, trace, inject, **settings) if trace else ServerProcess(url, **settings)
+        )
+        self.programs: list[Program] = []
+        self._history = History(self.history_folder, "test")
+
+    def scheduler(self, name: str, **flags: object) -> Program:
+        """One that enqueues until it is stopped; not started yet."""
+        return self._add("scheduler", name, **flags)
+
+    def processor(self, name: str, **flags: object) -> Program:
+        """One that runs tasks until it is stopped; not started yet."""
+        return self._add("processor", name, ledger=self.ledger_folder, **flags)
+
+    def raw_processor(self, name: str) -> Program:
+        """One that reports late; see raw_program.py."""
+        return self._add("raw", name, ledger=self.ledger_folder)
+
+    def _add(self, kind: str, name: str, **flags: object) -> Program:
+        given = {"address": self.server.address, "history": self.history_folder, **flags}
+        program = Program(f"tests.support.{kind}_program", name, self.folder, **given)
+        self.programs.append(program)
+        return program
+
+    def enqueue(self, *tasks: NewTask) -> None:
+        """Enqueues in one call, and writes it down as a scheduler does."""
+        for task in tasks:
+            facts = {"due": time.time(), "priority": task.priority, "payload": digest(task.payload.data)}
+            self._history.write("enqueue", "invoke", task.task_id, name=task.name, **facts)
+        with connected(self.server.address) as channel:
+            RawScheduler(channel).enqueue(*tasks)
+        for task in tasks:
+            self._history.write("enqueue", "ok", task.task_id, outcome="CREATED")
+
+    def runs(self, processor: str = "", *, ended: bool = False) -> list[Run]:
+        """The runs so far, in all or by one processor."""
+        found = ledger.runs_of(history.read(self.ledger_folder))
+        return [
+            run
+            for runs in found.values()
+            for run in runs
+            if processor in ("", run.processor) and (run.ended is not None or not ended)
+        ]
+
+    def drain(self, seconds: float = 60) -> None:
+        """Returns once nothing waits and nothing runs. The database is read by this process, which never serves it."""
+        try:
+            until(lambda: not truth.unfinished(self.database), "every task finished", seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; there are {truth.unfinished(self.database)}") from None
+
+    def seen(self) -> Seen:
+        """All that was seen, and the database; once the server has ended."""
+        runs = ledger.runs_of(history.read(self.ledger_folder))
+        return Seen(history.read(self.history_folder), runs, truth.read(self.database))
+
+    def verdict(self, *, floors: Mapping[str, int], **happened: int) -> Verdict:
+        """What came of it; once the server has ended."""
+        return judge(self.seen(), floors=floors, happened=happened)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for program in self.programs:
+            program.kill()
+        self.server.kill()
+        self.server.log.close()
+        self._history.close()
