@@ -1,6 +1,7 @@
 """`python -m taskq_server`: settings in, a server until SIGTERM.
 
-Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database or the address is in use; 78 it must not be used.
+Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database or the address is in use;
+78 the database must not be used.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
@@ -131,7 +131,9 @@ def load(flags: Sequence[str] = (), environment: Mapping[str, str] = os.environ)
     try:
         config = Config(**given)
     except ValidationError as error:
-        faults += [_fault(detail["loc"], detail["msg"], detail["input"]) for detail in error.errors()]
+        for detail in error.errors():
+            name = str(detail["loc"][0])
+            faults.append(_fault(name, detail["msg"], given.get(name, detail["input"])))
     if faults:
         raise WrongSettings(faults)
     return config
@@ -141,9 +143,9 @@ def _variable(name: str) -> str:
     return f"TASKQ_{name.upper()}"
 
 
-def _fault(location: tuple[int | str, ...], rule: str, value: object) -> str:
-    name = str(location[0])
-    rule = rule.removeprefix("Value error, ").replace("Input should", "must")
+def _fault(name: str, rule: str, value: object) -> str:
+    unit = " seconds" if rule.startswith("Input should") and _SPAN.fullmatch(str(value).strip()) else ""
+    rule = rule.removeprefix("Value error, ").replace("Input should", "must") + unit
     shown = "(not shown)" if name == "database_url" else repr(value)
     return f"{_variable(name)} (--{name.replace('_', '-')}) {rule}; is {shown}"
 

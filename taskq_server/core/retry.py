@@ -41,7 +41,7 @@ class RetryPolicy:
         try:
             full = min(float(self.max_delay_us), self.initial_delay_us * self.multiplier ** (failed_attempts - 1))
         except OverflowError:
-            full = float(self.max_delay_us)
+            full = float(self.max_delay_us if self.initial_delay_us else 0)
         if self.jitter is Jitter.NONE:
             return int(full)
         if self.jitter is Jitter.EQUAL:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq_server import task_id
@@ -24,6 +24,7 @@ from taskq_server.store.living import NewSession
 LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 MOST_IN_FLIGHT = 10_000
 MOST_RESULTS = 10_000
+MOST_BATCH_BYTES = 2 << 20
 MOST_ATTEMPT = (1 << 31) - 1
 
 
@@ -157,6 +158,19 @@ def answers(ended: list[Ended]) -> list[processor_pb2.ReportAnswer]:
 
 def attempt_refs(keys: Iterable[AttemptKey]) -> list[processor_pb2.AttemptRef]:
     return [processor_pb2.AttemptRef(task_id=task_id.to_text(raw), attempt=attempt) for raw, attempt in keys]
+
+
+def task_batches(assignments: Iterable[Assignment]) -> Iterator[processor_pb2.TaskBatch]:
+    """Batches that stay below what a message may be: `Assignment.size_bytes` is but a guess."""
+    batch, size_bytes = processor_pb2.TaskBatch(), 0
+    for assignment in assignments:
+        message = assigned_task(assignment)
+        size_bytes += message.ByteSize()
+        if batch.tasks and size_bytes > MOST_BATCH_BYTES:
+            yield batch
+            batch, size_bytes = processor_pb2.TaskBatch(), message.ByteSize()
+        batch.tasks.append(message)
+    yield batch
 
 
 def assigned_task(assignment: Assignment) -> processor_pb2.AssignedTask:

@@ -92,8 +92,8 @@ class ProcessorService:
                 stop = processor_pb2.CancelTasks(attempts=convert.attempt_refs(outgoing.stop))
                 yield processor_pb2.StreamTasksResponse(cancel=stop)
             if outgoing.tasks:
-                batch = processor_pb2.TaskBatch(tasks=[convert.assigned_task(one) for one in outgoing.tasks])
-                yield processor_pb2.StreamTasksResponse(tasks=batch)
+                for batch in convert.task_batches(outgoing.tasks):
+                    yield processor_pb2.StreamTasksResponse(tasks=batch)
                 stream.writing_bytes = 0
                 self._alarm.ring()  # what was held back until this was written
             if not woken:

@@ -192,15 +192,15 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, nothing: list[None]) 
     return [Reclaimed(dead, timed_out, next_us)] * len(nothing)
 
 
-def load(memory: Memory, connection: Connection) -> list[StoredSession]:
+def load(memory: Memory, tx: Transaction, nothing: list[None]) -> list[list[StoredSession]]:
     """The sessions that lived when the server stopped."""
     table = schema.session
-    found = connection.execute(select(table).where(schema.IS_ALIVE)).all()
+    found = tx.connection.execute(select(table).where(schema.IS_ALIVE)).all()
     living = {row.session_seq: stored for row in found if (stored := _stored(row)) is not None}
-    for held in _held(memory, connection, schema.IS_RUNNING):
+    for held in _held(memory, tx.connection, schema.IS_RUNNING):
         if (stored := living.get(held.session_seq)) is not None:
             stored.held.append(held)
-    return list(living.values())
+    return [list(living.values())] * len(nothing)
 
 
 def _stored(row: Row[Any]) -> StoredSession | None:

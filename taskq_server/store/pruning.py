@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import delete, exists, func, select, tuple_
 
 from taskq_server.core.task import DedupHold, TaskState
 from taskq_server.store import schema
 from taskq_server.store.transaction import Transaction
 
 MOST_TASKS_PER_PRUNE = 500
+MOST_KEYS_PER_PRUNE = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
         tx.connection.execute(delete(task).where(task.c.seq.in_(seqs)))
     unfinished = exists().where(task.c.task_id == dedup.c.task_id, task.c.state <= int(TaskState.RUNNING))
     over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | ~unfinished
-    tx.connection.execute(delete(dedup).where(*over))
+    some = select(dedup.c.scope, dedup.c.key).where(*over).order_by(dedup.c.hold_until_us).limit(MOST_KEYS_PER_PRUNE)
+    keys = tx.connection.execute(delete(dedup).where(tuple_(dedup.c.scope, dedup.c.key).in_(some))).rowcount
     tx.connection.execute(delete(session).where(session.c.end_time_us < tx.now_us - keep_sessions_us))
     next_us = tx.connection.execute(select(func.min(task.c.prune_time_us)).where(schema.IS_PRUNABLE)).scalar()
-    return Pruned(len(seqs), next_us)
+    return Pruned(len(seqs), tx.now_us if keys == MOST_KEYS_PER_PRUNE else next_us)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from taskq_server.core.task import Task
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
+from taskq_server.store.transaction import Transaction
 
 _COLUMNS = [schema.task.c[name] for name in rows.TASK_COLUMNS]
 
 
-def get(memory: Memory, task_ids: list[bytes], connection: Connection) -> dict[bytes, Task]:
-    """The tasks that exist, by id."""
-    found = connection.execute(select(*_COLUMNS).where(schema.task.c.task_id.in_(task_ids)))
-    return {row.task_id: rows.task_of(row, memory.routes[row.route_id]) for row in found}
+def get(memory: Memory, tx: Transaction, task_ids: list[bytes]) -> list[Task | None]:
+    """The tasks in the order of their ids; None for one that does not exist."""
+    found = tx.connection.execute(select(*_COLUMNS).where(schema.task.c.task_id.in_(task_ids)))
+    by_id = {row.task_id: rows.task_of(row, memory.routes[row.route_id]) for row in found}
+    return [by_id.get(task_id) for task_id in task_ids]

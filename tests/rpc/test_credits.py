@@ -183,12 +183,15 @@ async def test_what_is_cancelled_before_it_was_written_frees_its_room(narrow_wor
     assert await running(world, again) >= pushed - 2
 
 
-async def test_large_metadata_and_headers_count_into_the_size_of_a_batch(world: World) -> None:
-    words = {f"{i:03}": "ü" * 4096 for i in range(64)}
-    news = [a_task(headers=words) for _ in range(8)]
-    for new in news:
-        new.payload.metadata.update(words)
-    for new in news:
+@pytest.mark.parametrize("where", ["headers", "metadata", "both"])
+async def test_whatever_a_task_carries_a_batch_of_them_can_be_sent(world: World, where: str) -> None:
+    words = {f"{i:03}": "漢" * 4096 for i in range(64)}
+    for _ in range(8):
+        new = a_task()
+        if where != "metadata":
+            new.headers.update(words)
+        if where != "headers":
+            new.payload.metadata.update(words)
         await world.scheduler.enqueue_all(new)
     processor = await world.processor()
 

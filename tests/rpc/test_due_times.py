@@ -20,6 +20,15 @@ async def test_a_task_is_not_pushed_a_microsecond_before_its_due_time(world: Wor
     assert microseconds(assigned.lease_time) == microseconds(assigned.due_time) == world.clock.now_us()
 
 
+async def test_a_task_that_is_due_takes_none_along_that_is_not(world: World) -> None:
+    processor = await world.processor()
+    now_us = world.clock.now_us()
+    due, not_yet = await world.scheduler.enqueue_all(a_task(), a_task(due_time=time_at(now_us + 1)))
+    assert (await processor.take_one()).task_id == due.task_id
+    await world.dispatched()
+    assert (await world.scheduler.get(not_yet.task_id)).state == SCHEDULED
+
+
 async def test_a_delay_is_counted_on_the_servers_clock_to_the_microsecond(world: World) -> None:
     processor = await world.processor()
     before_us = world.clock.now_us()

@@ -129,7 +129,8 @@ async def test_only_heartbeats_running_count_a_missing_task(world: World) -> Non
         await processor.heartbeat(task)
 
     await world.dispatched()
-    assert (await world.scheduler.get(task_id)).attempt == 1
+    found = await world.scheduler.get(task_id)
+    assert (found.state, found.attempt) == (RUNNING, 1)
 
 
 async def test_what_was_reported_but_not_answered_yet_is_not_called_lost(world: World) -> None:

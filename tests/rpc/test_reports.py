@@ -8,6 +8,8 @@ import pytest
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import task_pb2
+from taskq_server.core.errors import StorageFull
+from taskq_server.store.store import Store
 from tests.rpc.support import (
     ACCEPTED,
     ALREADY_ACCEPTED,
@@ -21,6 +23,7 @@ from tests.rpc.support import (
     a_result,
     a_task,
     microseconds,
+    refused,
     retrying,
     span,
     time_at,
@@ -177,6 +180,38 @@ async def test_two_same_reports_in_one_call_are_accepted_once(world: World) -> N
     result = a_result(await processor.take_one())
     first, again = await processor.report(result, result)
     assert (first.status, again.status) == (ACCEPTED, ALREADY_ACCEPTED)
+
+
+async def test_a_report_that_could_not_be_stored_changes_nothing_and_may_be_sent_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = await world.processor(max_in_flight=1)
+    await world.scheduler.enqueue()
+    task = await processor.take_one()
+    second = await world.scheduler.enqueue()
+
+    async def fail(self: Store, endings: object) -> None:
+        raise StorageFull
+
+    with monkeypatch.context() as disk_full:
+        disk_full.setattr(Store, "end", fail)
+        refusal = await refused(processor.succeed(task))
+    assert (refusal.reason, refusal.retry_seconds) == ("STORAGE_FULL", 1)
+    assert not (await processor.heartbeat(task)).lost
+    await world.dispatched()
+    assert (await world.scheduler.get(second)).state == SCHEDULED, "the credit is still in use"
+
+    assert (await processor.succeed(task)).status == ACCEPTED
+    assert (await processor.take_one()).task_id == second
+
+
+async def test_a_report_that_was_accepted_before_a_restart_is_already_accepted_after_it(world: World) -> None:
+    processor = await world.processor()
+    await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await processor.succeed(task)
+    await world.restart()
+    assert (await world.moved(processor).succeed(task)).status == ALREADY_ACCEPTED
 
 
 async def test_of_many_reports_at_once_one_is_accepted(world: World) -> None:

@@ -10,6 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq_server.rpc.server import RpcServer
+from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from tests.rpc.support import REOPEN, RUNNING, SCHEDULED, SUCCEEDED, a_task, refused, soon
 from tests.rpc.world import World
@@ -30,23 +32,29 @@ async def test_a_server_says_that_it_serves_and_when_it_stops_that_it_does_not(w
     await stop
 
 
-async def test_health_is_the_first_thing_that_changes(world: World) -> None:
-    processor = await world.processor()
+async def test_health_is_the_first_thing_that_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a stop that is held up before streams are drained
+    await world.processor()
     health = health_pb2_grpc.HealthStub(world.channel())
-    watch = health.Watch(health_pb2.HealthCheckRequest())
-    await soon(watch.read())
-    order = []
+    stop_serving, go_on = RpcServer.stop_serving, asyncio.Event()
 
-    async def hear_of_health() -> None:
-        await soon(watch.read())
-        order.append("health")
+    async def stop_serving_slowly(self: RpcServer) -> None:
+        await stop_serving(self)
+        await go_on.wait()
 
-    async def hear_of_drain() -> None:
-        await processor.stream.next("drain")
-        order.append("drain")
+    drained: list[str] = []
+    monkeypatch.setattr(RpcServer, "stop_serving", stop_serving_slowly)
+    monkeypatch.setattr(Sessions, "drain_streams", lambda self, why: drained.append(why))
+    stop = asyncio.create_task(world.server.stop())
+    while (await soon(health.Check(health_pb2.HealthCheckRequest()))).status == SERVING:
+        pass
 
-    await asyncio.gather(hear_of_health(), hear_of_drain(), world.server.stop())
-    assert order == ["health", "drain"]
+    # then it has said so by then, and still takes calls
+    assert not drained
+    assert await world.scheduler.enqueue()
+    go_on.set()
+    await soon(stop)
+    assert drained
 
 
 async def test_streams_are_told_to_open_another_and_running_tasks_are_kept(world: World) -> None:

@@ -8,6 +8,8 @@ import grpc
 import pytest
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq_server.rpc import processor_service
+from taskq_server.rpc import server as rpc_server
 from taskq_server.store.store import Store
 from tests.conftest import StartServer
 from tests.rpc.support import (
@@ -193,6 +195,35 @@ async def test_what_is_leased_while_its_stream_closes_goes_to_another_at_once(
 
     task = await staying.take_one()
     assert (task.task_id, task.attempt, task.failed_attempts) == (task_id, 2, 0)
+
+
+async def test_a_stream_that_nobody_reads_is_given_up_and_what_waits_goes_to_another(
+    narrow_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = narrow_world
+    monkeypatch.setattr(rpc_server, "WRITE_SECONDS", 0.2)
+    silent = await world.processor("silent", max_in_flight=100)
+    tasks = await fill(world)
+    other = await world.processor("other", max_in_flight=100)
+
+    # when a write has taken too long, then the stream is closed, though no heartbeat has missed a task on it
+    held = [processor_pb2.AssignedTask(task_id=task_id, attempt=1) for task_id in tasks]
+    while (await silent.heartbeat(*held)).stream != REOPEN:
+        pass
+
+    # then what was not written comes at once, and the rest when heartbeats miss it
+    await silent.heartbeat()
+    await silent.heartbeat()
+    assert {one.task_id for one in await other.take(len(tasks))} == set(tasks)
+
+
+async def test_an_old_stream_is_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor_service, "STREAM_AGE_SECONDS", 0)
+    await world.restart(ping_interval=0.1)
+    processor = await world.processor()
+    drain = await processor.stream.next("drain")
+    assert (drain.reason, drain.processor) == ("the stream is renewed", False)
+    assert await processor.stream.read() is None
 
 
 async def test_an_unfinished_stream_does_not_keep_the_server_from_stopping(start_server: StartServer) -> None:

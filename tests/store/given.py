@@ -228,10 +228,10 @@ def statuses(answers: Iterable[Ended]) -> list[EndStatus]:
 async def rows(store: Store, sql: str, **values: object) -> list[dict[str, Any]]:
     """What stands in the tables."""
 
-    def find(connection: Any) -> list[dict[str, Any]]:
-        return [dict(row) for row in connection.execute(text(sql), values).mappings()]
+    def find(tx: Transaction, items: list[None]) -> list[list[dict[str, Any]]]:
+        return [[dict(row) for row in tx.connection.execute(text(sql), values).mappings()] for _ in items]
 
-    return await store.read(find)
+    return (await store.read(find, [None]))[0]
 
 
 async def history(store: Store, task_id: bytes) -> list[tuple[int, Outcome]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 
 from taskq_server.clock import ManualClock
@@ -124,3 +127,16 @@ async def test_a_session_that_cannot_be_read_does_not_stop_the_others_from_being
     await tamper(store, f"UPDATE session SET {damage} WHERE session_seq = :bad", bad=bad.seq)  # noqa: S608
 
     assert [stored.session_seq for stored in await store.living_sessions()] == [good.seq]
+
+
+async def test_a_look_at_a_bad_row_fails_alone(store: Store) -> None:
+    bad, good = await added(store, a_task(), a_task())
+    await tamper(store, "UPDATE task SET tags = 'vip' WHERE task_id = :bad", bad=bad)
+
+    looks = await asyncio.gather(store.get([bad]), store.get([good]), store.get([good]), return_exceptions=True)
+
+    assert [list(look) if isinstance(look, dict) else type(look) for look in looks] == [
+        json.JSONDecodeError,
+        [good],
+        [good],
+    ]

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from taskq_server.core.errors import StorageUnavailable, TaskqError
 from taskq_server.core.task import EnqueueOutcome, TaskState
-from taskq_server.store.group_commit import MOST_ITEMS_PER_COMMIT
+from taskq_server.store.shared_connection import MOST_ITEMS_PER_COMMIT
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
 from tests.store.conftest import Reopen

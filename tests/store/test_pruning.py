@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import DedupHold
-from taskq_server.store.pruning import MOST_TASKS_PER_PRUNE
+from taskq_server.store.pruning import MOST_KEYS_PER_PRUNE, MOST_TASKS_PER_PRUNE
 from taskq_server.store.store import Store
 from tests.store.conftest import RULES
 from tests.store.given import (
@@ -124,6 +124,19 @@ async def test_keys_go_when_their_ttl_is_over_and_not_before(store: Store, clock
     await store.prune(0)
 
     assert [row["key"] for row in await rows(store, "SELECT * FROM dedup")] == ["long"]
+
+
+async def test_keys_go_in_small_batches_too(store: Store, clock: ManualClock) -> None:
+    await added(store, *(a_task(key=f"k{i}", ttl=seconds(1)) for i in range(MOST_KEYS_PER_PRUNE + 7)))
+    clock.advance(1)
+
+    first = await store.prune(0)
+    left = await rows(store, "SELECT count(*) AS n FROM dedup")
+    second = await store.prune(0)
+
+    assert (first.next_us, left) == (clock.now_us(), [{"n": 7}])
+    assert second.next_us is None
+    assert await rows(store, "SELECT count(*) AS n FROM dedup") == [{"n": 0}]
 
 
 async def test_a_key_that_an_unfinished_task_still_holds_stays(store: Store, clock: ManualClock) -> None:

@@ -1,4 +1,4 @@
-"""The side effects of handlers, as they happened: one file a processor, a line when a handler begins and when it ends."""
+"""The side effects of handlers: one file a processor, a line when a handler begins and one when it ends."""
 
 from __future__ import annotations
 

@@ -46,6 +46,10 @@ class RawProcessor:
         self.received: queue.Queue[processor_pb2.AssignedTask] = queue.Queue()
         self._stream: grpc.Call | None = None
 
+    def reconnect(self, channel: grpc.Channel) -> None:
+        """Goes on by another channel, in the same session."""
+        self.stub = processor_service_pb2_grpc.ProcessorServiceStub(channel)
+
     def open_stream(self) -> None:
         """Opens it and returns once the server has said something on it."""
         stream = self.stub.StreamTasks(processor_pb2.StreamTasksRequest(session_id=self.session_id))

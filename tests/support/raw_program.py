@@ -30,7 +30,9 @@ def main(flags: argparse.Namespace) -> None:
             try:
                 while True:
                     task = processor.received.get_nowait()
-                    notes.write(ledger.OP, "invoke", task.task_id, task.attempt, due=task.due_time.ToNanoseconds() / 1e9)
+                    notes.write(
+                        ledger.OP, "invoke", task.task_id, task.attempt, due=task.due_time.ToNanoseconds() / 1e9
+                    )
                     held.append(task)
             except queue.Empty:
                 pass

@@ -1,4 +1,4 @@
-"""A server whose system calls strace sees and spoils: a disk that is full, slow or broken; what happened before what."""
+"""A server whose system calls strace sees and spoils: a slow or broken disk; what happened before what."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from tests.support.process import ServerProcess
 
 STRACE_MISSING = "NOT TESTED, and it should be: strace"
-_CALL = re.compile(r"^(\d+)\s+([\d.]+) (?:<\.\.\. )?(\w+)(?: resumed>|\()(.*)$")
+_BEGINS = re.compile(r"(?P<thread>\d+) +(?P<time>[\d.]+) (?P<name>\w+)\((?P<rest>.*)")
+_RETURNS = re.compile(r"(?P<thread>\d+) +[\d.]+ <\.\.\. \w+ resumed>(?P<rest>.*)")
 
 
 def needed() -> str:
@@ -40,23 +41,35 @@ class TracedServer(ServerProcess):
             self.prefix += ["-e", f"inject={fault}"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One line of strace: a call that was entered, or has returned, or both. `line` counts from 0."""
+    """One system call: the lines of the output, counted from 0, on which it began and returned."""
 
-    line: int
-    thread: int
-    time: float
     name: str
+    began: float
+    """Epoch seconds."""
+    first_line: int
+    last_line: int
     text: str
 
     @property
-    def has_returned(self) -> bool:
-        return "<unfinished ...>" not in self.text
+    def succeeded(self) -> bool:
+        return bool(re.search(r"\) += 0\b", self.text))
 
 
 def read(output: Path) -> list[Call]:
-    """The calls in the order in which strace saw them begin and end."""
-    lines = output.read_text(errors="replace").splitlines()
-    found = ((i, _CALL.match(line)) for i, line in enumerate(lines))
-    return [Call(i, int(m[1]), float(m[2]), m[3], m[4]) for i, m in found if m]
+    """The calls that have returned, in the order in which they began."""
+    calls: list[Call] = []
+    open_calls: dict[str, Call] = {}
+    for number, line in enumerate(output.read_text(errors="replace").splitlines()):
+        if match := _BEGINS.match(line):
+            call = Call(match["name"], float(match["time"]), number, number, match["rest"])
+            if line.endswith("<unfinished ...>"):
+                open_calls[match["thread"]] = call
+            else:
+                calls.append(call)
+        elif (match := _RETURNS.match(line)) and (begun := open_calls.pop(match["thread"], None)):
+            begun.last_line = number
+            begun.text += match["rest"]
+            calls.append(begun)
+    return sorted(calls, key=lambda call: call.first_line)

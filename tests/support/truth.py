@@ -76,7 +76,12 @@ def read(database: Path) -> dict[str, Task]:
         for row in connection.execute(ATTEMPTS + " ORDER BY task_seq, attempt"):
             outcome = Outcome(row["outcome"])
             attempt = Attempt(
-                row["attempt"], row["session_seq"], row["processor_name"], row["lease_time_us"], row["end_time_us"], outcome
+                row["attempt"],
+                row["session_seq"],
+                row["processor_name"],
+                row["lease_time_us"],
+                row["end_time_us"],
+                outcome,
             )
             by_seq[row["task_seq"]].attempts.append(attempt)
     for seq, task in by_seq.items():

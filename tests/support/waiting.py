@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 Seen = TypeVar("Seen")
@@ -21,10 +21,10 @@ def until(look: Callable[[], Seen], what: str, seconds: float = 30) -> Seen:
     return seen
 
 
-async def until_async(look: Callable[[], Awaitable[Seen]], what: str, seconds: float = 30) -> Seen:
-    """As `until`, for what is asked on the event loop."""
+async def until_async(look: Callable[[], Seen], what: str, seconds: float = 30) -> Seen:
+    """As `until`, while the event loop runs on."""
     deadline = time.monotonic() + seconds
-    while not (seen := await look()):
+    while not (seen := look()):
         assert time.monotonic() < deadline, f"did not come within {seconds:g} s: {what}"
         await asyncio.sleep(LOOK_SECONDS)
     return seen

@@ -78,6 +78,14 @@ class World:
             if processor in ("", run.processor) and (run.ended is not None or not ended)
         ]
 
+    def wait_for_activity(self, seconds: float = 30) -> None:
+        """Returns once a handler has begun or ended since this was called."""
+        before = self._ledger_bytes()
+        until(lambda: self._ledger_bytes() > before, "handlers run", seconds)
+
+    def _ledger_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.ledger_folder.iterdir())
+
     def drain(self, seconds: float = 60) -> None:
         """Returns once nothing waits and nothing runs. The database is read by this process, which never serves it."""
         try:

@@ -1,0 +1,502 @@
+"""The store against its model: any sequence of calls, with lost answers, crashes, restarts and steps of the clock.
+
+TASKQ_MODEL_EXAMPLES sets how many sequences are tried (100 when unset), TASKQ_MODEL_STEPS how long they may grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from taskq_server.clock import ManualClock
+from taskq_server.core.matching import Demand
+from taskq_server.core.task import (
+    Assignment,
+    DedupConflict,
+    DedupHold,
+    Ending,
+    EndStatus,
+    Failure,
+    NewTask,
+    Outcome,
+    TaskState,
+)
+from taskq_server.store.living import NewSession, Sign
+from taskq_server.store.sqlite import SQLite
+from taskq_server.store.store import Rules
+from taskq_server.store.transaction import Transaction
+from tests.store.given import LEASE, NO_RETRY, Processor, a_retry, a_task, an_id, fails_with, rows, seconds
+from tests.store.model import REACHABLE, Model, ModelSession
+
+RULES = Rules(retention_us=seconds(20), max_lost_leases=2)
+IDS = [an_id(number) for number in range(1, 5)]
+POLICIES = [
+    NO_RETRY,
+    a_retry(max_attempts=2, initial_delay_us=0),
+    a_retry(max_attempts=4, initial_delay_us=seconds(4), multiplier=2.0, max_delay_us=seconds(7)),
+    a_retry(max_attempts=9, initial_delay_us=0, non_retryable_errors=("Raw",)),
+]
+FAULTS = st.sampled_from(
+    [None] * 12 + ["neighbour fails", "neighbour fails", "caller leaves", "dies before", "dies after"]
+)
+OUTCOMES = [Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RELEASED, Outcome.CANCELLED, Outcome.NOT_RECEIVED]
+WAITS = [1, seconds(1), seconds(3), seconds(7), LEASE - 1, LEASE, LEASE + 1, 120 * LEASE]
+TABLE = (
+    "SELECT task_id, state, due_time_us, attempt, failed_attempts, lost_leases, "
+    "CASE state WHEN 2 THEN session_seq END, run_deadline_us, finish_time_us, prune_time_us, payload, seq FROM task"
+)
+
+
+@st.composite
+def new_tasks(draw: st.DrawFn) -> dict[str, Any]:
+    """A task but for the times that depend on now."""
+    pick = st.sampled_from
+    ttl = draw(pick([None, None, seconds(3), LEASE]))
+    return {
+        "name": draw(pick(["cook", "cook", "bake"])),
+        "task_id": draw(pick([None, None, *IDS])),
+        "requires": draw(pick([(), (), ("zone = eu",)])),
+        "due_in": draw(pick([0, 0, 0, 0, 0, 1, seconds(3), LEASE])),
+        "payload": draw(pick([None, b"", b"pasta", b"pizza"])),
+        "content": draw(pick(["x", "x", "x", "y"])),
+        "priority": draw(pick([0, 0, 5, 9])),
+        "key": draw(pick([None, None, None, "a", "b"])),
+        "on_conflict": draw(pick(DedupConflict)),
+        "ttl": ttl,
+        "hold": DedupHold.UNFINISHED if ttl is None else draw(pick([DedupHold.TTL, DedupHold.BOTH])),
+        "retry": draw(pick(POLICIES)),
+        "run_timeout": draw(pick([None, None, seconds(5)])),
+        "expires_in": draw(pick([None] * 8 + [0, seconds(4)])),
+        "retention": draw(pick([None, 0, seconds(3)])),
+    }
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Keeps as many worlds as may be the true one; whatever is seen must fit into one of them."""
+
+    leases: Bundle[Assignment] = Bundle("leases")
+    sessions: Bundle[Processor] = Bundle("sessions")
+
+    empty: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        memory = Path("/dev/shm")
+        self.folder = Path(tempfile.mkdtemp(prefix="taskq-model-", dir=memory if memory.is_dir() else None))
+        self.files = 0
+        self.loop = asyncio.new_event_loop()
+        self.clock = ManualClock()
+        self.fatal: list[BaseException] = []
+        self.worlds = [Model(RULES)]
+        self.last_seen: dict[bytes, tuple[int, int]] = {}
+        path = self.next_path()
+        shutil.copyfile(self.empty, path)
+        self.store = self.open(path)
+
+    # ── machinery ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def next_path(self) -> Path:
+        self.files += 1
+        (self.folder / str(self.files)).mkdir()
+        return self.folder / str(self.files) / "taskq.db"
+
+    def open(self, path: Path) -> SQLite:
+        return self.run(SQLite.open(path, self.clock, RULES, self.fatal.append))  # type: ignore[no-any-return]
+
+    def snapshot(self) -> Path:
+        """The files as kill -9 would leave them now."""
+        path = self.next_path()
+        for source in self.store._path.parent.glob("taskq.db*"):
+            if not source.name.endswith("-shm"):
+                shutil.copyfile(source, path.with_name(source.name))
+        return path
+
+    def go_on_with(self, path: Path) -> None:
+        old = self.store._path.parent
+        self.run(self.store.close())
+        shutil.rmtree(old)
+        self.store = self.open(path)
+
+    @property
+    def now(self) -> int:
+        return self.clock.now_us()
+
+    def fits(self, change: Callable[[Model], None], *, also_unchanged: bool = False) -> None:
+        """Keeps the worlds that `change` fits; with `also_unchanged`, as they are and as they would be."""
+        fitting: list[Model] = []
+        misfit: AssertionError | None = None
+        for world in self.worlds:
+            changed = copy.deepcopy(world)
+            try:
+                change(changed)
+            except AssertionError as error:
+                misfit = error
+            else:
+                fitting.append(changed)
+            if also_unchanged:
+                fitting.append(world)
+        if not fitting:
+            assert misfit is not None
+            raise misfit
+        self.worlds = fitting[:16]
+
+    def call(
+        self,
+        verb: str,
+        items: list[Any],
+        fault: str | None,
+        fit: Callable[[Model, Any], None],
+    ) -> Any:
+        """Calls a method of the store with a fault; answers what the caller got, None when that was nothing."""
+        method = getattr(self.store, verb)
+        if fault == "caller leaves" and verb != "lease":
+            self.run(self._leave(method(items)))
+            self.fits(lambda world: fit(world, None), also_unchanged=True)
+            return None
+        if fault == "dies before":
+            path = self.run(self._die_in(verb, items))
+            self.go_on_with(path)
+            return None
+        argument = items[0] if verb == "lease" else items
+        if fault == "neighbour fails":
+            answer = self.run(self._beside_a_failure(method(argument)))
+        else:
+            answer = self.run(method(argument))
+        self.fits(lambda world: fit(world, answer))
+        if fault == "dies after":
+            self.go_on_with(self.snapshot())
+            return None
+        return answer
+
+    async def _leave(self, work: Coroutine[Any, Any, Any]) -> None:
+        caller = asyncio.ensure_future(work)
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        await self.store.write(lambda tx, items: items, [None])  # whatever became of it, it is over now
+
+    async def _die_in(self, verb: str, items: list[Any]) -> Path:
+        taken: list[Path] = []
+
+        def run_and_die(tx: Transaction, given: list[Any]) -> list[Any]:
+            getattr(self.store, f"_{verb}")(tx, given)
+            taken.append(self.snapshot())
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await self.store.write(run_and_die, items)
+        return taken[0]
+
+    async def _beside_a_failure(self, work: Coroutine[Any, Any, Any]) -> Any:
+        answer, error = await asyncio.gather(
+            work, self.store.write(fails_with(ZeroDivisionError()), [None]), return_exceptions=True
+        )
+        assert isinstance(error, ZeroDivisionError)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @initialize(target=leases, specs=st.lists(new_tasks(), min_size=2, max_size=5))
+    def begin(self, specs: list[dict[str, Any]]) -> Any:
+        """So that every sequence has something to report on."""
+        self.enqueue(specs, None)
+        self.first = self.register(("cook", "bake"), 0, {"zone": "eu"}, 5, 10 * LEASE)
+        return self.lease([self.first], None, None)
+
+    @initialize(target=sessions)
+    def first_processor(self) -> Processor:
+        return self.register(("cook", "bake"), 0, {"zone": "eu"}, 5, LEASE)
+
+    @rule(
+        target=sessions,
+        names=st.sampled_from([("cook",), ("bake",), ("cook", "bake")]),
+        limit=st.sampled_from([0, 0, 1]),
+        labels=st.sampled_from([{}, {"zone": "eu"}, {"zone": "us"}]),
+        slots=st.sampled_from([1, 2, 5]),
+        alive=st.sampled_from([1, LEASE, 10 * LEASE, 10 * LEASE]),
+    )
+    def register(self, names: tuple[str, ...], limit: int, labels: dict[str, str], slots: int, alive: int) -> Processor:
+        until = self.now + alive
+        session_id, capabilities = an_id(), dict.fromkeys(names, limit)
+        new = NewSession(session_id, "p", capabilities, labels, slots, "", "", until)
+        seq = self.run(self.store.register(new))
+
+        def fit(world: Model) -> None:
+            assert seq not in world.sessions, "a session's number is never used again"
+            world.sessions[seq] = ModelSession(until, capabilities, labels, slots)
+
+        self.fits(fit)
+        return Processor(seq, "p", session_id, capabilities, labels, slots)
+
+    @rule(specs=st.lists(new_tasks(), min_size=1, max_size=3), fault=FAULTS)
+    def enqueue(self, specs: list[dict[str, Any]], fault: str | None) -> None:
+        tasks = [self._task(**spec) for spec in specs]
+        now = self.now
+        answers = self.call("add", tasks, fault, lambda world, answers: world.add(now, tasks, answers))
+        if answers is None:  # a scheduler that got no answer sends the same again
+            again = self.run(self.store.add(tasks))
+            self.fits(lambda world: world.add(now, tasks, again))
+
+    def _task(self, expires_in: int | None, **spec: Any) -> NewTask:
+        return a_task(**spec, expires_at=None if expires_in is None else self.now + expires_in)
+
+    @rule(
+        target=leases,
+        who=st.lists(sessions, min_size=1, max_size=3, unique_by=lambda processor: processor.seq),
+        slots=st.sampled_from([None, None, 1]),
+        fault=FAULTS,
+    )
+    def lease(self, who: list[Processor], slots: int | None, fault: str | None) -> Any:
+        asked = {one.seq: one.slots if slots is None else slots for one in who}
+        demand = Demand([one.seats(self.store, slots) for one in who])
+        for seats in demand.seats:
+            held = [task for task in self.worlds[0].tasks.values() if task.holder == seats.session_seq]
+            assert not held or seats.total >= 0
+        now = self.now
+        leased = self.call("lease", [demand], fault, lambda world, answer: world.lease(now, asked, answer))
+        return multiple() if leased is None else multiple(*leased.assignments)
+
+    @rule(
+        target=leases,
+        processor=sessions,
+        outcomes=st.lists(st.sampled_from([None, *OUTCOMES]), max_size=5),
+        faults=st.tuples(FAULTS, FAULTS),
+    )
+    def work(self, processor: Processor, outcomes: list[Outcome | None], faults: tuple[str | None, str | None]) -> Any:
+        """A processor, or its successor when it has ended, takes tasks and reports on some."""
+        if self.worlds[0].sessions[processor.seq].end_time is not None:
+            processor = self.register(("cook", "bake"), 0, {"zone": "eu"}, 5, 10 * LEASE)
+        leased = self.lease([processor], None, faults[0])
+        endings = [
+            self._ending(one, outcome)
+            for one, outcome in zip(leased.values, outcomes, strict=False)
+            if outcome is not None
+        ]
+        if endings:
+            self._report(endings, faults[1])
+        return leased
+
+    @rule(
+        lease=leases,
+        outcome=st.sampled_from(OUTCOMES),
+        error=st.sampled_from(["Burnt", "Burnt", "Raw"]),
+        retryable=st.sampled_from([True, True, True, False]),
+        delay=st.sampled_from([None, None, 0, seconds(2)]),
+        again=st.sampled_from([None, None, None, Outcome.SUCCEEDED, Outcome.FAILED]),
+        forged=st.sampled_from([(0, 0)] * 4 + [(1, 0), (-1, 0), (0, 1)]),
+        fault=FAULTS,
+    )
+    def report(
+        self,
+        lease: Assignment,
+        outcome: Outcome,
+        error: str,
+        retryable: bool,
+        delay: int | None,
+        again: Outcome | None,
+        forged: tuple[int, int],
+        fault: str | None,
+    ) -> None:
+        outcomes = [outcome] + ([] if again is None else [again])
+        endings = [self._ending(lease, one, error, retryable, delay, forged) for one in outcomes]
+        self._report(endings, fault)
+
+    def _ending(
+        self,
+        lease: Assignment,
+        outcome: Outcome,
+        error: str = "Burnt",
+        retryable: bool = True,
+        delay: int | None = None,
+        forged: tuple[int, int] = (0, 0),
+    ) -> Ending:
+        failed = outcome is Outcome.FAILED
+        return Ending(
+            lease.task_id,
+            lease.attempt + forged[0],
+            lease.session_seq + forged[1],
+            outcome,
+            failure=Failure(error) if failed else None,
+            retryable=retryable,
+            retry_delay_us=delay if failed else None,
+            due_time_us=None if delay is None or outcome is not Outcome.RELEASED else self.now + delay,
+        )
+
+    def _report(self, endings: list[Ending], fault: str | None) -> None:
+        now = self.now
+        answers = self.call("end", endings, fault, lambda world, answers: world.end(now, endings, answers))
+        if answers is None:  # a processor that got no answer sends the same again
+            resent = self.run(self.store.end(endings))
+            self.fits(lambda world: world.end(now, endings, resent))
+            if fault == "dies after":
+                assert EndStatus.ACCEPTED not in {one.status for one in resent}
+
+    @rule(target_task=st.one_of(st.sampled_from(IDS), leases), fault=FAULTS)
+    def cancel(self, target_task: bytes | Assignment, fault: str | None) -> None:
+        now, ids = self.now, [target_task if isinstance(target_task, bytes) else target_task.task_id]
+        self.call("cancel", ids, fault, lambda world, answers: world.cancel(now, ids, answers))
+
+    @rule(session=sessions, more=st.sampled_from([-5, 1, LEASE, LEASE]))
+    def keep_alive(self, session: Processor, more: int) -> None:
+        until = self.now + more
+        answer = self.run(self.store.keep_alive(Sign(session.seq, until)))
+        self.fits(lambda world: world.keep_alive(session.seq, until, answer))
+
+    @rule(session=sessions, spare=st.booleans())
+    def unregister(self, session: Processor, spare: bool = False) -> None:
+        if spare:
+            until = self.now + LEASE // 2
+            self.run(self.store.spare(until))
+            self.fits(lambda world: world.spare(until))
+        self.run(self.store.unregister(session.seq))
+        self.fits(lambda world: world.unregister(self.now, session.seq))
+
+    @rule(us=st.sampled_from([0, 0, seconds(5), LEASE]))
+    def reclaim(self, us: int = 0) -> None:
+        self.clock.advance(us=us)
+        answer = self.run(self.store.reclaim())
+        self.fits(lambda world: world.reclaim(self.now, answer))
+
+    @rule()
+    def prune(self) -> None:
+        pruned = self.run(self.store.prune(seconds(10)))
+        self.fits(lambda world: world.prune(self.now, pruned.tasks, pruned.next_us))
+
+    @rule(us=st.sampled_from(WAITS))
+    def time_goes_on(self, us: int) -> None:
+        self.clock.advance(us=us)
+
+    @rule(number=st.integers(0, 5), off=st.sampled_from([-1, 0, 0, 1]))
+    def time_goes_on_to_where_something_changes(self, number: int, off: int) -> None:
+        ahead = [at for at in self.worlds[0].boundaries() if at + off > self.now]
+        if ahead:
+            self.clock.advance(us=ahead[min(number, len(ahead) - 1)] + off - self.now)
+
+    @rule(back=st.sampled_from([0, 0, seconds(1), seconds(50)]), how=st.sampled_from(["killed", "closed"]))
+    def restart(self, back: int, how: str) -> None:
+        self.run(self.store.write(lambda tx, items: items, [None]))  # only a time at which something happened is known
+        was = self.now
+        path = self.snapshot() if how == "killed" else None
+        if path is None:
+            self.run(self.store.close())
+            path = self.snapshot()
+        self.clock = ManualClock(was - back)
+        self.go_on_with(path)
+        assert self.now > was - seconds(1.1), "time does not go back over a restart"
+        if self.now < was:
+            self.clock.advance(us=was - self.now)
+
+    # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def the_laws_hold(self) -> None:
+        assert self.fatal == []
+        if len(self.worlds) == 1:  # looking would tell which world is the true one
+            self.look()
+
+    def look(self) -> None:
+        found = self.run(rows(self.store, TABLE))
+        kept: dict[int, list[tuple[int, int, int]]] = {}
+        for row in self.run(rows(self.store, "SELECT * FROM attempt ORDER BY task_seq, attempt")):
+            kept.setdefault(row["task_seq"], []).append((row["attempt"], row["session_seq"], row["outcome"]))
+        alive = {
+            stored.session_seq: (stored.session.alive_until_us, {(held.task_id, held.attempt) for held in stored.held})
+            for stored in self.run(self.store.living_sessions())
+        }
+        self.check_history(found)
+        seen = {row["task_id"]: (*list(row.values())[1:-1], tuple(kept.pop(row["seq"], []))) for row in found}
+        assert kept == {}, "attempts without their task"
+        hint = self.store.next_due_us(self.store.routes)
+
+        def fit(world: Model) -> None:
+            assert seen == world.table()
+            holds = {
+                seq: (
+                    one.alive_until,
+                    {(task_id, task.attempt) for task_id, task in world.tasks.items() if task.holder == seq},
+                )
+                for seq, one in world.sessions.items()
+                if one.end_time is None
+            }
+            assert alive == holds
+            waiting = [task.due for task in world.tasks.values() if task.state is TaskState.SCHEDULED]
+            assert not waiting or (hint is not None and hint <= min(waiting)), "no waiting task is forgotten"
+            world.check(self.now)
+
+        self.fits(fit)
+
+    def check_history(self, found: list[dict[str, Any]]) -> None:
+        """Whatever changed since the last look, it changed by legal steps."""
+        now = {row["task_id"]: (row["state"], row["attempt"], row["seq"]) for row in found}
+        for task_id, (state, attempt, seq) in self.last_seen.items():
+            if task_id in now and now[task_id][2] == seq:
+                assert TaskState(now[task_id][0]) in REACHABLE[TaskState(state)]
+                assert now[task_id][1] >= attempt
+            else:
+                assert TaskState(state).finished or task_id not in now or now[task_id][2] > seq
+        self.last_seen = now  # type: ignore[assignment]
+
+    def teardown(self) -> None:
+        try:
+            self.look()
+            self.drain()
+        finally:
+            self.run(self.store.close())
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+            shutil.rmtree(self.folder)
+
+    def drain(self) -> None:
+        """Faults are over: everything becomes terminal, and goes."""
+        for _ in range(100):
+            self.time_goes_on_to_where_something_changes(0, 0)
+            self.reclaim()
+            able = self.register(("cook", "bake"), 0, {"zone": "eu"}, 100, LEASE)
+            for lease in self.run_lease(able):
+                self.report(lease, Outcome.SUCCEEDED, "", True, None, None, (0, 0), None)
+            self.unregister(able)
+            if all(task.state.finished for task in self.worlds[0].tasks.values()):
+                break
+        else:
+            raise AssertionError("something never ends")
+        self.look()
+        self.clock.advance(us=seconds(21))
+        self.prune()
+        self.look()
+        assert self.worlds[0].tasks == {}
+        assert self.run(rows(self.store, "SELECT * FROM attempt")) == []
+
+    def run_lease(self, processor: Processor) -> list[Assignment]:
+        leased = self.run(self.store.lease(Demand([processor.seats(self.store)])))
+        self.fits(lambda world: world.lease(self.now, {processor.seq: processor.slots}, leased))
+        return leased.assignments  # type: ignore[no-any-return]
+
+
+@pytest.mark.timeout(7_200)  # to find the smallest sequence that fails takes longer than to find one
+def test_the_store_does_what_its_model_does(empty_sqlite: Path) -> None:
+    StoreMachine.empty = empty_sqlite
+    machine = StoreMachine.TestCase
+    machine.settings = settings(
+        max_examples=int(os.environ.get("TASKQ_MODEL_EXAMPLES", "100")),
+        stateful_step_count=int(os.environ.get("TASKQ_MODEL_STEPS", "40")),
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    machine("runTest").runTest()

@@ -1,0 +1,183 @@
+"""The settings: where they come from, what they mean, and that all faults are told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taskq_server.config import Config, WrongSettings, load
+
+FIXED_BY_CONTRACT = {"listen", "database_url", "lease_duration", "retention", "insecure"}
+
+
+def faults_of(*flags: str, **environment: str) -> list[str]:
+    with pytest.raises(WrongSettings) as caught:
+        load(flags, environment)
+    return caught.value.faults
+
+
+def test_without_anything_the_defaults_of_the_contract_hold() -> None:
+    config = load([], {})
+    assert config.listen == "127.0.0.1:50051"
+    assert config.lease_duration == 30
+    assert config.heartbeat_interval == 7.5
+    assert config.retention == 7 * 86_400
+    assert config.insecure is False
+    assert config.max_payload_bytes == 262_144
+    assert set(Config.model_fields) >= FIXED_BY_CONTRACT
+
+
+def test_the_default_database_is_a_file_in_the_users_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere/state")
+    assert load([], {}).database_url == "sqlite:////somewhere/state/taskq/taskq.db"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert load([], {}).database_url == f"sqlite:///{Path.home()}/.local/state/taskq/taskq.db"
+
+
+def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default() -> None:
+    environment = {"TASKQ_LEASE_DURATION": "20s", "TASKQ_RETENTION": "1d"}
+    config = load(["--lease-duration", "10s"], environment)
+    assert (config.lease_duration, config.retention, config.stop_grace) == (10, 86_400, 20)
+    assert load(["--lease-duration=5s"], environment).lease_duration == 5
+
+
+def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
+    values = {
+        "insecure": "true", "listen": "0.0.0.0:1", "database_url": "sqlite:///x.db", "lease_duration": "2s",
+        "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
+        "stop_grace": "7s", "network_file_system": "true", "log_level": "error", "log_format": "json",
+    }  # fmt: skip
+    assert set(values) == set(Config.model_fields)
+    by_flag = load([f"--{name.replace('_', '-')}={value}" for name, value in values.items()], {})
+    by_variable = load([], {f"TASKQ_{name.upper()}": value for name, value in values.items()})
+    assert by_flag == by_variable
+    assert by_flag.stop_grace == 7 and by_flag.listen == "0.0.0.0:1" and by_flag.network_file_system is True
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1500ms", 1.5), ("30s", 30), ("10m", 600), ("1h", 3600), ("0.5h", 1800), (" 30s ", 30), ("1.5s", 1.5)],
+)
+def test_a_span_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert load([], {"TASKQ_LEASE_DURATION": text}).lease_duration == seconds
+    assert load([], {"TASKQ_RETENTION": "7d"}).retention == 7 * 86_400
+
+
+@pytest.mark.parametrize(
+    "text", ["", "30", "s", "-1s", "1e3s", "1 s", "1w", "30S", "1h30m", "٣s", "nan", "inf", "0x1s"]
+)
+def test_what_is_no_span_is_refused(text: str) -> None:
+    (fault,) = faults_of(TASKQ_LEASE_DURATION=text)
+    assert fault == (
+        "TASKQ_LEASE_DURATION (--lease-duration) must be a number and a unit, such as 500ms, 30s, 10m, 12h or 7d; "
+        f"is {text!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "fits", "breaks"),
+    [
+        ("lease_duration", ["1s", "1h"], ["999ms", "3601s", "9" * 400 + "s"]),
+        ("retention", ["0s", "3650d"], ["3651d"]),
+        ("max_payload_bytes", ["0", "1048576"], ["-1", "1048577", "1.5", "many", ""]),
+        ("max_lost_leases", ["1", "1000"], ["0", "1001"]),
+        ("ping_interval", ["100ms", "60s"], ["99ms", "61s"]),
+        ("stop_grace", ["0s", "1h"], ["3601s"]),
+        ("insecure", ["true", "false", "1", "0"], ["maybe", ""]),
+        ("log_level", ["debug", "error"], ["loud", ""]),
+        ("log_format", ["auto", "json", "console"], ["xml"]),
+        ("database_url", ["sqlite:///x.db", "sqlite:////x.db"], ["", "sqlite:///", "sqlite:x", "mysql://x", "x.db"]),
+        ("listen", ["127.0.0.1:0", "127.9.9.9:65535", "[::1]:1", "localhost:50051", "unix:/tmp/s"], [
+            "", "127.0.0.1", "127.0.0.1:", ":50051", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:x", "127.0.0.1:٣",
+            "::1:50051", "[::1]", "0.0.0.0:50051", "[::]:50051", "example.com:1", "127.evil.example:1",
+            "localhost.evil.example:1",
+        ]),
+    ],
+)  # fmt: skip
+def test_each_setting_has_bounds_and_its_fault_names_it(name: str, fits: list[str], breaks: list[str]) -> None:
+    for value in fits:
+        load([], {f"TASKQ_{name.upper()}": value})
+    for value in breaks:
+        (fault,) = faults_of(**{f"TASKQ_{name.upper()}": value})
+        assert fault.startswith(f"TASKQ_{name.upper()} (--{name.replace('_', '-')}) must "), fault
+        shown = "(not shown)" if name == "database_url" else repr(value)
+        assert fault.endswith(f"; is {shown}")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:50051", "example.com:1"])
+def test_plaintext_beyond_loopback_must_be_asked_for(listen: str) -> None:
+    (fault,) = faults_of("--listen", listen)
+    assert "TASKQ_INSECURE=true allows any" in fault
+    assert load(["--listen", listen, "--insecure"], {}).listen == listen
+
+
+def test_all_faults_are_told_at_once_whatever_they_are() -> None:
+    faults = faults_of(
+        "--lease-duration=1", "--no-such-flag=secret", "--max-lost-leases", "0", "stray",
+        TASKQ_RETENTION="soon", TASKQ_LISTEN="nowhere", TASKQ_LOG_LEVEL="loud",
+        TASKQ_DATABASE_URL_FILE="/no/such/file",
+    )  # fmt: skip
+    names = {fault.split()[0] for fault in faults}
+    assert names == {
+        "TASKQ_LEASE_DURATION", "TASKQ_MAX_LOST_LEASES", "TASKQ_RETENTION", "TASKQ_LISTEN", "TASKQ_LOG_LEVEL",
+        "TASKQ_DATABASE_URL_FILE", "--no-such-flag", "stray",
+    }  # fmt: skip
+    assert not any("secret" in fault for fault in faults)
+
+
+def test_a_span_out_of_bounds_is_shown_as_it_was_written_with_its_bound_in_seconds() -> None:
+    rule = "must be greater than or equal to 1 seconds; is '999ms'"
+    assert faults_of("--lease-duration=999ms") == [f"TASKQ_LEASE_DURATION (--lease-duration) {rule}"]
+
+
+def test_the_message_has_a_line_for_each_fault() -> None:
+    with pytest.raises(WrongSettings) as caught:
+        load(["--lease-duration=1", "--retention=2"], {})
+    assert str(caught.value).splitlines()[0] == "wrong settings:"
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_flag_without_its_value_and_a_shortened_flag_are_refused() -> None:
+    assert "expected one argument" in faults_of("--listen")[0]
+    assert faults_of("--lease=10s") == ["--lease is not a setting; --help lists them"]
+
+
+def test_the_database_url_may_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("sqlite:///from-file.db\n")
+    assert load([], {"TASKQ_DATABASE_URL_FILE": str(secret)}).database_url == "sqlite:///from-file.db"
+    both = {"TASKQ_DATABASE_URL_FILE": str(secret), "TASKQ_DATABASE_URL": "sqlite:///direct.db"}
+    assert load([], both).database_url == "sqlite:///direct.db"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"oracle://scott:tiger@host"])
+def test_a_file_that_cannot_be_read_or_holds_no_url_is_a_fault_that_shows_no_secret(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    secret = tmp_path / "url"
+    if content is not None:
+        secret.write_bytes(content)
+    (fault,) = faults_of(TASKQ_DATABASE_URL_FILE=str(secret))
+    assert fault.startswith("TASKQ_DATABASE_URL")
+    assert "tiger" not in fault
+
+
+def test_settings_that_are_others_are_left_alone() -> None:
+    load([], {"TASKQ_ADDRESS": "x", "TASKQ_TOKEN": "secret", "HOME": "/"})
+
+
+def test_help_names_every_setting_with_its_default_and_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load(["--help"], {})
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name, field in Config.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert f"TASKQ_{name.upper()}" in text
+        assert field.description
+
+
+def test_settings_do_not_change_once_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load([], {}).listen = "x"

@@ -1,0 +1,91 @@
+"""The contract as it is published: the names that clients in other languages rely on; and `generated/` is fresh."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+
+from taskq.v1 import processor_service_pb2, scheduler_service_pb2
+from tests.support.process import ROOT
+
+SCHEDULER = scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"]
+PROCESSOR = processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"]
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_the_generated_code_is_what_the_protos_generate(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["make", "proto", f"GENERATED={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert made.returncode == 0, f"`make proto` failed, so nobody knows whether generated/ is stale:\n{made.stderr}"
+    fresh, committed = files_below(tmp_path), files_below(ROOT / "generated")
+    assert len(fresh) >= 12
+    assert set(committed) == set(fresh), "generated/ is stale: run `make proto`"
+    stale = [name for name, content in fresh.items() if committed[name] != content]
+    assert not stale, f"generated/ is stale: run `make proto` ({', '.join(stale)})"
+
+
+def test_the_package_works_from_anywhere_once_it_is_installed(tmp_path: Path) -> None:
+    code = (
+        "from taskq.v1 import task_pb2, scheduler_service_pb2, processor_service_pb2;"
+        "from taskq.v1 import scheduler_service_pb2_grpc, processor_service_pb2_grpc;"
+        "import importlib.metadata; importlib.metadata.version('taskq');"
+        "print(processor_service_pb2.AssignedTask(payload=task_pb2.Payload(data=b'x')).ByteSize())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 0
+
+
+@pytest.mark.parametrize(
+    ("service", "calls", "streams"),
+    [
+        (SCHEDULER, ["Enqueue", "GetTask", "WatchTask", "CancelTask"], ["WatchTask"]),
+        (PROCESSOR, ["Register", "StreamTasks", "Heartbeat", "ReportResult", "Unregister"], ["StreamTasks"]),
+    ],
+)
+def test_the_names_of_the_calls_are_those_of_the_contract(
+    service: ServiceDescriptor, calls: list[str], streams: list[str]
+) -> None:
+    assert service.full_name.startswith("taskq.v1.")
+    assert [method.name for method in service.methods] == calls
+    assert [method.name for method in service.methods if method.server_streaming] == streams
+    assert not any(method.client_streaming for method in service.methods)
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        ("Enqueue", http_pb2.HttpRule(post="/v1/tasks", body="*")),
+        ("GetTask", http_pb2.HttpRule(get="/v1/tasks/{task_id}")),
+        ("CancelTask", http_pb2.HttpRule(post="/v1/tasks/{task_id}:cancel", body="*")),
+    ],
+)
+def test_every_unary_call_of_the_scheduler_has_its_http_path(call: str, rule: http_pb2.HttpRule) -> None:
+    assert SCHEDULER.methods_by_name[call].GetOptions().Extensions[annotations_pb2.http] == rule
+
+
+def test_no_field_number_has_two_meanings_for_a_state() -> None:
+    # the numbers of the states and outcomes stand in the database too
+    from taskq.v1 import task_pb2
+    from taskq_server.core.task import DedupConflict, DedupHold, EndStatus, EnqueueOutcome, TaskState
+
+    for ours, theirs, prefix in (
+        (TaskState, task_pb2.TaskState, "TASK_STATE_"),
+        (DedupConflict, scheduler_service_pb2.DedupConflict, "DEDUP_CONFLICT_"),
+        (DedupHold, scheduler_service_pb2.DedupHold, "DEDUP_HOLD_"),
+        (EnqueueOutcome, scheduler_service_pb2.EnqueueOutcome, "ENQUEUE_OUTCOME_"),
+        (EndStatus, processor_service_pb2.ReportStatus, "REPORT_STATUS_"),
+    ):
+        assert {f"{prefix}{one.name}": one.value for one in ours} | {f"{prefix}UNSPECIFIED": 0} == dict(theirs.items())
