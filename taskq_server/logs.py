@@ -12,15 +12,18 @@ from taskq_server.config import Config
 
 def configure(config: Config) -> None:
     pretty = config.log_format == "console" or (config.log_format == "auto" and sys.stderr.isatty())
-    renderers: list[structlog.typing.Processor] = [
-        structlog.processors.dict_tracebacks,
-        structlog.processors.JSONRenderer(),
-    ]
+    # Without the values of variables: they hold payloads, which only their readers may see.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        if pretty
+        else [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([structlog.dev.ConsoleRenderer()] if pretty else renderers),
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, config.log_level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

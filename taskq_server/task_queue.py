@@ -24,6 +24,8 @@ from taskq_server.store.store import Store
 from taskq_server.task_id import to_text
 
 NO_SESSION = 0
+MOST_READ_AT_ONCE = 50
+"""A thousand watched tasks may hold half a gigabyte of payloads and results."""
 
 
 @dataclass(eq=False, slots=True)
@@ -86,19 +88,24 @@ class TaskQueue:
                 asked = sorted(watcher.changed & unfinished)
                 watcher.changed.clear()
                 watcher.wake.clear()
-                found = await self._store.get(asked) if asked else {}
-                for task_id in asked:
-                    if task_id not in found:
-                        raise TaskNotFound(to_text(task_id))
-                    if found[task_id].state.finished:
-                        unfinished.discard(task_id)
-                    yield found[task_id]
+                for start in range(0, len(asked), MOST_READ_AT_ONCE):
+                    async for task in self._read(asked[start : start + MOST_READ_AT_ONCE]):
+                        if task.state.finished:
+                            unfinished.discard(task.task_id)
+                        yield task
                 if unfinished:
                     if self._stopping:
                         raise Stopping
                     await watcher.wake.wait()
         finally:
             self._forget(watcher, task_ids)
+
+    async def _read(self, task_ids: list[bytes]) -> AsyncIterator[Task]:
+        found = await self._store.get(task_ids)
+        for task_id in task_ids:
+            if task_id not in found:
+                raise TaskNotFound(to_text(task_id))
+            yield found[task_id]
 
     def _forget(self, watcher: _Watcher, task_ids: Iterable[bytes]) -> None:
         for task_id in task_ids:
@@ -132,8 +139,10 @@ class TaskQueue:
     async def report(self, session_id: bytes, endings: list[Ending]) -> list[Ended]:
         """Ends attempts by the word of their processor. What comes from an ended session is stale, and told so."""
         session = self._sessions.find(session_id)
+        # What an ended session reported before its end is still answered as accepted.
+        session_seq = await self._store.session_seq(session_id) if session is None else session.seq
         for ending in endings:
-            ending.session_seq = NO_SESSION if session is None else session.seq
+            ending.session_seq = NO_SESSION if session_seq is None else session_seq
         ended = await self._store.end(endings)
         if session is not None:
             for ending in endings:

@@ -54,8 +54,10 @@ def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int
 
 def _new_task(faults: Faults, index: int, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:
     at = f"tasks[{index}]."
+    raw_id = faults.uuid(at + "task_id", message.task_id) if message.task_id else task_id.new()
+    message.ClearField("task_id")  # the id is not content: it may be spelt in either case
     task = NewTask(
-        faults.uuid(at + "task_id", message.task_id) if message.task_id else task_id.new(),
+        raw_id,
         _route(faults, at, message),
         hashlib.blake2b(message.SerializeToString(deterministic=True), digest_size=16).digest(),
     )

@@ -11,11 +11,12 @@ import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq.v1 import processor_service_pb2, scheduler_service_pb2
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
+from taskq_server.rpc.health import Health
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.status import to_status
@@ -58,7 +59,7 @@ class RpcServer:
 
     def __init__(self, servicers: list[SchedulerService | ProcessorService]) -> None:
         self._server = grpc.aio.server(options=OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = [""]
         for servicer in servicers:
@@ -85,6 +86,7 @@ class RpcServer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no further calls and ends when those under way have ended, at the latest after the grace."""
+        self._health.end_watches()
         await self._server.stop(grace_seconds)
 
 

@@ -17,3 +17,11 @@ def get(memory: Memory, tx: Transaction, task_ids: list[bytes]) -> list[Task | N
     found = tx.connection.execute(select(*_COLUMNS).where(schema.task.c.task_id.in_(task_ids)))
     by_id = {row.task_id: rows.task_of(row, memory.routes[row.route_id]) for row in found}
     return [by_id.get(task_id) for task_id in task_ids]
+
+
+def session_seqs(tx: Transaction, session_ids: list[bytes]) -> list[int | None]:
+    """The numbers of sessions, also of those that have ended."""
+    session = schema.session
+    known = select(session.c.session_id, session.c.session_seq).where(session.c.session_id.in_(session_ids))
+    by_id = {row.session_id: row.session_seq for row in tx.connection.execute(known)}
+    return [by_id.get(session_id) for session_id in session_ids]

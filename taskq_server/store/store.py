@@ -112,6 +112,10 @@ class Store(ABC):
         """The sessions that have not ended, and what each holds."""
         return (await self.read(self._load, [None]))[0]
 
+    async def session_seq(self, session_id: bytes) -> int | None:
+        """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
+        return (await self.read(reading.session_seqs, [session_id]))[0]
+
     @property
     def routes(self) -> dict[int, Route]:
         """Every route by its number. A snapshot: a new route makes a new one."""

@@ -137,3 +137,10 @@ async def test_a_task_is_shown_with_every_default_filled_in(world: World) -> Non
     assert found.retry_policy == policy
     for absent in ("payload", "result", "last_failure", "progress", "run_timeout", "lease_time", "finish_time"):
         assert not found.HasField(absent), absent
+
+
+async def test_an_id_in_capitals_is_the_same_id(world: World) -> None:
+    task_id = str(uuid.uuid4())
+    (first,) = await world.scheduler.enqueue_all(a_task(task_id=task_id))
+    (again,) = await world.scheduler.enqueue_all(a_task(task_id=task_id.upper()))
+    assert (first.outcome, again.outcome, again.task_id) == (CREATED, EXISTING, task_id)

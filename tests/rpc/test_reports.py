@@ -281,3 +281,13 @@ async def test_a_report_of_an_unknown_task_is_answered_not_found_among_its_neigh
     assert [answer.status for answer in answers] == [ACCEPTED, NOT_FOUND, ACCEPTED]
     assert answers[1] == processor_pb2.ReportAnswer(task_id=UNKNOWN_ID, attempt=1, status=NOT_FOUND)
     assert [answer.state for answer in answers] == [SUCCEEDED, 0, SCHEDULED]
+
+
+async def test_what_was_accepted_is_answered_so_after_the_session_has_ended_too(world: World) -> None:
+    processor = await world.processor()
+    await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await processor.succeed(task)
+    await processor.unregister()
+    assert (await processor.succeed(task)).status == ALREADY_ACCEPTED
+    assert (await processor.fail(task)).status == LEASE_LOST

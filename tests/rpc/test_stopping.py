@@ -32,6 +32,15 @@ async def test_a_server_says_that_it_serves_and_when_it_stops_that_it_does_not(w
     await stop
 
 
+async def test_who_watches_the_health_does_not_hold_up_the_stop(world: World) -> None:
+    await world.restart(stop_grace=LONG_GRACE)
+    watch = health_pb2_grpc.HealthStub(world.channel()).Watch(health_pb2.HealthCheckRequest())
+    assert (await soon(watch.read())).status == SERVING
+    await soon(world.server.stop())
+    assert (await soon(watch.read())).status == NOT_SERVING
+    assert await soon(watch.code()) == grpc.StatusCode.UNAVAILABLE
+
+
 async def test_health_is_the_first_thing_that_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a stop that is held up before streams are drained
     await world.processor()

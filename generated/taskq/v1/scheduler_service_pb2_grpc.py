@@ -100,7 +100,7 @@ class SchedulerServiceServicer:
 
     def CancelTask(self, request, context):
         """Cancels a task that waits or runs. It is CANCELLED when this returns: a waiting one is never dispatched; the
-        processor of a running one is told to stop, and whatever it still reports is LEASE_LOST. Safe to repeat.
+        processor of a running one is told to stop, and what it still reports changes nothing. Safe to repeat.
 
         Errors:
         INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.

@@ -60,7 +60,7 @@ class SchedulerServiceStub:
     """
     CancelTask: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelTaskRequest, _scheduler_service_pb2.CancelTaskResponse]
     """Cancels a task that waits or runs. It is CANCELLED when this returns: a waiting one is never dispatched; the
-    processor of a running one is told to stop, and whatever it still reports is LEASE_LOST. Safe to repeat.
+    processor of a running one is told to stop, and what it still reports changes nothing. Safe to repeat.
 
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
@@ -100,7 +100,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
     CancelTask: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelTaskRequest, _scheduler_service_pb2.CancelTaskResponse]  # type: ignore[assignment]
     """Cancels a task that waits or runs. It is CANCELLED when this returns: a waiting one is never dispatched; the
-    processor of a running one is told to stop, and whatever it still reports is LEASE_LOST. Safe to repeat.
+    processor of a running one is told to stop, and what it still reports changes nothing. Safe to repeat.
 
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
@@ -161,7 +161,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.CancelTaskResponse, _abc.Awaitable[_scheduler_service_pb2.CancelTaskResponse]]:
         """Cancels a task that waits or runs. It is CANCELLED when this returns: a waiting one is never dispatched; the
-        processor of a running one is told to stop, and whatever it still reports is LEASE_LOST. Safe to repeat.
+        processor of a running one is told to stop, and what it still reports changes nothing. Safe to repeat.
 
         Errors:
           INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
