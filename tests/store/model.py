@@ -341,6 +341,7 @@ class Model:
         assert tasks == len(gone)
         for task_id in gone:
             del self.tasks[task_id]
+            self.successes.pop(task_id, None)  # the id may be used again, for another task
         self.pruned += len(gone)
         assert next_us == min(
             (task.prune_time for task in self.tasks.values() if task.prune_time is not None), default=None

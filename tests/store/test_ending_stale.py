@@ -262,6 +262,17 @@ async def test_a_report_of_any_size_is_answered(store: Store) -> None:
     assert await rows(store, "SELECT * FROM dedup") == []
 
 
+@pytest.mark.parametrize("word", EVERY_WORD)
+async def test_an_accepted_word_said_again_by_another_session_is_not_its_own(store: Store, word: Word) -> None:
+    (assignment,) = await running(store, await a_processor(store), a_task())
+    await end(store, word(assignment))
+    foreign = word(assignment)
+    foreign.session_seq = (await a_processor(store, name="thief")).seq
+
+    assert statuses(await store.end([foreign])) == [LOST]
+    assert statuses(await store.end([word(assignment), foreign])) == [ALREADY, LOST]
+
+
 async def test_history_tells_the_word_of_each_session_from_the_others(store: Store, clock: ManualClock) -> None:
     dying = await a_processor(store, alive_until=clock.now_us() + seconds(1))
     hob = await a_processor(store, name="hob")

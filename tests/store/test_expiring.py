@@ -88,6 +88,17 @@ async def test_a_task_that_was_released_unrun_expires(store: Store, clock: Manua
     assert (await the_task(store, assignment.task_id)).state is TaskState.FAILED
 
 
+async def test_a_task_that_is_released_after_its_expiry_is_not_leased_again(store: Store, clock: ManualClock) -> None:
+    oven = await a_processor(store)
+    (assignment,) = await running(store, oven, a_task(expires_at=clock.now_us() + seconds(9)))
+    clock.advance(20)
+    await store.reclaim()
+    await end(store, released(assignment))
+
+    assert await leased_ids(store, oven) == []
+    assert (await the_task(store, assignment.task_id)).state is TaskState.FAILED
+
+
 async def test_any_number_of_tasks_may_expire_at_once(store: Store, clock: ManualClock) -> None:
     await added(store, *(a_task(expires_at=clock.now_us() + seconds(1)) for _ in range(1_203)))
     clock.advance(1)

@@ -17,10 +17,12 @@ from tests.store.given import (
     a_task,
     added,
     end,
+    failed,
     history,
     lease,
     leased_ids,
     minutes,
+    released,
     rows,
     running,
     seconds,
@@ -229,6 +231,17 @@ async def test_each_attempt_has_its_run_timeout_anew(store: Store, clock: Manual
     assert (await store.reclaim()).timed_out == []
     clock.advance(us=1)
     assert len((await store.reclaim()).timed_out) == 1
+
+
+@pytest.mark.parametrize("word", [succeeded, failed, released])
+async def test_only_what_runs_has_a_deadline(store: Store, clock: ManualClock, word) -> None:  # type: ignore[no-untyped-def]
+    (assignment,) = await running(store, await a_processor(store), a_task(run_timeout=seconds(10)))
+    deadlines = "SELECT run_deadline_us FROM task"
+    assert await rows(store, deadlines) == [{"run_deadline_us": clock.now_us() + seconds(10)}]
+
+    await end(store, word(assignment))
+
+    assert await rows(store, deadlines) == [{"run_deadline_us": None}]
 
 
 async def test_a_task_that_runs_no_more_runs_into_no_timeout(store: Store, clock: ManualClock) -> None:

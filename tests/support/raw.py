@@ -77,14 +77,13 @@ class RawProcessor:
         request = processor_pb2.HeartbeatRequest(session_id=self.session_id, in_flight=in_flight)
         return self.stub.Heartbeat(request, timeout=ANSWER_SECONDS)
 
-    def succeed(self, task: processor_pb2.AssignedTask) -> int:
+    def succeed(self, task: processor_pb2.AssignedTask) -> processor_pb2.ReportStatus.ValueType:
         """Reports success; answers what became of the report."""
         result = processor_pb2.TaskResult(
             task_id=task.task_id, attempt=task.attempt, succeeded=processor_pb2.Succeeded()
         )
         request = processor_pb2.ReportResultRequest(session_id=self.session_id, results=[result])
-        status: int = self.stub.ReportResult(request, timeout=ANSWER_SECONDS).answers[0].status
-        return status
+        return self.stub.ReportResult(request, timeout=ANSWER_SECONDS).answers[0].status
 
     def close(self) -> None:
         if self._stream is not None:

@@ -12,7 +12,7 @@ import grpc
 
 from taskq.v1.processor_service_pb2 import REPORT_STATUS_ACCEPTED, ReportStatus
 from tests.support import ledger
-from tests.support.history import History
+from tests.support.history import History, Phase
 from tests.support.program import READY
 from tests.support.raw import RawProcessor, connected
 
@@ -43,7 +43,7 @@ def main(flags: argparse.Namespace) -> None:
         for task in held:
             notes.write(ledger.OP, "ok", task.task_id, task.attempt)
             status = processor.succeed(task)
-            phase = "ok" if status == REPORT_STATUS_ACCEPTED else "fail"
+            phase: Phase = "ok" if status == REPORT_STATUS_ACCEPTED else "fail"
             history.write("report", phase, task.task_id, task.attempt, status=ReportStatus.Name(status))
         processor.close()
 

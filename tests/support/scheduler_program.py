@@ -13,6 +13,7 @@ import signal
 import time
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 from client_core.errors import (
     Cancelled,
@@ -66,10 +67,15 @@ class Load:
         later = self._random.uniform(0, self._flags.spread) if self._random.random() < 0.3 else 0.0
         due = round(time.time() + later, 6)
         payload = {"seconds": round(self._random.uniform(0, 2 * self._flags.work), 4), "text": "x" * 80}
-        options = {"at": due} if later else {}
+        at = due if later else None
         priority = self._random.randrange(10)
-        task = new_task(self._flags.task, payload, task_id=new_task_id(), priority=priority, **options)
-        facts = {"due": due, "priority": priority, "payload": digest(task.payload.data), "name": task.name}
+        task = new_task(self._flags.task, payload, task_id=new_task_id(), priority=priority, at=at)
+        facts: dict[str, Any] = {
+            "due": due,
+            "priority": priority,
+            "payload": digest(task.payload.data),
+            "name": task.name,
+        }
         self._history.write("enqueue", "invoke", task.task_id, **facts)
         return task
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from taskq.v1.scheduler_service_pb2 import NewTask
 from tests.support import history, ledger, truth
@@ -61,8 +61,8 @@ class World:
     def enqueue(self, *tasks: NewTask) -> None:
         """Enqueues in one call, and writes it down as a scheduler does."""
         for task in tasks:
-            facts = {"due": time.time(), "priority": task.priority, "payload": digest(task.payload.data)}
-            self._history.write("enqueue", "invoke", task.task_id, name=task.name, **facts)
+            facts: dict[str, Any] = {"due": time.time(), "priority": task.priority, "name": task.name}
+            self._history.write("enqueue", "invoke", task.task_id, payload=digest(task.payload.data), **facts)
         with connected(self.server.address) as channel:
             RawScheduler(channel).enqueue(*tasks)
         for task in tasks:

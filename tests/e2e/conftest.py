@@ -1,0 +1,74 @@
+"""Real processes, killed for real.
+
+--kills=300 (or TASKQ_KILLS=300)   how often the server is killed under load
+--slow      (or TASKQ_SLOW=1)      also the tests that take minutes
+--seed=7    (or TASKQ_SEED=7)      the random instants of an earlier run, which is printed when one fails
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.world import World
+
+KILLS = 30
+StartWorld = Callable[..., World]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Known only when this folder is named on the command line; the environment always works.
+    parser.addoption("--kills", type=int, help="how often the server is killed under load")
+    parser.addoption("--slow", action="store_true", default=None, help="also the tests that take minutes")
+    parser.addoption("--seed", type=int, help="the seed of the random instants")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seconds = 120 + 5 * _setting(config, "kills", KILLS)
+    for item in items:
+        if "kills" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(seconds))
+
+
+def _setting(config: pytest.Config, name: str, default: int) -> int:
+    given = config.getoption(f"--{name}", default=None)
+    return int(os.environ.get(f"TASKQ_{name.upper()}", default) if given is None else given)
+
+
+@pytest.fixture
+def kills(pytestconfig: pytest.Config) -> int:
+    return _setting(pytestconfig, "kills", KILLS)
+
+
+@pytest.fixture
+def slow(pytestconfig: pytest.Config) -> None:
+    """Asked for by tests that take minutes."""
+    if not _setting(pytestconfig, "slow", 0):
+        pytest.skip("takes minutes; --slow or TASKQ_SLOW=1 runs it")
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    """Where every random instant of a test comes from; printed, so that a failure can be run again."""
+    seed = _setting(pytestconfig, "seed", random.SystemRandom().randrange(1_000_000))
+    print(f"seed {seed}: TASKQ_SEED={seed} runs the same instants again")
+    return seed
+
+
+@pytest.fixture
+def start_world(tmp_path: Path) -> Iterator[StartWorld]:
+    """Starts a server in a world of its own: `start_world(lease_duration="2s")`; all of it ends with the test."""
+    with ExitStack() as worlds:
+
+        def start(**settings: Any) -> World:
+            world = worlds.enter_context(World(tmp_path, **settings))
+            world.server.start()
+            return world
+
+        yield start
