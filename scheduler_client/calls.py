@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from client_core.backoff import Backoff
-from client_core.errors import DeadlineExceeded, ResourceExhausted, TaskqError, Unavailable, from_rpc_error
+from client_core.errors import Cancelled, DeadlineExceeded, ResourceExhausted, TaskqError, Unavailable, from_rpc_error
 
 T = TypeVar("T")
 
@@ -29,7 +29,9 @@ def is_transient(error: TaskqError) -> bool:
     if isinstance(error, ResourceExhausted):
         # Without a reason it is gRPC's own: a message that is too large, and always will be.
         return bool(error.reason) or error.retry_delay is not None
-    return isinstance(error, Unavailable | DeadlineExceeded)
+    # Cancelled: gRPC's answer to a call that arrives while its server stops. A call that this program cancels raises
+    # asyncio.CancelledError instead.
+    return isinstance(error, Unavailable | DeadlineExceeded | Cancelled)
 
 
 def delay_before_retry(backoff: Backoff, error: TaskqError) -> float:

@@ -6,8 +6,6 @@ import asyncio
 import concurrent.futures
 import time
 
-import pytest
-
 from scheduler_client import Scheduler, new_task
 from tests.e2e.conftest import StartWorld
 from tests.support.process import ServerProcess
@@ -52,11 +50,6 @@ def wait_for_runs(world: World, further: int) -> None:
     until(lambda: len(world.runs(ended=True)) >= enough, "tasks run")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="gRPC answers CANCELLED to calls that arrive while a server stops; scheduler_client.calls.is_transient must "
-    "count Cancelled as transient (a call that its own program cancels raises asyncio.CancelledError, never this)",
-)
 async def test_a_scheduler_is_not_told_that_the_server_stops(start_world: StartWorld) -> None:
     world = start_world(stop_grace=f"{GRACE_SECONDS}s", log_level="warning")
     over = asyncio.Event()
