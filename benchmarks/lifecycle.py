@@ -1,7 +1,7 @@
 """The whole path: one producer, one server, one processor with no-op handlers, each a process; fsync on.
 
-`make bench` writes `benchmarks/results/lifecycle.json` and its table in `docs/performance.md`. A figure is the median of
-several runs, with the smallest and the largest:
+`make bench` writes `benchmarks/results/lifecycle.json` and its table in `docs/performance.md`. A figure is the median
+of several runs, with the smallest and the largest:
 
     enqueue     tasks/s from the first enqueue to the last answer, with nobody processing
     drain       tasks/s from the processor's start to the last accepted result, with all of them waiting
