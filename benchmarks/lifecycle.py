@@ -1,7 +1,7 @@
 """The whole path: one producer, one server, one processor with no-op handlers, each a process; fsync on.
 
-`make bench` writes `benchmarks/results/lifecycle.json` and its table in `docs/performance.md`. A figure is the median
-of several runs, with the smallest and the largest:
+`make bench` prints a table; with BENCH_ARGS=--publish it is written to `benchmarks/results/` and `docs/performance.md`.
+A figure is the median of several runs, with the smallest and the largest:
 
     enqueue     tasks/s from the first enqueue to the last answer, with nobody processing
     drain       tasks/s from the processor's start to the last accepted result, with all of them waiting
@@ -212,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--publish", action="store_true", help="keep the figures in benchmarks/results and docs")
     parser.add_argument("--role", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
@@ -227,6 +228,8 @@ def main() -> None:
     versions = {name: version(name) for name in ("grpcio", "protobuf", "sqlalchemy")}
     result = {"tasks": given.tasks, "runs": given.runs, "machine": machine, "versions": versions, "figures": figures}
     print(table(result))
+    if not given.publish:
+        return
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     before, _, rest = PAGE.read_text().partition(BEGIN)

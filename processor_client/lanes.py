@@ -32,7 +32,7 @@ class Lanes(Generic[T]):
     def put(self, items: Iterable[T], *, first: bool = False) -> None:
         """Runs these after those that wait already; before them when `first`."""
         if first:
-            self._queue.extendleft(items)
+            self._queue.extendleft(reversed(list(items)))
         else:
             self._queue.extend(items)
         self._call_successor()

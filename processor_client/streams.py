@@ -1,8 +1,10 @@
 """Keeps a task stream open: whatever ends it, another is opened, until told to stop."""
 
 import asyncio
+import contextlib
 import enum
 import logging
+import random
 import time
 from collections.abc import Callable
 
@@ -17,6 +19,8 @@ logger = logging.getLogger("taskq.processor")
 
 FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 30.0
+# Heartbeats find a server that has come back before the backoff does; not all streams follow at the same instant.
+REOPEN_SPREAD_SECONDS = 0.5
 # Silence of this many intervals means that the stream is dead.
 SILENT_PINGS = 3
 # A heartbeat that left so soon after a stream was opened may have been answered before the server saw the stream.
@@ -51,6 +55,7 @@ class Streams:
         self._turn: asyncio.Future[End] | None = None
         self._opened = 0.0
         self._asked = asyncio.Event()
+        self._bitten = False
 
     async def run(self) -> None:
         """Reads until cancelled, or until the server says that the session has ended."""
@@ -65,10 +70,18 @@ class Streams:
                     logger.warning("the task stream was taken over by another")
                     self._asked.clear()
                     await self._asked.wait()
-                await asyncio.sleep(self._backoff.next())
+                await self._pause()
         finally:
             for reader in self._readers:
                 reader.cancel()
+
+    async def _pause(self) -> None:
+        """Before the next try: by the backoff, or until a heartbeat was answered and so the server is there."""
+        self._asked.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._backoff.next()):
+                await self._asked.wait()
+                await asyncio.sleep(random.uniform(0.0, REOPEN_SPREAD_SECONDS))
 
     def reopen(self, as_of: float) -> None:
         """The server had no stream of this session when it answered a heartbeat sent at `as_of`, monotonic."""
@@ -88,7 +101,9 @@ class Streams:
         end = await turn
         if end is End.BROKEN:
             reader.cancel()
-            if (old := self._link.failed()) is not None:
+            # A connection that has swallowed three pings is not given a second stream.
+            wedged, self._bitten = self._bitten, False
+            if (old := self._link.failed(is_wedged=wedged)) is not None:
                 await old.close()
         return end
 
@@ -122,6 +137,7 @@ class Streams:
             why = f"nothing came for {SILENT_PINGS} ping intervals" if watchdog.has_bitten else "channel closed"
         finally:
             watchdog.stop()
+            self._bitten = self._bitten or watchdog.has_bitten
             call.cancel()
         if not turn.done():
             logger.info("the task stream ended: %s", why)

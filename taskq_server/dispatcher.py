@@ -8,8 +8,9 @@ import structlog
 
 from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.core.errors import TaskqError
-from taskq_server.core.task import Assignment, Ending, Outcome
+from taskq_server.core.task import Assignment
 from taskq_server.sessions import Sessions
+from taskq_server.store.living import Held
 from taskq_server.store.store import Store
 
 log = structlog.get_logger("taskq.dispatcher")
@@ -54,9 +55,21 @@ class Dispatcher:
         leased = await self._store.lease(demand)
         gone = [assignment for assignment in leased.assignments if not self._push(assignment)]
         if gone:
-            await self._store.end([_back(assignment) for assignment in gone])
+            await self._give_back(gone)
             return self._clock.now_us()  # another may take them
         return leased.next_due_us
+
+    async def _give_back(self, gone: list[Assignment]) -> None:
+        """Their streams ended while the leases were being committed."""
+        by_session: dict[int, list[Assignment]] = {}
+        for assignment in gone:
+            by_session.setdefault(assignment.session_seq, []).append(assignment)
+        for session_seq, assignments in by_session.items():
+            if (session := self._sessions.by_seq(session_seq)) is None:
+                continue  # whoever ended it has given them back, or the lease will
+            for one in assignments:  # held, should giving back fail: then heartbeats find that they never arrived
+                session.hold(Held(session_seq, one.task_id, one.attempt, one.route.name))
+            await self._sessions.give_back(session, [(one.task_id, one.attempt) for one in assignments])
 
     def _push(self, assignment: Assignment) -> bool:
         session = self._sessions.by_seq(assignment.session_seq)
@@ -66,8 +79,3 @@ class Dispatcher:
         if assignment.run_timeout_us is not None:
             self._expect(assignment.lease_time_us + assignment.run_timeout_us)
         return True
-
-
-def _back(assignment: Assignment) -> Ending:
-    """Its session went away while the lease was being committed."""
-    return Ending(assignment.task_id, assignment.attempt, assignment.session_seq, Outcome.NOT_RECEIVED)

@@ -53,6 +53,7 @@ class Housekeeper:
             return await self.tick()
         except TaskqError as error:
             log.error("housekeeping failed", error=str(error))
+            self._last_tick_us = 0  # heartbeats failed as well: it counts as a pause
             return self._clock.now_us() + SECOND_US
 
     def expect(self, time_us: int) -> None:
@@ -67,7 +68,7 @@ class Housekeeper:
         paused = now_us - self._last_tick_us > 2 * self._pulse_us
         if paused:
             await self._store.spare(now_us + self._grace_us)
-        self._last_tick_us = self._clock.now_us()
+        self._last_tick_us = now_us
         if now_us >= self._reclaim_at_us:
             await self._reclaim()
         if now_us >= self._prune_at_us:

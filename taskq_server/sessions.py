@@ -37,6 +37,7 @@ class InFlight:
     name: str
     sent: bool
     """It was given to a stream; whether it has arrived, heartbeats tell."""
+    sent_us: int = 0
     stream: Stream | None = None
     missing: int = 0
     cancelled: bool = False
@@ -82,7 +83,6 @@ class Pulse:
     streaming: bool
     lost: list[AttemptKey]
     cancelled: list[AttemptKey]
-    drain: bool
     roomier: bool = False
     """It can take more than before."""
 
@@ -99,7 +99,6 @@ class Session:
         self.max_in_flight = new.max_in_flight
         self.stream: Stream | None = None
         self.draining = False
-        self.drained_by_admin = False
         self.in_flight: dict[AttemptKey, InFlight] = {}
         self._count: dict[str, int] = dict.fromkeys(new.capabilities, 0)
         self._outbox: list[Assignment] = []
@@ -193,7 +192,7 @@ class Session:
             self.stream.wake.set()
         return self.stream
 
-    def take_outgoing(self, stream: Stream) -> Outgoing:
+    def take_outgoing(self, stream: Stream, now_us: int) -> Outgoing:
         """What waits to be written to the stream, at most about a message's worth."""
         size = count = 0
         for assignment in self._outbox:
@@ -206,20 +205,24 @@ class Session:
             self._unsent_bytes -= assignment.size_bytes
             stream.writing_bytes += assignment.size_bytes
             if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:
-                held.sent, held.stream = True, stream
+                held.sent, held.sent_us, held.stream = True, now_us, stream
         stop, self._stop = self._stop, []
         if self._outbox:
             stream.wake.set()
         return Outgoing(tasks, stop)
 
     def close_stream(self, stream: Stream) -> list[Assignment]:
-        """The stream has ended; answers what was never written, unless another stream has taken over."""
+        """The stream has ended; answers what was never written, unless another stream has taken over.
+
+        It counts as held until it has been given back: should that fail, heartbeats find that it never arrived.
+        """
         if self.stream is not stream:
             return []
         self.stream = None
         unsent, self._outbox, self._unsent_bytes = self._outbox, [], 0
         for assignment in unsent:
-            self.let_go((assignment.task_id, assignment.attempt))
+            if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:
+                held.sent = True
         return unsent
 
     def distrust_stream(self, lost: list[AttemptKey]) -> None:
@@ -228,8 +231,13 @@ class Session:
             self.stream.drain = "what was sent on it did not arrive"
             self.stream.wake.set()
 
-    def compare(self, sightings: Iterable[Sighting]) -> tuple[list[AttemptKey], list[AttemptKey], list[AttemptKey]]:
-        """What the processor says it holds against what it should: lost, cancelled, and never received."""
+    def compare(
+        self, sightings: Iterable[Sighting], sent_before_us: int
+    ) -> tuple[list[AttemptKey], list[AttemptKey], list[AttemptKey]]:
+        """What the processor says it holds against what it should: lost, cancelled, and never received.
+
+        Heartbeats may come in quick succession, so what was sent since `sent_before_us` may still be on its way.
+        """
         seen = {(sighting.task_id, sighting.attempt) for sighting in sightings}
         recent = self._settled[0] | self._settled[1]
         lost = [key for key in seen if key not in self.in_flight and key not in recent]
@@ -246,7 +254,7 @@ class Session:
                 self.let_go(key)
             elif held.sent:
                 held.missing += 1
-                if held.missing >= MISSING_HEARTBEATS:
+                if held.missing >= MISSING_HEARTBEATS and held.sent_us <= sent_before_us:
                     never_received.append(key)
         self._settled = set(), self._settled[0]
         return lost, cancelled, never_received
@@ -310,9 +318,12 @@ class Sessions:
         """Keeps a session and its leases alive and compares what each side thinks it holds."""
         session = self._by_id.get(session_id)
         alive_until_us = self._clock.now_us() + self._lease_duration_us
-        if session is None or not await self._store.keep_alive(Sign(session.seq, alive_until_us)):
-            return Pulse(False, False, [(one.task_id, one.attempt) for one in sightings], [], False)
-        was_draining, session.draining = session.draining, draining or session.drained_by_admin
+        if session is None:
+            return _ended(sightings)
+        if not await self._store.keep_alive(Sign(session.seq, alive_until_us)):
+            self.drop(session.seq, "it had ended in the database")
+            return _ended(sightings)
+        was_draining, session.draining = session.draining, draining
         advances = [
             Advance(session.seq, one.task_id, one.attempt, one.progress, one.checkpoint)
             for one in sightings
@@ -320,22 +331,23 @@ class Sessions:
         ]
         await self._store.save_progress(advances)
         held = len(session.in_flight)
-        lost, cancelled, never_received = session.compare(sightings)
+        sent_before_us = self._clock.now_us() - self._lease_duration_us // 2  # the ack_timeout
+        lost, cancelled, never_received = session.compare(sightings, sent_before_us)
         roomier = len(session.in_flight) < held or (was_draining and not session.draining) or bool(never_received)
         if never_received:
             session.distrust_stream(never_received)
-            await self._give_back(session, never_received)
-        return Pulse(True, session.streaming, lost, cancelled, session.drained_by_admin, roomier)
+            log.warning("pushed tasks were never received", processor=session.processor_name, tasks=len(never_received))
+            await self.give_back(session, never_received)
+        return Pulse(True, session.streaming, lost, cancelled, roomier)
 
-    async def _give_back(self, session: Session, keys: list[AttemptKey]) -> None:
-        endings = [Ending(task_id, attempt, session.seq, Outcome.NOT_RECEIVED) for task_id, attempt in keys]
-        await self._store.end(endings)
+    async def give_back(self, session: Session, keys: list[AttemptKey]) -> None:
+        """Releases what was leased to a session and did not reach it, at no cost in attempts."""
+        await self._store.end([Ending(*key, session.seq, Outcome.NOT_RECEIVED) for key in keys])
         for key in keys:
             session.let_go(key)
-        log.warning("pushed tasks were never received", processor=session.processor_name, tasks=len(keys))
 
     async def unregister(self, session_id: bytes) -> None:
-        """Ends a session; one that has ended already is fine."""
+        """Ends a session; one that has ended already is fine. Call it shielded: half done, it would stay in memory."""
         if (session := self._by_id.get(session_id)) is not None:
             await self._store.unregister(session.seq)
             self.drop(session.seq, "unregistered")
@@ -356,6 +368,10 @@ class Sessions:
             if session.stream is not None:
                 session.stream.drain = why
                 session.stream.wake.set()
+
+
+def _ended(sightings: list[Sighting]) -> Pulse:
+    return Pulse(False, False, [(one.task_id, one.attempt) for one in sightings], [])
 
 
 def microseconds(seconds: float) -> int:

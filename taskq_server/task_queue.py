@@ -15,7 +15,6 @@ from taskq_server.core.task import (
     Enqueued,
     EnqueueOutcome,
     NewTask,
-    Outcome,
     Task,
     TaskState,
 )
@@ -125,6 +124,11 @@ class TaskQueue:
 
     async def cancel(self, task_id: bytes) -> Task:
         """Cancels a task that waits or runs; one that is cancelled already is fine, a finished one is WrongState."""
+        # Shielded: whoever asked may go away during the commit, and the processor must be told all the same.
+        await asyncio.shield(self._cancel(task_id))
+        return await self.get(task_id)
+
+    async def _cancel(self, task_id: bytes) -> None:
         (cancelled,) = await self._store.cancel([task_id])
         state = cancelled.state_before
         if state is None:
@@ -134,7 +138,6 @@ class TaskQueue:
         if cancelled.session_seq is not None and (session := self._sessions.by_seq(cancelled.session_seq)):
             session.revoke((task_id, cancelled.attempt), cancelled=True)
             self._alarm.ring()  # if it was not sent yet, its credit is back
-        return await self.get(task_id)
 
     async def report(self, session_id: bytes, endings: list[Ending]) -> list[Ended]:
         """Ends attempts by the word of their processor. What comes from an ended session is stale, and told so."""
@@ -152,5 +155,5 @@ class TaskQueue:
 
     async def release(self, session: Session, unsent: list[Assignment]) -> None:
         """Gives back what was leased to a session and never written to its stream."""
-        await self._store.end([Ending(one.task_id, one.attempt, session.seq, Outcome.NOT_RECEIVED) for one in unsent])
+        await self._sessions.give_back(session, [(one.task_id, one.attempt) for one in unsent])
         self._alarm.ring()

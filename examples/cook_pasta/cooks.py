@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import threading
 import time
 
 from processor_client import Context, Processor, Task
 
 STEPS = 8
+speaking = threading.Lock()
 
 
 def say(event: str, ctx: Context) -> None:
@@ -24,7 +26,8 @@ def say(event: str, ctx: Context) -> None:
         "time": time.time(),
         "due": ctx.due_time.timestamp(),
     }
-    print(json.dumps(line), flush=True)
+    with speaking:  # hooks speak from threads
+        print(json.dumps(line), flush=True)
 
 
 class Cook(Task):

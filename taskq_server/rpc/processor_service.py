@@ -87,7 +87,7 @@ class ProcessorService:
                 drain = processor_pb2.Drain(reason=stream.drain, processor=False)
                 yield processor_pb2.StreamTasksResponse(drain=drain)
                 return
-            outgoing = session.take_outgoing(stream)
+            outgoing = session.take_outgoing(stream, self._clock.now_us())
             if outgoing.stop:
                 stop = processor_pb2.CancelTasks(attempts=convert.attempt_refs(outgoing.stop))
                 yield processor_pb2.StreamTasksResponse(cancel=stop)
@@ -118,7 +118,6 @@ class ProcessorService:
             stream=state,
             lost=convert.attempt_refs(pulse.lost),
             cancelled=convert.attempt_refs(pulse.cancelled),
-            drain=pulse.drain,
             server_time=timestamp(self._clock.now_us()),
         )
 
@@ -130,7 +129,7 @@ class ProcessorService:
         )
 
     async def Unregister(self, request: processor_pb2.UnregisterRequest) -> processor_pb2.UnregisterResponse:
-        await self._sessions.unregister(convert.session_id(request.session_id))
+        await asyncio.shield(self._sessions.unregister(convert.session_id(request.session_id)))
         self._alarm.ring()
         return processor_pb2.UnregisterResponse()
 

@@ -25,6 +25,7 @@ from taskq_server.store.ending import end, expire
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 
+SLOW_US = 1_000_000
 LONGEST_LEASE_US = 3_600_000_000
 """As the settings allow."""
 
@@ -172,11 +173,16 @@ def spare(tx: Transaction, until_us: list[int]) -> list[None]:
     return [None] * len(until_us)
 
 
-def reclaim(memory: Memory, rules: Rules, tx: Transaction, nothing: list[None]) -> list[Reclaimed]:
-    """Ends the sessions that were not heard in time and the attempts that ran too long."""
+def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) -> list[Reclaimed]:
+    """Ends the sessions that were not heard in time and the attempts that ran too long.
+
+    In time means by the moment at which this was asked for. If it had to wait for the disk, so had the heartbeats, some
+    of them longer than their callers did: then no session ends, and it is for the next time to say.
+    """
     session, task = schema.session, schema.task
-    late = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.alive_until_us <= tx.now_us)
-    dead = list(tx.connection.execute(late).scalars())
+    late = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
+    had_to_wait = tx.now_us - min(asked_us) > SLOW_US
+    dead = [] if had_to_wait else list(tx.connection.execute(late).scalars())
     _end_sessions(memory, rules, tx, dead, Outcome.LOST)
 
     due = schema.IS_TIMED, task.c.run_deadline_us <= tx.now_us
@@ -189,7 +195,7 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, nothing: list[None]) 
     next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
     next_timeout = tx.connection.execute(select(func.min(task.c.run_deadline_us)).where(schema.IS_TIMED)).scalar()
     next_us = min((at for at in (next_dead, next_timeout, memory.next_expiry_us) if at is not None), default=None)
-    return [Reclaimed(dead, timed_out, next_us)] * len(nothing)
+    return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
 
 
 def load(memory: Memory, tx: Transaction, nothing: list[None]) -> list[list[StoredSession]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from taskq_server.core.matching import Route, route_of
@@ -92,8 +92,26 @@ TASK_COLUMNS = (
 )  # fmt: skip
 
 
+def _legible(read: Callable[[Any], Any], column: object, otherwise: Any) -> Any:
+    """What a column says; one that cannot be read does not hide the rest of its row, nor other rows."""
+    try:
+        return read(column) if column else otherwise
+    except (TypeError, ValueError):
+        return otherwise
+
+
+def _words(column: str) -> tuple[str, ...]:
+    return tuple(json.loads(column))
+
+
+def _payload_of_row(data: bytes | None, content_type: object, metadata: object) -> Payload | None:
+    if data is None:
+        return None
+    return Payload(data, content_type if isinstance(content_type, str) else "", _legible(_object_of, metadata, None))
+
+
 def task_of(row: Sequence[Any], route: Route) -> Task:
-    """A Task from a row of TASK_COLUMNS."""
+    """A Task from a row of TASK_COLUMNS. What cannot be read in it is left out."""
     (
         task_id, _, state, payload, content_type, payload_metadata, due_time_us, enqueue_time_us,
         priority, attempt, failed_attempts, retry_policy, run_timeout_us, expire_time_us, headers, tags,
@@ -104,23 +122,23 @@ def task_of(row: Sequence[Any], route: Route) -> Task:
         task_id=task_id,
         route=route,
         state=TaskState(state),
-        payload=payload_of(payload, content_type, payload_metadata),
+        payload=_payload_of_row(payload, content_type, payload_metadata),
         due_time_us=due_time_us,
         enqueue_time_us=enqueue_time_us,
         priority=priority,
         attempt=attempt,
         failed_attempts=failed_attempts,
-        retry_policy=retry_policy_of(retry_policy),
+        retry_policy=_legible(retry_policy_of, retry_policy, DEFAULT_RETRY_POLICY),
         run_timeout_us=run_timeout_us,
         expire_time_us=expire_time_us,
-        headers=_object_of(headers) if headers else {},
-        tags=tuple(json.loads(tags)) if tags else (),
+        headers=_legible(_object_of, headers, {}),
+        tags=_legible(_words, tags, ()),
         retention_us=retention_us,
         lease_time_us=lease_time_us,
         processor_name=processor_name or "",
         finish_time_us=finish_time_us,
-        result=payload_of(result, result_type, result_metadata),
-        last_failure=failure_of(last_failure),
+        result=_payload_of_row(result, result_type, result_metadata),
+        last_failure=_legible(failure_of, last_failure, None),
         progress=None if progress_fraction is None else Progress(progress_fraction, progress_message or ""),
     )
 

@@ -51,10 +51,9 @@ class SQLite(Store):
     """A store in one file. `open` makes it."""
 
     def __init__(self, path: Path, clock: Clock, rules: Rules, on_fatal: Callable[[BaseException], None]) -> None:
-        super().__init__(rules)
+        super().__init__(rules, clock)
         path = path.resolve()  # another name of the file must not get another lock
         self._path = path
-        self._clock = clock
         self._on_fatal = on_fatal
         self._high_water_us = 0
         self._lock: sqlite_start.Lock | None = None
@@ -110,6 +109,11 @@ class SQLite(Store):
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            if self._translate(error)[0] is not error:
+                detail = getattr(error, "orig", error)
+                if getattr(detail, "sqlite_errorname", "").startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+                    why = f"the disk under {self._path} fails: {detail}"
+                    raise StoreRefused(why, "make room on it or mend it, then start again", exit_code=74) from error
             if isinstance(error, exc.DatabaseError | ValueError):  # ValueError: what is there is not what was written
                 why = f"{self._path} cannot be used: {getattr(error, 'orig', error)}"
                 raise StoreRefused(why, "restore it from a backup, or name another file") from error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
 
+from taskq_server.clock import Clock
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Task
 from taskq_server.store import living, pruning, reading
@@ -34,7 +35,8 @@ class Store(ABC):
     nothing was stored.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, clock: Clock) -> None:
+        self._clock = clock
         self.on_change: Callable[[list[bytes]], None] = lambda task_ids: None
         """Told, after each commit, which tasks have changed."""
         self.memory = Memory()
@@ -96,8 +98,8 @@ class Store(ABC):
         await self.write(living.spare, [until_us])
 
     async def reclaim(self) -> Reclaimed:
-        """Takes back what dead sessions hold and what ran too long."""
-        return (await self.write(self._reclaim, [None]))[0]
+        """Takes back what sessions hold that were not heard by now, and what ran too long."""
+        return (await self.write(self._reclaim, [self._clock.now_us()]))[0]
 
     async def prune(self, keep_sessions_us: int) -> Pruned:
         """Deletes one small batch of what is finished and old; sessions, `keep_sessions_us` after their end."""

@@ -18,7 +18,7 @@ def test_a_server_killed_at_random_instants_loses_nothing_and_invents_nothing(
 ) -> None:
     world = start_world(lease_duration="8s", log_level="warning")
     schedulers = [
-        world.scheduler("patient", seed=seed, lanes=4, burst=4, pause=0.02),
+        world.scheduler("patient", seed=seed, lanes=4, burst=4, pause=0.04),
         world.scheduler("impatient", seed=seed + 1, lanes=8, burst=1, pause=0.03, timeout=0.25),
     ]
     processors = [world.processor("first", concurrency=16), world.processor("second", concurrency=16)]

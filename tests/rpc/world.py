@@ -87,6 +87,10 @@ class World:
             assert marker.task_id == task_id
             await self._marker.succeed(marker)
 
+    async def let_arrive(self) -> None:
+        """Waits for the ack_timeout: what has been sent and did not arrive by now never will."""
+        await self.let_pass(LEASE_SECONDS / 2)
+
     async def let_pass(self, seconds: float, *alive: RawProcessor) -> None:
         """Moves the clock in steps that the server takes for no pause of its own; `alive` send heartbeats."""
         step = LEASE_SECONDS / 8

@@ -166,6 +166,7 @@ class Model:
 
         order = []
         for one in leased.assignments:
+            assert one.task_id in due, "only what waits and is due"
             task = due.pop(one.task_id)
             assert free(one.session_seq, task.new.route), "a capability, labels and credits"
             total[one.session_seq] -= 1
@@ -264,6 +265,10 @@ class Model:
 
     def _finish(self, task: ModelTask, now: int) -> None:
         task.finish_time = now
+        for place, hold in list(self.keys.items()):
+            over = hold.hold is DedupHold.UNFINISHED or (hold.until is not None and hold.until <= now)
+            if hold.task_id == task.new.task_id and over:
+                del self.keys[place]
         retention = task.new.retention_us
         task.prune_time = now + (self.rules.retention_us if retention is None else retention)
 

@@ -112,7 +112,7 @@ async def test_a_failed_commit_forgets_no_expiry(store: Store, clock: ManualCloc
     clock.advance(1)
 
     def reclaim_then_fail(tx, items):  # type: ignore[no-untyped-def]
-        store._reclaim(tx, [None])
+        store._reclaim(tx, [tx.now_us])
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

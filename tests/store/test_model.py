@@ -28,6 +28,7 @@ from taskq_server.core.task import (
     Ending,
     EndStatus,
     Failure,
+    IllegalTransition,
     NewTask,
     Outcome,
     TaskState,
@@ -138,12 +139,12 @@ class StoreMachine(RuleBasedStateMachine):
     def fits(self, change: Callable[[Model], None], *, also_unchanged: bool = False) -> None:
         """Keeps the worlds that `change` fits; with `also_unchanged`, as they are and as they would be."""
         fitting: list[Model] = []
-        misfit: AssertionError | None = None
+        misfit: Exception | None = None
         for world in self.worlds:
             changed = copy.deepcopy(world)
             try:
                 change(changed)
-            except AssertionError as error:
+            except (AssertionError, LookupError, IllegalTransition) as error:
                 misfit = error
             else:
                 fitting.append(changed)

@@ -87,11 +87,13 @@ class World:
         return sum(path.stat().st_size for path in self.ledger_folder.iterdir())
 
     def drain(self, seconds: float = 60) -> None:
-        """Returns once nothing waits and nothing runs. The database is read by this process, which never serves it."""
-        try:
-            until(lambda: not truth.unfinished(self.database), "every task finished", seconds)
-        except AssertionError as late:
-            raise AssertionError(f"{late}; there are {truth.unfinished(self.database)}") from None
+        """Returns once nothing waits and nothing runs; AssertionError when nothing has finished for so long. The
+        database is read by this process, which never serves it."""
+        while left := truth.unfinished(self.database):
+            self._wait_for_less(left, seconds)
+
+    def _wait_for_less(self, left: dict[str, int], seconds: float) -> None:
+        until(lambda: truth.unfinished(self.database) != left, f"another task is finished, of {left}", seconds)
 
     def seen(self) -> Seen:
         """All that was seen, and the database; once the server has ended."""

@@ -622,7 +622,9 @@ class HeartbeatRequest(_message.Message):
     """True: send no further tasks."""
     @_builtins.property
     def in_flight(self) -> _containers.RepeatedCompositeFieldContainer[Global___InFlight]:
-        """All that it holds; at most 10,000. A task that was pushed and is missing here twice running was never received."""
+        """All that it holds; at most 10,000. A task that was pushed and is missing here twice running, for `ack_timeout`, was
+        never received.
+        """
 
     def __init__(
         self,

@@ -75,6 +75,7 @@ class ProcessorServiceServicer:
 
         Errors:
         INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
         UNAVAILABLE STOPPING, STORAGE_UNAVAILABLE: try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,6 +87,7 @@ class ProcessorServiceServicer:
         supersedes the old, which is told so and ends. The session, its leases and its running tasks outlive the stream.
 
         Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
         NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
         UNAVAILABLE STOPPING: the server stops; open it again.
         """
@@ -99,6 +101,7 @@ class ProcessorServiceServicer:
 
         Errors:
         INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
         UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -122,6 +125,8 @@ class ProcessorServiceServicer:
         """Ends a session. What it still holds is released, at no cost in attempts. Safe to repeat.
 
         Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
         UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

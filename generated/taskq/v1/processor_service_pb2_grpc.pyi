@@ -41,6 +41,7 @@ class ProcessorServiceStub:
 
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: every fault.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
       UNAVAILABLE STOPPING, STORAGE_UNAVAILABLE: try again.
     """
     StreamTasks: _grpc.UnaryStreamMultiCallable[_processor_service_pb2.StreamTasksRequest, _processor_service_pb2.StreamTasksResponse]
@@ -48,6 +49,7 @@ class ProcessorServiceStub:
     supersedes the old, which is told so and ends. The session, its leases and its running tasks outlive the stream.
 
     Errors:
+      INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
       NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
       UNAVAILABLE STOPPING: the server stops; open it again.
     """
@@ -57,6 +59,7 @@ class ProcessorServiceStub:
 
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: every fault.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
       UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
     ReportResult: _grpc.UnaryUnaryMultiCallable[_processor_service_pb2.ReportResultRequest, _processor_service_pb2.ReportResultResponse]
@@ -72,6 +75,8 @@ class ProcessorServiceStub:
     """Ends a session. What it still holds is released, at no cost in attempts. Safe to repeat.
 
     Errors:
+      INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
       UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
 
@@ -88,6 +93,7 @@ class ProcessorServiceAsyncStub(ProcessorServiceStub):
 
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: every fault.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
       UNAVAILABLE STOPPING, STORAGE_UNAVAILABLE: try again.
     """
     StreamTasks: _aio.UnaryStreamMultiCallable[_processor_service_pb2.StreamTasksRequest, _processor_service_pb2.StreamTasksResponse]  # type: ignore[assignment]
@@ -95,6 +101,7 @@ class ProcessorServiceAsyncStub(ProcessorServiceStub):
     supersedes the old, which is told so and ends. The session, its leases and its running tasks outlive the stream.
 
     Errors:
+      INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
       NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
       UNAVAILABLE STOPPING: the server stops; open it again.
     """
@@ -104,6 +111,7 @@ class ProcessorServiceAsyncStub(ProcessorServiceStub):
 
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: every fault.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
       UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
     ReportResult: _aio.UnaryUnaryMultiCallable[_processor_service_pb2.ReportResultRequest, _processor_service_pb2.ReportResultResponse]  # type: ignore[assignment]
@@ -119,6 +127,8 @@ class ProcessorServiceAsyncStub(ProcessorServiceStub):
     """Ends a session. What it still holds is released, at no cost in attempts. Safe to repeat.
 
     Errors:
+      INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
       UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
 
@@ -138,6 +148,7 @@ class ProcessorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           INVALID_ARGUMENT INVALID_FIELDS: every fault.
+          RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
           UNAVAILABLE STOPPING, STORAGE_UNAVAILABLE: try again.
         """
 
@@ -151,6 +162,7 @@ class ProcessorServiceServicer(metaclass=_abc_1.ABCMeta):
         supersedes the old, which is told so and ends. The session, its leases and its running tasks outlive the stream.
 
         Errors:
+          INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
           NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
           UNAVAILABLE STOPPING: the server stops; open it again.
         """
@@ -166,6 +178,7 @@ class ProcessorServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           INVALID_ARGUMENT INVALID_FIELDS: every fault.
+          RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
           UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
 
@@ -193,6 +206,8 @@ class ProcessorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a session. What it still holds is released, at no cost in attempts. Safe to repeat.
 
         Errors:
+          INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
+          RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; try again.
           UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
 

@@ -80,6 +80,7 @@ class SchedulerServiceServicer:
         Errors:
         INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
         NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +107,8 @@ class SchedulerServiceServicer:
         INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
         NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
         FAILED_PRECONDITION WRONG_STATE: it has succeeded or failed.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

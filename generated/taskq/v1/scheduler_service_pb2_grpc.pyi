@@ -48,6 +48,7 @@ class SchedulerServiceStub:
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
       NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
+      UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
     WatchTask: _grpc.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchTaskRequest, _scheduler_service_pb2.WatchTaskResponse]
     """Streams each watched task as it stands, then again after each change, and ends once all of them are finished.
@@ -66,6 +67,8 @@ class SchedulerServiceStub:
       INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
       NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
       FAILED_PRECONDITION WRONG_STATE: it has succeeded or failed.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+      UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
 
 @_typing.type_check_only
@@ -88,6 +91,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
       NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
+      UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
     WatchTask: _aio.UnaryStreamMultiCallable[_scheduler_service_pb2.WatchTaskRequest, _scheduler_service_pb2.WatchTaskResponse]  # type: ignore[assignment]
     """Streams each watched task as it stands, then again after each change, and ends once all of them are finished.
@@ -106,6 +110,8 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
       INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
       NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
       FAILED_PRECONDITION WRONG_STATE: it has succeeded or failed.
+      RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+      UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +143,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
           NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
+          UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
 
     @_abc_1.abstractmethod
@@ -167,6 +174,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
           NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
           FAILED_PRECONDITION WRONG_STATE: it has succeeded or failed.
+          RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+          UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
