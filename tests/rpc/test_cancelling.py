@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
+import pytest
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq_server.store.ending import Cancelled
+from taskq_server.store.store import Store
+from taskq_server.task_id import from_text
 from tests.rpc.support import (
     CANCELLED,
     LEASE_LOST,
@@ -13,6 +19,7 @@ from tests.rpc.support import (
     a_result,
     keys,
     refused,
+    soon,
     span,
 )
 from tests.rpc.world import World
@@ -151,3 +158,27 @@ async def test_an_unknown_task_cannot_be_cancelled(world: World) -> None:
     refusal = await refused(world.scheduler.cancel(UNKNOWN_ID))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
     assert refusal.facts == {"task_id": UNKNOWN_ID}
+
+
+async def test_the_processor_is_told_though_whoever_cancelled_went_away_during_the_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = await world.processor()
+    task_id = await world.scheduler.enqueue()
+    task = await processor.take_one()
+    cancel, committed, go_on = Store.cancel, asyncio.Event(), asyncio.Event()
+
+    async def cancel_slowly(self: Store, task_ids: list[bytes]) -> list[Cancelled]:
+        answer = await cancel(self, task_ids)
+        committed.set()
+        await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(Store, "cancel", cancel_slowly)
+    asking = asyncio.create_task(world.server._tasks.cancel(from_text(task_id)))
+    await soon(committed.wait())
+    asking.cancel()
+    await asyncio.wait({asking})
+    go_on.set()
+
+    assert keys((await processor.stream.next("cancel")).attempts) == {(task.task_id, 1)}

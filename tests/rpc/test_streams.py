@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq_server.core.errors import StorageFull
 from taskq_server.rpc import processor_service
 from taskq_server.rpc import server as rpc_server
 from taskq_server.store.store import Store
@@ -136,6 +137,30 @@ async def test_what_was_not_written_is_released_when_the_stream_ends_and_goes_to
     rest = await other.take(len(tasks) - 1)
     assert {one.task_id for one in [first, *rest]} == set(tasks)
     assert {one.failed_attempts for one in rest} == {0}
+
+
+async def test_what_could_not_be_given_back_is_found_by_heartbeats(
+    narrow_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = narrow_world
+    silent = await world.processor("silent", max_in_flight=100)
+    tasks = await fill(world)
+    tried = asyncio.Event()
+
+    async def fail(self: Store, endings: object) -> None:
+        tried.set()
+        raise StorageFull
+
+    with monkeypatch.context() as disk_full:
+        disk_full.setattr(Store, "end", fail)
+        await silent.close_stream()
+        await soon(tried.wait())
+    other = await world.processor("other", max_in_flight=100)
+
+    await world.let_arrive()
+    await silent.heartbeat()
+    await silent.heartbeat()
+    assert {one.task_id for one in await other.take(len(tasks))} == set(tasks)
 
 
 async def test_a_processor_that_reconnects_over_a_dead_stream_is_not_left_deaf(narrow_world: World) -> None:

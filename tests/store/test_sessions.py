@@ -310,3 +310,16 @@ async def test_what_sessions_hold_is_known_to_who_takes_them_up(store: Store, cl
     assert (one.session.labels, one.session.max_in_flight) == ({"zone": "eu"}, 7)
     assert [(held.task_id, held.attempt, held.name) for held in one.held] == [(assignment.task_id, 1, "cook")]
     assert two.held == []
+
+
+async def test_a_reclaim_that_had_to_wait_for_the_disk_ends_no_session(store: Store, clock: ManualClock) -> None:
+    # given a session whose heartbeats wait behind the same commit as the reclaim
+    await a_processor(store, alive_until=clock.now_us() + LEASE)
+    asked_us = clock.now_us() + LEASE
+    clock.advance(us=LEASE + 2_000_000)
+
+    (waited,) = await store.write(store._reclaim, [asked_us])
+    assert waited.dead == []
+
+    # when nothing was heard of it by the next time, it is dead
+    assert len((await store.reclaim()).dead) == 1
