@@ -8,10 +8,13 @@ import pytest
 from taskq.v1.scheduler_service_pb2 import ENQUEUE_OUTCOME_EXISTING
 from tests.e2e.conftest import StartWorld
 from tests.support.raw import RawProcessor, RawScheduler, a_task, connected
+from tests.support.waiting import let_pass
 
 
-def test_a_task_that_its_processor_never_received_is_pushed_again_at_once(start_world: StartWorld) -> None:
-    world = start_world(lease_duration="60s")
+def test_a_task_that_was_never_received_is_pushed_again_after_the_ack_timeout(
+    start_world: StartWorld,
+) -> None:
+    world = start_world(lease_duration="8s")  # the ack_timeout is half of it
     with connected(world.server.address) as channel:
         forgetful, other = RawProcessor(channel, "work"), RawProcessor(channel, "work")
         forgetful.open_stream()
@@ -19,8 +22,10 @@ def test_a_task_that_its_processor_never_received_is_pushed_again_at_once(start_
         task = forgetful.take()
         other.open_stream()
 
-        for _ in range(3):  # the first may be answered before the server counts the task as sent
-            forgetful.heartbeat()  # which does not list it
+        for _ in range(5):  # none of which lists it, over a little more than the ack_timeout
+            let_pass(0.9)
+            forgetful.heartbeat()
+            other.heartbeat()
 
         again = other.take(seconds=3)
         assert (again.task_id, again.attempt, again.failed_attempts) == (task.task_id, 2, 0)
