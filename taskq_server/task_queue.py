@@ -47,6 +47,7 @@ class TaskQueue:
         self._watchers: dict[bytes, set[_Watcher]] = {}
         self._stopping = False
         store.on_change = self._tell
+        store.on_scheduled = alarm.ring
 
     def stop(self) -> None:
         """Takes nothing new, and lets those who watch go."""
@@ -114,7 +115,6 @@ class TaskQueue:
                     del self._watchers[task_id]
 
     def _tell(self, task_ids: list[bytes]) -> None:
-        self._alarm.ring()  # here, since whoever asked for the change may have gone away during the commit
         if not self._watchers:
             return
         for task_id in task_ids:

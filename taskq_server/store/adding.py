@@ -43,6 +43,7 @@ def add(memory: Memory, tx: Transaction, tasks: list[NewTask]) -> list[Enqueued]
     stored = [new for new in created if answers[new.index].outcome is EnqueueOutcome.CREATED]  # type: ignore[union-attr]
     _note(memory, stored)
     tx.changed += [new.task.task_id for new in stored]
+    tx.wakes = True
     keys.write(memory, tx, [new.task for new in stored if new.task.dedup])
     return answers  # type: ignore[return-value]
 

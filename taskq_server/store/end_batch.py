@@ -177,6 +177,7 @@ class EndBatch:
             )
         )
         self._memory.waiting.note(row.route_id, row.priority, after.due_time_us)
+        self._tx.wakes = True
         if after.failed_attempts == 0:
             self._memory.note_expiry(row.expire_time_us)
         self._tx.changed.append(row.task_id)

@@ -149,6 +149,8 @@ class SQLite(Store):
     def _after_commit(self, transaction: Transaction) -> None:
         if transaction.changed:
             self.on_change(transaction.changed)
+        if transaction.wakes:
+            self.on_scheduled()
 
     def _translate(self, error: BaseException) -> tuple[BaseException, bool]:
         if not isinstance(error, exc.DBAPIError) or not isinstance(error.orig, sqlite3.Error):

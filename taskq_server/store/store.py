@@ -39,6 +39,8 @@ class Store(ABC):
         self._clock = clock
         self.on_change: Callable[[list[bytes]], None] = lambda task_ids: None
         """Told, after each commit, which tasks have changed."""
+        self.on_scheduled: Callable[[], None] = lambda: None
+        """Told, after a commit, that tasks were scheduled."""
         self.memory = Memory()
         self._add = partial(add, self.memory)
         self._lease = partial(lease, self.memory, rules)

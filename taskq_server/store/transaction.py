@@ -20,6 +20,8 @@ class Transaction:
     now_us: int
     changed: list[bytes] = field(default_factory=list)
     """Ids of the tasks whose state or due time changed; whoever watches them is told after the commit."""
+    wakes: bool = False
+    """A task was scheduled: whoever asked for it may have gone away, and the dispatcher must look all the same."""
     undo: list[Callable[[], None]] = field(default_factory=list)
     """What memory must take back if the transaction does not commit."""
 
