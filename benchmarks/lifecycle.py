@@ -39,7 +39,7 @@ RESULT = ROOT / "benchmarks" / "results" / "lifecycle.json"
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- lifecycle: written by make bench -->", "<!-- /lifecycle -->"
 PAYLOAD = bytes(100)
-CONCURRENCY = 1_000
+CONCURRENCY = 4_000
 TIMED_PER_SECOND = 500
 TIMED_SECONDS = 4
 
