@@ -1,15 +1,27 @@
-"""The schema's history, under Alembic: brings a database to the version that this server knows, or refuses it."""
+"""The schema's history, under Alembic: brings a database to the version that this server knows, or refuses it.
+
+A database may be a step ahead of a server, so that it can be upgraded while servers of the version before are at work:
+each migration says, as `serves_from`, the oldest version whose servers it leaves able to work.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection, inspect, text
 
 from taskq_server.core.errors import StoreRefused
 
-HEAD = "0001"
-_SCRIPTS = Path(__file__).parent / "migrations"
+log = structlog.get_logger("taskq.store")
+
+HEAD = "0002"
+SCRIPTS = Path(__file__).parent / "migrations"
+
+_SAVE_SERVES_FROM = text(
+    "INSERT INTO meta (key, value) VALUES ('serves_from', :version) "
+    "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 
 
 def current(connection: Connection) -> str | None:
@@ -19,21 +31,35 @@ def current(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def to_head(connection: Connection) -> None:
+def serves(connection: Connection, found: str | None) -> bool:
+    """Whether this server can work on a schema of version `found`; StoreRefused when it is too new for it."""
+    if found is None or found <= HEAD:
+        return found == HEAD
+    oldest = connection.execute(text("SELECT value FROM meta WHERE key = 'serves_from'")).scalar()
+    if oldest is None or oldest > HEAD:
+        raise StoreRefused(
+            f"the database has schema {found}, which this server does not know", "start the newer server that made it"
+        )
+    log.warning("the database is newer than this server; upgrade the server soon", schema=found, knows=HEAD)
+    return True
+
+
+def to_head(connection: Connection, scripts: Path = SCRIPTS, head: str = HEAD) -> None:
     """Upgrades inside the transaction that is open: a crash on the way leaves the version before."""
     found = current(connection)
-    if found == HEAD:
+    if found == head:
         return
     from alembic import command  # slow to import, and needed once
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(scripts))
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
-        raise StoreRefused(
-            f"the database has schema {found}, which this server does not know", "start the newer server that made it"
-        )
-    command.upgrade(config, HEAD)
+    history = ScriptDirectory.from_config(config)
+    if found is not None and found not in {script.revision for script in history.walk_revisions()}:
+        serves(connection, found)
+        return
+    command.upgrade(config, head)
+    serves_from = getattr(history.get_revision(head).module, "serves_from", head)
+    connection.execute(_SAVE_SERVES_FROM, {"version": serves_from})

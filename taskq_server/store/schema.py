@@ -2,6 +2,8 @@
 
 Times are microseconds since 1970, UTC. A task that is updated is rewritten whole, so what only some tasks have is NULL
 in the others and costs them nothing. Partial indexes keep finished tasks out of everything that is done often.
+
+What PostgreSQL is told about storage and autovacuum stands in the migrations alone.
 """
 
 from __future__ import annotations
@@ -133,10 +135,12 @@ session = Table(
     Column("register_time_us", Number, nullable=False),
     Column("alive_until_us", Number, nullable=False),
     Column("end_time_us", Number),
+    Column("server_seq", Number, nullable=False, server_default="1", comment="the server that may push to it"),
     sqlite_autoincrement=True,
 )
 _partial("session_ended", session.c.end_time_us, where=text("end_time_us IS NOT NULL"))
-_partial("session_alive", session.c.alive_until_us, where=IS_ALIVE)
+# Not by time: a heartbeat that changes no index is cheap in PostgreSQL, and those who live are few.
+_partial("session_alive", session.c.session_seq, where=IS_ALIVE)
 
 dedup = Table(
     "dedup",
@@ -150,6 +154,31 @@ dedup = Table(
 )
 Index("dedup_task", dedup.c.task_id)
 _partial("dedup_ending", dedup.c.hold_until_us, where=text("hold_until_us IS NOT NULL"))
+
+server = Table(
+    "server",
+    metadata,
+    Column("server_seq", Number, primary_key=True),
+    Column("name", Text, nullable=False, comment="host and process id"),
+    Column("start_time_us", Number, nullable=False),
+    Column("alive_until_us", Number, nullable=False),
+    comment="the servers on this database; on SQLite there is one, number 1, and no row",
+    sqlite_autoincrement=True,
+)
+
+signal = Table(
+    "signal",
+    metadata,
+    Column("signal_seq", Number, primary_key=True),
+    Column("server_seq", Number, nullable=False, comment="whom it is for"),
+    Column("session_seq", Number, nullable=False),
+    Column("kind", SmallInteger, nullable=False, comment="SignalKind"),
+    Column("task_id", LargeBinary(16)),
+    Column("attempt", Integer),
+    comment="what a server must be told of its sessions that another has changed; deleted when heard",
+    sqlite_autoincrement=True,
+)
+Index("signal_server", signal.c.server_seq, signal.c.signal_seq)
 
 meta = Table(
     "meta",

@@ -135,7 +135,7 @@ HOT = [
     (("task.run_deadline_us <=",), "INDEX task_run_deadline (run_deadline_us>? AND run_deadline_us<?)"),
     (("task.session_seq IN", "state = 2"), "USING INDEX task_running (session_seq=?)"),
     (("UPDATE session", "max(alive_until_us"), "SEARCH session USING INTEGER PRIMARY KEY"),
-    (("SELECT session.session_seq", "alive_until_us <="), "INDEX session_alive (alive_until_us<?)"),
+    (("SELECT session.session_seq", "alive_until_us <="), "INDEX session_alive"),
     (("min(session.alive_until_us)",), "INDEX session_alive"),
     (("SELECT task.seq", "prune_time_us"), "INDEX task_prunable (prune_time_us>? AND prune_time_us<?)"),
     (("min(task.prune_time_us)",), "INDEX task_prunable"),

@@ -16,7 +16,7 @@ import structlog
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageUnavailable, StoreRefused, TaskqError
-from taskq_server.store import sqlite_start
+from taskq_server.store import migrate, sqlite_start
 from taskq_server.store.sqlite import SQLite
 from tests.store.conftest import RULES, SQLiteFile
 from tests.store.given import a_processor, a_task, added, lease, rows, tamper
@@ -191,6 +191,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(database:
 async def test_a_newer_schema_is_refused_and_left_as_it_is(database: SQLiteFile, clock: ManualClock) -> None:
     store = await database.open(clock)
     await tamper(store, "UPDATE alembic_version SET version_num = '9999'")
+    await tamper(store, "UPDATE meta SET value = '9998' WHERE key = 'serves_from'")
     await database.close()
 
     refusal = await refused(database)
@@ -199,6 +200,18 @@ async def test_a_newer_schema_is_refused_and_left_as_it_is(database: SQLiteFile,
     with sqlite3.connect(database.path) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
     connection.close()
+
+
+async def test_a_newer_schema_that_serves_this_server_too_is_accepted(database: SQLiteFile, clock: ManualClock) -> None:
+    """So that servers can be upgraded one by one after their database was."""
+    store = await database.open(clock)
+    await tamper(store, "UPDATE alembic_version SET version_num = '9999'")
+    await tamper(store, f"UPDATE meta SET value = '{migrate.HEAD}' WHERE key = 'serves_from'")  # noqa: S608
+    await database.close()
+
+    again = await database.open(clock)
+
+    assert await rows(again, "SELECT version_num FROM alembic_version") == [{"version_num": "9999"}]
 
 
 async def with_tasks(database: SQLiteFile, clock: ManualClock) -> int:
@@ -436,6 +449,6 @@ def test_a_server_killed_at_any_statement_of_its_first_start_leaves_a_file_that_
     assert int(ran.stdout.split()[-1]) > 30
     for path in tmp_path.glob("*.db"):
         connection = sqlite3.connect(path)
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(migrate.HEAD,)]
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
