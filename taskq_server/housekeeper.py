@@ -9,6 +9,7 @@ import structlog
 from taskq_server.clock import FAR_FUTURE_US, SECOND_US, Alarm, Clock
 from taskq_server.core.errors import TaskqError
 from taskq_server.sessions import Sessions
+from taskq_server.store.living import Grace
 from taskq_server.store.pruning import MOST_TASKS_PER_PRUNE
 from taskq_server.store.store import Store
 
@@ -41,6 +42,7 @@ class Housekeeper:
         self._pulse_us = lease_duration_us // 8
         self._retention_us = retention_us
         self._last_tick_us = 0
+        self._storage_was_away = False
         self._reclaim_at_us = 0
         self._prune_at_us = 0
 
@@ -54,6 +56,7 @@ class Housekeeper:
         except TaskqError as error:
             log.error("housekeeping failed", error=str(error))
             self._last_tick_us = 0  # heartbeats failed as well: it counts as a pause
+            self._storage_was_away = True
             return self._clock.now_us() + SECOND_US
 
     def expect(self, time_us: int) -> None:
@@ -67,7 +70,8 @@ class Housekeeper:
         now_us = self._clock.now_us()
         paused = now_us - self._last_tick_us > 2 * self._pulse_us
         if paused:
-            await self._store.spare(now_us + self._grace_us)
+            await self._store.spare(Grace(self._grace_us, everybody=self._storage_was_away))
+            self._storage_was_away = False
         self._last_tick_us = now_us
         if now_us >= self._reclaim_at_us:
             await self._reclaim()

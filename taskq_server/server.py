@@ -45,7 +45,6 @@ class Server:
         rules = Rules(retention_us, config.max_lost_leases)
         self._store = await SQLite.open(path, self._clock, rules, self._fail, allow_network=config.network_file_system)
         self._sessions = Sessions(self._store, self._clock, lease_us)
-        await self._sessions.restore()
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
             self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us

@@ -1,263 +1,27 @@
-"""Who is connected: each registered processor with its credits, its outbox and its stream.
+"""Who is connected: the sessions to which this server pushes.
 
-The server counts credits: a session never holds more unreported tasks than it said it could, in all and of each name.
-The transport's flow control is not relied on, since what waits in its buffers cannot be seen and its leases run on.
+A session belongs to the server at which its stream is opened. Its heartbeats and reports may come to any server: those
+to which another server pushes are answered from the database.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import structlog
 
 from taskq_server.clock import SECOND_US, Clock
 from taskq_server.core.errors import SessionNotFound
-from taskq_server.core.matching import Demand, Route, Seats
-from taskq_server.core.task import Assignment, Ending, Outcome, Payload, Progress
-from taskq_server.store.living import Advance, Held, NewSession, Sign, StoredSession
+from taskq_server.core.matching import Demand
+from taskq_server.core.task import Ending, Outcome
+from taskq_server.elsewhere import Elsewhere
+from taskq_server.session import AttemptKey, Pulse, Session, Sighting
+from taskq_server.store.living import Advance, Held, NewSession, Sign
 from taskq_server.store.store import Store
 from taskq_server.task_id import to_text
 
 log = structlog.get_logger("taskq.sessions")
-
-UNSENT_BYTES = 1 << 20
-"""A session whose stream has this much left to write gets nothing more until it has read."""
-MISSING_HEARTBEATS = 2
-"""A pushed task that this many heartbeats running do not list was never received."""
-
-AttemptKey = tuple[bytes, int]
-
-
-@dataclass(slots=True)
-class InFlight:
-    """An attempt that a session holds, as far as the server knows."""
-
-    name: str
-    sent: bool
-    """It was given to a stream; whether it has arrived, heartbeats tell."""
-    sent_us: int = 0
-    stream: Stream | None = None
-    missing: int = 0
-    cancelled: bool = False
-    revoked: bool = False
-    """Its lease has ended, but the processor may still be at it: the credit comes back when it lets go."""
-
-
-@dataclass(slots=True)
-class Stream:
-    """The sending side of one StreamTasks call."""
-
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    superseded: bool = False
-    drain: str | None = None
-    """Why no further tasks come on this stream."""
-    writing_bytes: int = 0
-    """Of the batch that is being written: a peer that does not read holds it up."""
-
-
-@dataclass(slots=True)
-class Outgoing:
-    """What a stream is to carry next."""
-
-    tasks: list[Assignment]
-    stop: list[AttemptKey]
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """An attempt that a processor says it holds."""
-
-    task_id: bytes
-    attempt: int
-    progress: Progress | None = None
-    checkpoint: Payload | None = None
-
-
-@dataclass(slots=True)
-class Pulse:
-    """The answer to a heartbeat."""
-
-    alive: bool
-    streaming: bool
-    lost: list[AttemptKey]
-    cancelled: list[AttemptKey]
-    roomier: bool = False
-    """It can take more than before."""
-
-
-class Session:
-    """One registration of a processor, from Register to its end."""
-
-    def __init__(self, session_seq: int, new: NewSession) -> None:
-        self.seq = session_seq
-        self.session_id = new.session_id
-        self.processor_name = new.processor_name
-        self.capabilities = new.capabilities
-        self.labels = new.labels
-        self.max_in_flight = new.max_in_flight
-        self.stream: Stream | None = None
-        self.draining = False
-        self.in_flight: dict[AttemptKey, InFlight] = {}
-        self._count: dict[str, int] = dict.fromkeys(new.capabilities, 0)
-        self._outbox: list[Assignment] = []
-        self._unsent_bytes = 0
-        self._stop: list[AttemptKey] = []
-        self._settled: tuple[set[AttemptKey], set[AttemptKey]] = set(), set()
-        """Reported since the last heartbeat, and between the two before: their answers may still be on the way."""
-        self._last_push = 0
-        self._routes: dict[int, str] = {}
-        self._routes_seen = 0
-
-    @property
-    def streaming(self) -> bool:
-        """Whether it has a stream that may bring tasks."""
-        return self.stream is not None and self.stream.drain is None
-
-    @property
-    def _room_bytes(self) -> int:
-        return UNSENT_BYTES - self._unsent_bytes - (self.stream.writing_bytes if self.stream else 0)
-
-    def seats(self, routes: dict[int, Route]) -> Seats | None:
-        """What it can take now; None for nothing."""
-        total = self.max_in_flight - len(self.in_flight)
-        if not self.streaming or self.draining or total <= 0 or self._room_bytes <= 0:
-            return None
-        if len(routes) > self._routes_seen:
-            self._match(routes)
-        by_name = {name: (limit or self.max_in_flight) - self._count[name] for name, limit in self.capabilities.items()}
-        held, room_bytes = len(self.in_flight), self._room_bytes
-        return Seats(self.seq, self.processor_name, total, by_name, self._routes, held, self._last_push, room_bytes)
-
-    def _match(self, routes: dict[int, Route]) -> None:
-        for route_id in range(self._routes_seen + 1, len(routes) + 1):
-            route = routes[route_id]
-            if route.open_to(self.capabilities, self.labels):
-                self._routes[route_id] = route.name
-        self._routes_seen = len(routes)
-
-    def hold(self, held: Held) -> None:
-        """It held this before the server started."""
-        self._add(held.name, (held.task_id, held.attempt), sent=True)
-
-    def push(self, assignment: Assignment) -> None:
-        """Queues a leased task for its stream."""
-        self._add(assignment.route.name, (assignment.task_id, assignment.attempt), sent=False)
-        self._last_push = assignment.lease_time_us
-        self._outbox.append(assignment)
-        self._unsent_bytes += assignment.size_bytes
-        if self.stream is not None:
-            self.stream.wake.set()
-
-    def _add(self, name: str, key: AttemptKey, *, sent: bool) -> None:
-        self.in_flight[key] = InFlight(name, sent)
-        self._count[name] = self._count.get(name, 0) + 1
-
-    def let_go(self, key: AttemptKey) -> bool:
-        """Takes a credit back; False when it was not held."""
-        held = self.in_flight.pop(key, None)
-        if held is None:
-            return False
-        self._count[held.name] -= 1
-        return True
-
-    def settle(self, key: AttemptKey) -> None:
-        """The processor has reported it."""
-        if self.let_go(key):
-            self._settled[0].add(key)
-
-    def revoke(self, key: AttemptKey, *, cancelled: bool) -> None:
-        """Its lease has ended by the server's will: the processor is told to stop."""
-        held = self.in_flight.get(key)
-        if held is None:
-            return
-        held.revoked, held.cancelled = True, cancelled
-        if not held.sent:  # it never leaves
-            self._unsent_bytes -= sum(one.size_bytes for one in self._outbox if (one.task_id, one.attempt) == key)
-            self._outbox = [one for one in self._outbox if (one.task_id, one.attempt) != key]
-            self.let_go(key)
-            return
-        self._stop.append(key)
-        if self.stream is not None:
-            self.stream.wake.set()
-
-    def open_stream(self) -> Stream:
-        """A new stream, which supersedes the one before."""
-        if self.stream is not None:
-            self.stream.superseded = True
-            self.stream.wake.set()
-        self.stream = Stream()
-        if self._outbox or self._stop:
-            self.stream.wake.set()
-        return self.stream
-
-    def take_outgoing(self, stream: Stream, now_us: int) -> Outgoing:
-        """What waits to be written to the stream, at most about a message's worth."""
-        size = count = 0
-        for assignment in self._outbox:
-            size += assignment.size_bytes
-            if count and size > UNSENT_BYTES:
-                break
-            count += 1
-        tasks, self._outbox = self._outbox[:count], self._outbox[count:]
-        for assignment in tasks:
-            self._unsent_bytes -= assignment.size_bytes
-            stream.writing_bytes += assignment.size_bytes
-            if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:
-                held.sent, held.sent_us, held.stream = True, now_us, stream
-        stop, self._stop = self._stop, []
-        if self._outbox:
-            stream.wake.set()
-        return Outgoing(tasks, stop)
-
-    def close_stream(self, stream: Stream) -> list[Assignment]:
-        """The stream has ended; answers what was never written, unless another stream has taken over.
-
-        It counts as held until it has been given back: should that fail, heartbeats find that it never arrived.
-        """
-        if self.stream is not stream:
-            return []
-        self.stream = None
-        unsent, self._outbox, self._unsent_bytes = self._outbox, [], 0
-        for assignment in unsent:
-            if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:
-                held.sent = True
-        return unsent
-
-    def distrust_stream(self, lost: list[AttemptKey]) -> None:
-        """If these were written to it and did not arrive, others are served until the processor has opened another."""
-        if self.stream is not None and any(self.in_flight[key].stream is self.stream for key in lost):
-            self.stream.drain = "what was sent on it did not arrive"
-            self.stream.wake.set()
-
-    def compare(
-        self, sightings: Iterable[Sighting], sent_before_us: int
-    ) -> tuple[list[AttemptKey], list[AttemptKey], list[AttemptKey]]:
-        """What the processor says it holds against what it should: lost, cancelled, and never received.
-
-        Heartbeats may come in quick succession, so what was sent since `sent_before_us` may still be on its way.
-        """
-        seen = {(sighting.task_id, sighting.attempt) for sighting in sightings}
-        recent = self._settled[0] | self._settled[1]
-        lost = [key for key in seen if key not in self.in_flight and key not in recent]
-        cancelled = []
-        never_received = []
-        for key, held in list(self.in_flight.items()):
-            if key in seen:
-                held.missing = 0
-                if held.cancelled:
-                    cancelled.append(key)
-                elif held.revoked:
-                    lost.append(key)
-            elif held.revoked:
-                self.let_go(key)
-            elif held.sent:
-                held.missing += 1
-                if held.missing >= MISSING_HEARTBEATS and held.sent_us <= sent_before_us:
-                    never_received.append(key)
-        self._settled = set(), self._settled[0]
-        return lost, cancelled, never_received
 
 
 class Sessions:
@@ -269,36 +33,33 @@ class Sessions:
         self._lease_duration_us = lease_duration_us
         self._by_id: dict[bytes, Session] = {}
         self._by_seq: dict[int, Session] = {}
-
-    async def restore(self) -> None:
-        """Takes up the sessions that lived when the server stopped: a restart robs nobody of a running task."""
-        for stored in await self._store.living_sessions():
-            self._restore(stored)
-        if self._by_seq:
-            log.info("sessions restored", sessions=len(self._by_seq))
-
-    def _restore(self, stored: StoredSession) -> None:
-        session = self._keep(stored.session_seq, stored.session)
-        for held in stored.held:
-            session.hold(held)
+        self._elsewhere: dict[bytes, Elsewhere] = {}
+        self._arriving = asyncio.Lock()
 
     async def register(self, new: NewSession) -> Session:
         """Opens a session; under the same name too, it is another."""
-        new.alive_until_us = self._clock.now_us() + self._lease_duration_us
+        new.lease_duration_us = self._lease_duration_us
         session = self._keep(await self._store.register(new), new)
         log.info("processor registered", processor=new.processor_name, session=new.session_id.hex())
         return session
 
-    def _keep(self, session_seq: int, new: NewSession) -> Session:
+    def _keep(self, session_seq: int, new: NewSession, held: Iterable[Held] = ()) -> Session:
         session = Session(session_seq, new)
+        for one in held:
+            session.hold(one)
         self._by_id[session.session_id] = self._by_seq[session_seq] = session
         return session
 
-    def get(self, session_id: bytes) -> Session:
-        """The session, or SessionNotFound."""
-        if (session := self._by_id.get(session_id)) is None:
-            raise SessionNotFound(to_text(session_id))
-        return session
+    async def take(self, session_id: bytes) -> Session:
+        """The session, to which this server pushes from now on; SessionNotFound when it has ended."""
+        async with self._arriving:
+            if (session := self._by_id.get(session_id)) is not None:
+                return session
+            if (stored := await self._store.take_over(session_id)) is None:
+                raise SessionNotFound(to_text(session_id))
+            self._elsewhere.pop(session_id, None)
+            log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
+            return self._keep(stored.session_seq, stored.session, stored.held)
 
     def find(self, session_id: bytes) -> Session | None:
         return self._by_id.get(session_id)
@@ -316,23 +77,37 @@ class Sessions:
 
     async def heartbeat(self, session_id: bytes, sightings: list[Sighting], *, draining: bool) -> Pulse:
         """Keeps a session and its leases alive and compares what each side thinks it holds."""
-        session = self._by_id.get(session_id)
-        alive_until_us = self._clock.now_us() + self._lease_duration_us
-        if session is None:
+        if (session_seq := await self._seq_of(session_id)) is None:
             return _ended(sightings)
-        if not await self._store.keep_alive(Sign(session.seq, alive_until_us)):
-            self.drop(session.seq, "it had ended in the database")
+        server_seq = await self._store.keep_alive(Sign(session_seq, self._lease_duration_us))
+        if server_seq is None:
+            self.drop(session_seq, "it had ended in the database")
             return _ended(sightings)
-        was_draining, session.draining = session.draining, draining
+        await self._save_progress(session_seq, sightings)
+        if server_seq != self._store.server_seq:
+            self.drop(session_seq, "another server pushes to it")
+            return await self._heartbeat_elsewhere(session_id, sightings)
+        if (session := self._by_id.get(session_id)) is None:
+            session = await self.take(session_id)
+        return await self._compare(session, sightings, draining)
+
+    async def _seq_of(self, session_id: bytes) -> int | None:
+        if (session := self._by_id.get(session_id)) is not None:
+            return session.seq
+        return await self._store.session_seq(session_id)
+
+    async def _save_progress(self, session_seq: int, sightings: list[Sighting]) -> None:
         advances = [
-            Advance(session.seq, one.task_id, one.attempt, one.progress, one.checkpoint)
+            Advance(session_seq, one.task_id, one.attempt, one.progress, one.checkpoint)
             for one in sightings
             if one.progress is not None or one.checkpoint is not None
         ]
         await self._store.save_progress(advances)
+
+    async def _compare(self, session: Session, sightings: list[Sighting], draining: bool) -> Pulse:
+        was_draining, session.draining = session.draining, draining
         held = len(session.in_flight)
-        sent_before_us = self._clock.now_us() - self._lease_duration_us // 2  # the ack_timeout
-        lost, cancelled, never_received = session.compare(sightings, sent_before_us)
+        lost, cancelled, never_received = session.compare(sightings, self._sent_before_us())
         roomier = len(session.in_flight) < held or (was_draining and not session.draining) or bool(never_received)
         if never_received:
             session.distrust_stream(never_received)
@@ -340,20 +115,38 @@ class Sessions:
             await self.give_back(session, never_received)
         return Pulse(True, session.streaming, lost, cancelled, roomier)
 
+    async def _heartbeat_elsewhere(self, session_id: bytes, sightings: list[Sighting]) -> Pulse:
+        """Another server pushes to it: what it should hold, the database knows."""
+        if (stored := await self._store.find_session(session_id)) is None:
+            return _ended(sightings)
+        elsewhere = self._elsewhere.setdefault(session_id, Elsewhere())
+        elsewhere.heard_us = self._clock.now_us()
+        lost, never_received = elsewhere.compare(stored.held, sightings, self._sent_before_us())
+        await self._give_back(stored.session_seq, never_received)
+        return Pulse(True, stored.server_lives, lost, [])
+
+    def _sent_before_us(self) -> int:
+        """What was sent since then may still be on its way: the ack_timeout."""
+        return self._clock.now_us() - self._lease_duration_us // 2
+
     async def give_back(self, session: Session, keys: list[AttemptKey]) -> None:
         """Releases what was leased to a session and did not reach it, at no cost in attempts."""
-        await self._store.end([Ending(*key, session.seq, Outcome.NOT_RECEIVED) for key in keys])
+        await self._give_back(session.seq, keys)
         for key in keys:
             session.let_go(key)
 
+    async def _give_back(self, session_seq: int, keys: list[AttemptKey]) -> None:
+        await self._store.end([Ending(*key, session_seq, Outcome.NOT_RECEIVED) for key in keys])
+
     async def unregister(self, session_id: bytes) -> None:
         """Ends a session; one that has ended already is fine. Call it shielded: half done, it would stay in memory."""
-        if (session := self._by_id.get(session_id)) is not None:
-            await self._store.unregister(session.seq)
-            self.drop(session.seq, "unregistered")
+        if (session_seq := await self._seq_of(session_id)) is not None:
+            await self._store.unregister(session_seq)
+            self.drop(session_seq, "unregistered")
 
     def drop(self, session_seq: int, why: str) -> None:
-        """The session has ended."""
+        """The session has ended, or another server pushes to it."""
+        self._store.let_go(session_seq)
         if (session := self._by_seq.pop(session_seq, None)) is not None:
             del self._by_id[session.session_id]
             log.info("session ended", processor=session.processor_name, session=session.session_id.hex(), why=why)

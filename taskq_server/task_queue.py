@@ -18,7 +18,8 @@ from taskq_server.core.task import (
     Task,
     TaskState,
 )
-from taskq_server.sessions import Session, Sessions
+from taskq_server.session import Session
+from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from taskq_server.task_id import to_text
 

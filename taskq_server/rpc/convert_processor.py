@@ -18,7 +18,7 @@ from taskq_server.core.task import (
 )
 from taskq_server.rpc.checks import DAY_US, Faults
 from taskq_server.rpc.convert import duration, failure_message, payload_message, payload_of, timestamp
-from taskq_server.sessions import AttemptKey, Sighting
+from taskq_server.session import AttemptKey, Sighting
 from taskq_server.store.living import NewSession
 
 LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,64}")

@@ -16,7 +16,8 @@ from taskq_server.config import Config
 from taskq_server.core.errors import Stopping
 from taskq_server.rpc import convert_processor as convert
 from taskq_server.rpc.convert import duration, timestamp
-from taskq_server.sessions import Session, Sessions, Stream, microseconds
+from taskq_server.session import Session, Stream
+from taskq_server.sessions import Sessions, microseconds
 from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.rpc")
@@ -58,9 +59,10 @@ class ProcessorService:
     async def StreamTasks(
         self, request: processor_pb2.StreamTasksRequest
     ) -> AsyncIterator[processor_pb2.StreamTasksResponse]:
-        session = self._sessions.get(convert.session_id(request.session_id))
+        session_id = convert.session_id(request.session_id)
         if self._stopping:
             raise Stopping
+        session = await self._sessions.take(session_id)
         stream = session.open_stream()
         self._alarm.ring()
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -22,12 +23,11 @@ from taskq_server.core.task import (
     after_attempt,
 )
 from taskq_server.store import rows, schema
+from taskq_server.store.few import few
+from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
+from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
-
-Item = TypeVar("Item")
-
-MOST_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +68,35 @@ class EndRow(NamedTuple):
 
 
 _COLUMNS = ", ".join(EndRow._fields).replace("retry_column", "retry_policy")
-_SUCCEED = (
-    "UPDATE task SET state = 3, finish_time_us = ?, prune_time_us = ?, run_deadline_us = NULL, last_outcome = 1, "
-    "result = ?, result_type = ?, result_metadata = ? WHERE seq = ?"
+_SUCCEED = Many(
+    schema.task,
+    "UPDATE task SET state = 3, finish_time_us = {finish_time_us}, prune_time_us = {prune_time_us}, "
+    "run_deadline_us = NULL, last_outcome = 1, result = {result}, result_type = {result_type}, "
+    "result_metadata = {result_metadata} {from rows} WHERE task.seq = {seq}",
 )
-_FINISH = (
-    "UPDATE task SET state = ?, finish_time_us = ?, prune_time_us = ?, run_deadline_us = NULL, last_outcome = ?, "
-    "last_failure = coalesce(?, last_failure), failed_attempts = ?, lost_leases = ? WHERE seq = ?"
+_FINISH = Many(
+    schema.task,
+    "UPDATE task SET state = {state}, finish_time_us = {finish_time_us}, prune_time_us = {prune_time_us}, "
+    "run_deadline_us = NULL, last_outcome = {last_outcome}, "
+    "last_failure = coalesce({last_failure}, task.last_failure), failed_attempts = {failed_attempts}, "
+    "lost_leases = {lost_leases} {from rows} WHERE task.seq = {seq}",
 )
-_RESCHEDULE = (
-    "UPDATE task SET state = 1, due_time_us = ?, run_deadline_us = NULL, progress_fraction = NULL, "
-    "progress_message = NULL, last_failure = coalesce(?, last_failure), failed_attempts = ?, lost_leases = ? "
-    "WHERE seq = ?"
+_RESCHEDULE = Many(
+    schema.task,
+    "UPDATE task SET state = 1, due_time_us = {due_time_us}, run_deadline_us = NULL, progress_fraction = NULL, "
+    "progress_message = NULL, last_failure = coalesce({last_failure}, task.last_failure), "
+    "failed_attempts = {failed_attempts}, lost_leases = {lost_leases} {from rows} WHERE task.seq = {seq}",
 )
-_KEEP_ATTEMPT = (
-    "INSERT INTO attempt (task_seq, attempt, session_seq, processor_name, lease_time_us, end_time_us, outcome, "
-    "failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_KEEP_ATTEMPT = Many.insert(
+    schema.attempt,
+    (
+        "task_seq", "attempt", "session_seq", "processor_name", "lease_time_us", "end_time_us", "outcome", "failure",
+    ),
+    order_by=("task_seq", "attempt"),
+)  # fmt: skip
+
+_TOLD = {Outcome.TIMED_OUT: SignalKind.REVOKED}
+"""What another server is told of the end of an attempt, if not simply that it is settled."""
 
 
 class EndBatch:
@@ -102,17 +114,20 @@ class EndBatch:
         self._rescheduled: list[tuple[object, ...]] = []
         self._kept: list[tuple[object, ...]] = []
         self._free_keys: list[bytes] = []
+        self._due: dict[tuple[int, int], int] = {}
+        """The earliest of what is scheduled again, by place."""
+        self._expires_us: list[int] = []
+        self._signals: list[NewSignal] = []
 
     def read(self, task_ids: set[bytes]) -> None:
-        for some in _few(list(task_ids)):
-            marks = ", ".join("?" * len(some))
-            select = f"SELECT {_COLUMNS} FROM task WHERE task_id IN ({marks})"  # noqa: S608 - our own names
-            for found in self._tx.connection.exec_driver_sql(select, tuple(some)):
-                row = EndRow._make(found)
-                self.rows[row.task_id] = row
+        """Reads the tasks, and lets nobody else change them."""
+        for found in self._tx.sql.read_to_end(self._tx, _COLUMNS, list(task_ids)):
+            row = EndRow._make(found)
+            self.rows[row.task_id] = row
 
-    def end(self, ending: Ending) -> Ended | None:
-        """Ends the attempt; None when its lease has ended already."""
+    def end(self, ending: Ending, told: SignalKind | None = None) -> Ended | None:
+        """Ends the attempt; None when its lease has ended already. Should another server push to its session, that one
+        is `told`."""
         row = self.rows.get(ending.task_id)
         if row is None:
             return Ended(ending.task_id, ending.attempt, EndStatus.NOT_FOUND)
@@ -130,6 +145,9 @@ class EndBatch:
             self._reschedule(row, ending, after)
         due_time_us = None if after.state.finished else after.due_time_us
         self._ended[ending.task_id] = after.state, due_time_us, ending.session_seq, ending.outcome
+        if ending.session_seq not in self._memory.sessions:
+            kind = told or _TOLD.get(ending.outcome, SignalKind.SETTLED)
+            self._signals.append(NewSignal(ending.session_seq, kind, ending.task_id, ending.attempt))
         return Ended(ending.task_id, ending.attempt, EndStatus.ACCEPTED, after.state, due_time_us)
 
     def _succeed(self, row: EndRow, ending: Ending) -> None:
@@ -171,15 +189,16 @@ class EndBatch:
                 row.session_seq,
                 row.processor_name,
                 row.lease_time_us,
-                self._tx.now_us,
+                max(self._tx.now_us, row.lease_time_us),  # it may have been leased since this transaction began
                 int(ending.outcome),
                 failure,
             )
         )
-        self._memory.waiting.note(row.route_id, row.priority, after.due_time_us)
+        place = row.route_id, row.priority
+        self._due[place] = min(after.due_time_us, self._due.get(place, after.due_time_us))
         self._tx.wakes = True
-        if after.failed_attempts == 0:
-            self._memory.note_expiry(row.expire_time_us)
+        if after.failed_attempts == 0 and row.expire_time_us is not None:
+            self._expires_us.append(row.expire_time_us)
         self._tx.changed.append(row.task_id)
 
     def _close(self, row: EndRow) -> None:
@@ -191,32 +210,36 @@ class EndBatch:
         return self._tx.now_us + (self._rules.retention_us if row.retention_us is None else row.retention_us)
 
     def write(self) -> None:
-        for statement, values in (
-            (_SUCCEED, self._succeeded),
-            (_FINISH, self._finished),
-            (_RESCHEDULE, self._rescheduled),
-            (_KEEP_ATTEMPT, self._kept),
-        ):
-            if values:
-                self._tx.connection.exec_driver_sql(statement, values)
-        if self._free_keys:
-            dedup = schema.dedup
-            over = (dedup.c.hold == DedupHold.UNFINISHED) | (dedup.c.hold_until_us <= self._tx.now_us)
-            for some in _few(self._free_keys):
-                self._tx.connection.execute(dedup.delete().where(dedup.c.task_id.in_(some), over))
+        connection = self._tx.connection
+        _SUCCEED.run(connection, self._succeeded)
+        _FINISH.run(connection, self._finished)
+        _RESCHEDULE.run(connection, self._rescheduled)
+        _KEEP_ATTEMPT.run(connection, self._kept)
+        self._tx.sql.tell(self._tx, self._signals)
+        self._release_keys()
+        for (route_id, priority), due_time_us in self._due.items():
+            self._tx.after_commit.append(partial(self._memory.waiting.note, route_id, priority, due_time_us))
+        if self._expires_us:
+            self._tx.after_commit.append(partial(self._memory.note_expiry, min(self._expires_us)))
+
+    def _release_keys(self) -> None:
+        dedup = schema.dedup
+        over = (dedup.c.hold == DedupHold.UNFINISHED) | (dedup.c.hold_until_us <= self._tx.now_us)
+        for some in few(self._free_keys):
+            self._tx.connection.execute(dedup.delete().where(self._tx.sql.among(dedup.c.task_id, some), over))
 
     def explain(self, stale: list[Ending]) -> Iterator[Ended]:
         """What to answer to those whose lease had ended: whether it was the same word that ended it."""
         if not stale:
             return
-        attempt = schema.attempt
+        attempt, among = schema.attempt, self._tx.sql.among
         asked = [(self.rows[ending.task_id].seq, ending.attempt) for ending in stale]
         history = select(attempt.c.task_seq, attempt.c.attempt, attempt.c.session_seq, attempt.c.outcome)
         kept: dict[tuple[int, int], tuple[int, int | None]] = {}
-        for some in _few(asked):  # (task_seq, attempt) IN (VALUES ...) would read the whole table in SQLite
+        for some in few(asked):  # (task_seq, attempt) IN (VALUES ...) would read the whole table in SQLite
             seqs, numbers = {seq for seq, _ in some}, {number for _, number in some}
             found = self._tx.connection.execute(
-                history.where(attempt.c.task_seq.in_(seqs), attempt.c.attempt.in_(numbers))
+                history.where(among(attempt.c.task_seq, seqs), among(attempt.c.attempt, numbers))
             )
             kept |= {(row.task_seq, row.attempt): (row.session_seq, row.outcome) for row in found}
         for ending in stale:
@@ -234,9 +257,3 @@ class EndBatch:
                 state,
                 None if state.finished else due_time_us,
             )
-
-
-def _few(items: list[Item]) -> Iterator[list[Item]]:
-    """A statement holds only so many variables."""
-    for start in range(0, len(items), MOST_AT_ONCE):
-        yield items[start : start + MOST_AT_ONCE]

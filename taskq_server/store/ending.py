@@ -1,7 +1,7 @@
 """How attempts end, and tasks with them: reports, cancels, lost sessions, timeouts.
 
-Every end goes the same way: the row is read, `core.task.after_attempt` decides, and the change is written. There is one
-writer, so nothing comes between.
+Every end goes the same way: the row is read, `core.task.after_attempt` decides, and the change is written. Nothing
+comes between: there is one writer, or the rows are locked.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from taskq_server.core.task import (
     TaskState,
     next_state,
 )
-from taskq_server.store import schema
-from taskq_server.store.end_batch import MOST_AT_ONCE, EndBatch, Rules
-from taskq_server.store.memory import Memory
+from taskq_server.store import reading, schema
+from taskq_server.store.end_batch import EndBatch, Rules
+from taskq_server.store.few import MOST_AT_ONCE
+from taskq_server.store.memory import ANYWHERE, Memory
+from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Transaction
 
 
@@ -57,7 +59,7 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
             batch.finish(row, next_state(TaskState.SCHEDULED, Event.CANCEL), None)
             answers.append(Cancelled(TaskState.SCHEDULED))
         elif row.state == TaskState.RUNNING:
-            batch.end(Ending(task_id, row.attempt, row.session_seq, Outcome.CANCELLED))
+            batch.end(Ending(task_id, row.attempt, row.session_seq, Outcome.CANCELLED), SignalKind.CANCELLED)
             answers.append(Cancelled(TaskState.RUNNING, row.session_seq, row.attempt))
         else:
             answers.append(Cancelled(TaskState(row.state)))
@@ -66,21 +68,28 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
 
 
 def expire(memory: Memory, rules: Rules, tx: Transaction) -> None:
-    """Fails what was not started in time, the first few hundred at once."""
+    """Fails all that was not started in time."""
+    look = memory.expiring.look()
+    tx.after_rollback.append(look.abandon)
+    while _expire_some(memory, rules, tx) == MOST_AT_ONCE:
+        pass
+    look.found[ANYWHERE] = tx.connection.execute(reading.FIRST_EXPIRY).scalar()
+    tx.after_commit.append(look.end)
+
+
+def _expire_some(memory: Memory, rules: Rules, tx: Transaction) -> int:
     task = schema.task
-    batch = EndBatch(memory, rules, tx)
     late = (
         select(task.c.task_id)
         .where(schema.IS_EXPIRING, task.c.expire_time_us <= tx.now_us)
         .order_by(task.c.expire_time_us)
         .limit(MOST_AT_ONCE)
+        .with_for_update(key_share=True, skip_locked=True)
     )
+    batch = EndBatch(memory, rules, tx)
     batch.read(set(tx.connection.execute(late).scalars()))
     failure = Failure(EXPIRED, "not started before its expire_time", "", 0, tx.now_us)
-    for row in list(batch.rows.values()):
+    for row in batch.rows.values():
         batch.finish(row, next_state(TaskState.SCHEDULED, Event.EXPIRE), failure)
     batch.write()
-    following = select(task.c.expire_time_us).where(schema.IS_EXPIRING).order_by(task.c.expire_time_us).limit(1)
-    before = memory.next_expiry_us
-    memory.next_expiry_us = tx.connection.execute(following).scalar()
-    tx.undo.append(lambda: memory.note_expiry(before))
+    return len(batch.rows)

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 
 from taskq_server.core.matching import Candidate, Demand, Seats
 from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
-from taskq_server.store import rows
+from taskq_server.store import rows, schema
 from taskq_server.store.end_batch import Rules
 from taskq_server.store.ending import end, expire
 from taskq_server.store.memory import Memory
+from taskq_server.store.sql import Asked, Due
 from taskq_server.store.transaction import Transaction
 
 MOST_TASKS_PER_LEASE = 2_000
-
-_DUE = (
-    "SELECT seq, due_time_us, coalesce(length(payload), 0) + coalesce(length(checkpoint), 0) FROM task "
-    "WHERE state = 1 AND route_id = ? AND priority = ? ORDER BY due_time_us, seq LIMIT ?"
-)
-_LEASE = (
-    "UPDATE task SET state = 2, attempt = attempt + 1, session_seq = taken.value ->> 1, "  # noqa: S608 - our own names
-    "processor_name = taken.value ->> 2, lease_time_us = :now, run_deadline_us = :now + run_timeout_us "
-    "FROM (SELECT value FROM json_each(:taken)) AS taken WHERE task.seq = taken.value ->> 0 AND task.state = 1 "
-    f"RETURNING {', '.join('task.' + name for name in rows.ASSIGNMENT_COLUMNS)}"
-)
 
 
 @dataclass(slots=True)
@@ -35,7 +25,9 @@ class Leased:
     """What a dispatch brought, most urgent first, and when to look again (None: when something changes)."""
 
     assignments: list[Assignment]
-    next_due_us: int | None
+    free_routes: list[int]
+    """For which there are seats left."""
+    next_due_us: int | None = None
 
 
 def lease(memory: Memory, rules: Rules, tx: Transaction, demands: list[Demand]) -> list[Leased]:
@@ -44,67 +36,57 @@ def lease(memory: Memory, rules: Rules, tx: Transaction, demands: list[Demand]) 
 
 
 def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Leased:
-    while memory.next_expiry_us is not None and memory.next_expiry_us <= tx.now_us:
+    if memory.next_expiry_us is not None and memory.next_expiry_us <= tx.now_us:
         expire(memory, rules, tx)
+    look = memory.waiting.look()
+    tx.after_rollback.append(look.abandon)
     demand = _of_the_living(tx, demand)
-    limits = demand.limits()
-    seen: list[_Range] = []
-    for route_id, limit in limits.items():
-        seen += _due_of_route(memory, tx, route_id, min(limit, MOST_TASKS_PER_LEASE))
-    candidates = [candidate for range_ in seen for candidate in range_.due]
-    placed = demand.place(candidates, MOST_TASKS_PER_LEASE)
-    assignments = _take(memory, rules, tx, placed)
-    taken = {candidate.seq for candidate, _ in placed}
-    for range_ in seen:
-        range_.correct(memory, tx, taken)
-    free = [route_id for route_id, limit in demand.limits().items() if limit]
-    return Leased(assignments, memory.waiting.next_due_us(free))
+    seen = _due(memory, tx, demand.limits())
+    placed = demand.place([candidate for due in seen for candidate in due.candidates], MOST_TASKS_PER_LEASE)
+    leased = tx.sql.take(tx, placed) if placed else ()
+    taken = {row.seq for row in leased}
+    for due in seen:
+        left = (candidate.due_time_us for candidate in due.candidates if candidate.seq not in taken)
+        look.found[due.place] = next(left, due.after_us)
+    tx.after_commit.append(look.end)
+    assignments = _assignments(memory, rules, tx, placed, leased)
+    return Leased(assignments, [route_id for route_id, limit in demand.limits().items() if limit])
 
 
 def _of_the_living(tx: Transaction, demand: Demand) -> Demand:
-    """Without the seats of sessions that have ended: nobody would ever end their leases. A copy, since seats are used
-    up by placing, and a transaction that failed is tried again."""
-    living = set(tx.connection.exec_driver_sql("SELECT session_seq FROM session WHERE end_time_us IS NULL").scalars())
+    """Without the seats of sessions that have ended, whose leases nobody would ever end, and of those that have moved
+    to another server. A copy, since seats are used up by placing, and a transaction that failed is tried again."""
+    session = schema.session
+    own = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.server_seq == tx.server_seq)
+    living = set(tx.connection.execute(own).scalars())
     return Demand(
         [replace(seats, by_name=dict(seats.by_name)) for seats in demand.seats if seats.session_seq in living]
     )
 
 
-@dataclass(slots=True)
-class _Range:
-    """The first tasks of a (route, priority): those that are due, and when the one after them is."""
-
-    route_id: int
-    priority: int
-    known_us: int
-    due: list[Candidate]
-    after_us: int | None
-
-    def correct(self, memory: Memory, tx: Transaction, taken: set[int]) -> None:
-        left = (candidate.due_time_us for candidate in self.due if candidate.seq not in taken)
-        memory.waiting.correct(self.route_id, self.priority, next(left, self.after_us))
-        tx.undo.append(partial(memory.waiting.note, self.route_id, self.priority, self.known_us))
-
-
-def _due_of_route(memory: Memory, tx: Transaction, route_id: int, limit: int) -> list[_Range]:
-    """The `limit` most urgent due tasks of a route; reads one row more of each priority, to know what comes next."""
-    ranges = []
-    for priority, known_us in memory.waiting.due(route_id, tx.now_us):
-        found = tx.connection.exec_driver_sql(_DUE, (route_id, priority, limit + 1)).all()
-        due = [Candidate(seq, route_id, priority, at, size) for seq, at, size in found[:limit] if at <= tx.now_us]
-        after_us = found[len(due)][1] if len(due) < len(found) else None
-        ranges.append(_Range(route_id, priority, known_us, due, after_us))
-        limit -= len(due)
-        if limit <= 0:
-            break
-    return ranges
+def _due(memory: Memory, tx: Transaction, limits: dict[int, int]) -> list[Due]:
+    """The most urgent due tasks of each route, as many as its limit; larger priorities first."""
+    left = {route_id: min(limit, MOST_TASKS_PER_LEASE) for route_id, limit in limits.items()}
+    by_priority: dict[int, list[tuple[int, int]]] = {}
+    for route_id in left:
+        for priority, known_us in memory.waiting.due(route_id, tx.now_us):
+            by_priority.setdefault(priority, []).append((route_id, known_us))
+    seen: list[Due] = []
+    for priority in sorted(by_priority, reverse=True):
+        asked = [Asked(route_id, at, left[route_id]) for route_id, at in by_priority[priority] if left[route_id] > 0]
+        for due in tx.sql.due(tx, priority, asked) if asked else ():
+            left[due.place[0]] -= len(due.candidates)
+            seen.append(due)
+    return seen
 
 
-def _take(memory: Memory, rules: Rules, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> list[Assignment]:
-    if not placed:
-        return []
-    taken = rows.to_json([(candidate.seq, seats.session_seq, seats.processor_name) for candidate, seats in placed])
-    leased = tx.connection.exec_driver_sql(_LEASE, {"now": tx.now_us, "taken": taken}).all()
+def _assignments(
+    memory: Memory,
+    rules: Rules,
+    tx: Transaction,
+    placed: list[tuple[Candidate, Seats]],
+    leased: Sequence[Row[Any]],
+) -> list[Assignment]:
     by_seq: dict[int, Assignment] = {}
     corrupt: list[Ending] = []
     for row in leased:

@@ -6,36 +6,43 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, TextClause, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, TextClause, case, exists, func, select, true, update
 
 from taskq_server.core.task import (
     PROCESSOR_LOST,
     RUN_TIMEOUT,
     Ended,
     Ending,
-    EndStatus,
     Failure,
     Outcome,
     Payload,
     Progress,
 )
-from taskq_server.store import rows, schema
-from taskq_server.store.end_batch import MOST_AT_ONCE, Rules
+from taskq_server.store import reading, rows, schema
+from taskq_server.store.end_batch import Rules
 from taskq_server.store.ending import end, expire
+from taskq_server.store.few import MOST_AT_ONCE
+from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
+from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
 
 SLOW_US = 1_000_000
 LONGEST_LEASE_US = 3_600_000_000
 """As the settings allow."""
 
-_SAVE_PROGRESS = (
-    "UPDATE task SET progress_fraction = ?, progress_message = ? "
-    "WHERE task_id = ? AND state = 2 AND attempt = ? AND session_seq = ?"
+_SAVE_PROGRESS = Many(
+    schema.task,
+    "UPDATE task SET progress_fraction = {progress_fraction}, progress_message = {progress_message} {from rows} "
+    "WHERE task.task_id = {task_id} AND task.state = 2 AND task.attempt = {attempt} "
+    "AND task.session_seq = {session_seq}",
 )
-_SAVE_CHECKPOINT = (
-    "UPDATE task SET checkpoint = ?, checkpoint_type = ?, checkpoint_metadata = ? "
-    "WHERE task_id = ? AND state = 2 AND attempt = ? AND session_seq = ?"
+_SAVE_CHECKPOINT = Many(
+    schema.task,
+    "UPDATE task SET checkpoint = {checkpoint}, checkpoint_type = {checkpoint_type}, "
+    "checkpoint_metadata = {checkpoint_metadata} {from rows} "
+    "WHERE task.task_id = {task_id} AND task.state = 2 AND task.attempt = {attempt} "
+    "AND task.session_seq = {session_seq}",
 )
 
 
@@ -51,15 +58,21 @@ class NewSession:
     max_in_flight: int
     build_id: str
     client: str
-    alive_until_us: int
+    lease_duration_us: int
+    """How long it lives without a heartbeat."""
 
 
 @dataclass(slots=True)
 class StoredSession:
-    """A session that lived when the server stopped, and what it held."""
+    """A session that lives, and what it holds."""
 
     session_seq: int
     session: NewSession
+    alive_until_us: int
+    server_seq: int
+    """The server that may push to it; NO_SERVER for none."""
+    server_lives: bool = False
+    """Whether that one has been heard of lately; it may be this one."""
     held: list[Held] = field(default_factory=list)
 
 
@@ -71,14 +84,15 @@ class Held:
     task_id: bytes
     attempt: int
     name: str
+    lease_time_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A sign of life of a session."""
+    """A sign of life of a session, which lives on for so long."""
 
     session_seq: int
-    alive_until_us: int
+    lease_duration_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,41 +132,48 @@ def _register(tx: Transaction, new: NewSession) -> int:
         build_id=new.build_id,
         client=new.client,
         register_time_us=tx.now_us,
-        alive_until_us=new.alive_until_us,
+        alive_until_us=tx.now_us + new.lease_duration_us,
+        server_seq=tx.server_seq,
     )
     return int(tx.connection.execute(insert.returning(schema.session.c.session_seq)).scalar_one())
 
 
-def keep_alive(tx: Transaction, signs: list[Sign]) -> list[bool]:
-    """Lets sessions live on; False for one that has ended. One that is late lives on if nobody has ended it yet."""
-    renew = "UPDATE session SET alive_until_us = max(alive_until_us, ?) WHERE session_seq = ? AND end_time_us IS NULL"
-    values = [(sign.alive_until_us, sign.session_seq) for sign in signs]
-    if tx.connection.exec_driver_sql(renew, values).rowcount == len(signs):
-        return [True] * len(signs)
+def keep_alive(tx: Transaction, signs: list[Sign]) -> list[int | None]:
+    """Lets sessions live on; answers which server may push to each, None for one that has ended. One that is late lives
+    on if nobody has ended it yet."""
     table = schema.session
-    alive = select(table.c.session_seq).where(
-        table.c.session_seq.in_([sign.session_seq for sign in signs]), schema.IS_ALIVE
-    )
-    living = set(tx.connection.execute(alive).scalars())
-    return [sign.session_seq in living for sign in signs]
+    found: dict[int, int] = {}
+    for lease_us in {sign.lease_duration_us for sign in signs}:
+        seqs = [sign.session_seq for sign in signs if sign.lease_duration_us == lease_us]
+        heard = select(table.c.session_seq).where(tx.sql.among(table.c.session_seq, seqs), schema.IS_ALIVE)
+        in_order = heard.order_by(table.c.session_seq).with_for_update(key_share=True)
+        until_us = tx.now_us + lease_us
+        later = case((table.c.alive_until_us > until_us, table.c.alive_until_us), else_=until_us)
+        renew = update(table).where(table.c.session_seq.in_(in_order)).values(alive_until_us=later)
+        renewed = tx.connection.execute(renew.returning(table.c.session_seq, table.c.server_seq))
+        found |= {row.session_seq: row.server_seq for row in renewed}
+    return [found.get(sign.session_seq) for sign in signs]
 
 
 def save_progress(tx: Transaction, advances: list[Advance]) -> list[None]:
     """Keeps what running attempts say of themselves; what a lost attempt says is dropped."""
-    progress = [
-        (item.progress.fraction, item.progress.message, item.task_id, item.attempt, item.session_seq)
-        for item in advances
-        if item.progress is not None
-    ]
-    if progress:
-        tx.connection.exec_driver_sql(_SAVE_PROGRESS, progress)
-    checkpoints = [
-        (*rows.payload_columns(item.checkpoint), item.task_id, item.attempt, item.session_seq)
-        for item in advances
-        if item.checkpoint is not None
-    ]
-    if checkpoints:
-        tx.connection.exec_driver_sql(_SAVE_CHECKPOINT, checkpoints)
+    tx.sql.read_to_end(tx, "seq", [item.task_id for item in advances])
+    _SAVE_PROGRESS.run(
+        tx.connection,
+        [
+            (item.progress.fraction, item.progress.message, item.task_id, item.attempt, item.session_seq)
+            for item in advances
+            if item.progress is not None
+        ],
+    )
+    _SAVE_CHECKPOINT.run(
+        tx.connection,
+        [
+            (*rows.payload_columns(item.checkpoint), item.task_id, item.attempt, item.session_seq)
+            for item in advances
+            if item.checkpoint is not None
+        ],
+    )
     return [None] * len(advances)
 
 
@@ -162,15 +183,28 @@ def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list
     return [None] * len(session_seqs)
 
 
-def spare(tx: Transaction, until_us: list[int]) -> list[None]:
-    """Lets every session live until then: the server itself was away, and could not have heard them. So do those that
-    would live longer than a lease can last: the clock was wrong when they were heard."""
-    for time_us in until_us:
-        table = schema.session
-        never_us = time_us + LONGEST_LEASE_US
-        wrong = (table.c.alive_until_us < time_us) | (table.c.alive_until_us > never_us)
-        tx.connection.execute(update(table).where(schema.IS_ALIVE, wrong).values(alive_until_us=time_us))
-    return [None] * len(until_us)
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """How long sessions are spared, after this server could not have heard them: its own, and those of servers that
+    are gone; or `everybody`'s, when it was the database that was away."""
+
+    duration_us: int
+    everybody: bool = False
+
+
+def spare(tx: Transaction, graces: list[Grace]) -> list[None]:
+    """Lets sessions live for so long. So do those that would live longer than a lease can last: the clock was wrong
+    when they were heard."""
+    table, server = schema.session, schema.server
+    for grace in graces:
+        until_us = tx.now_us + grace.duration_us
+        wrong = (table.c.alive_until_us < until_us) | (table.c.alive_until_us > until_us + LONGEST_LEASE_US)
+        other_lives = exists().where(server.c.server_seq == table.c.server_seq, server.c.alive_until_us > tx.now_us)
+        whose = true() if grace.everybody else (table.c.server_seq == tx.server_seq) | ~other_lives
+        spared = select(table.c.session_seq).where(schema.IS_ALIVE, wrong, whose)
+        in_order = spared.order_by(table.c.session_seq).with_for_update(key_share=True)
+        tx.connection.execute(update(table).where(table.c.session_seq.in_(in_order)).values(alive_until_us=until_us))
+    return [None] * len(graces)
 
 
 def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) -> list[Reclaimed]:
@@ -180,33 +214,55 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
     of them longer than their callers did: then no session ends, and it is for the next time to say.
     """
     session, task = schema.session, schema.task
-    late = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
+    late = (
+        select(session.c.session_seq)
+        .where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
+        .order_by(session.c.session_seq)
+        .with_for_update(skip_locked=True)
+    )
     had_to_wait = tx.now_us - min(asked_us) > SLOW_US
     dead = [] if had_to_wait else list(tx.connection.execute(late).scalars())
     _end_sessions(memory, rules, tx, dead, Outcome.LOST)
 
     due = schema.IS_TIMED, task.c.run_deadline_us <= tx.now_us
-    timed_out = _held(memory, tx.connection, *due)[:MOST_AT_ONCE]
+    timed_out = _held(memory, tx.connection, *due, lock=True)
     failure = Failure(RUN_TIMEOUT, "ran longer than its run_timeout", "", 0, tx.now_us)
     _end_held(memory, rules, tx, timed_out, Outcome.TIMED_OUT, failure)
 
-    if memory.next_expiry_us is not None and memory.next_expiry_us <= tx.now_us:
-        expire(memory, rules, tx)
+    expire(memory, rules, tx)  # whatever is known here: another server may have scheduled what is too late
     next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
     next_timeout = tx.connection.execute(select(func.min(task.c.run_deadline_us)).where(schema.IS_TIMED)).scalar()
-    next_us = min((at for at in (next_dead, next_timeout, memory.next_expiry_us) if at is not None), default=None)
+    soon = next_dead, next_timeout, tx.connection.execute(reading.FIRST_EXPIRY).scalar()
+    next_us = min((at for at in soon if at is not None), default=None)
     return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
 
 
-def load(memory: Memory, tx: Transaction, nothing: list[None]) -> list[list[StoredSession]]:
-    """The sessions that lived when the server stopped."""
+def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[StoredSession | None]:
+    """Sessions that live, and what they hold; None for one that has ended, or cannot be read."""
+    table, server = schema.session, schema.server
+    lives = exists().where(server.c.server_seq == table.c.server_seq, server.c.alive_until_us > tx.now_us)
+    known = select(table, lives.label("server_lives")).where(
+        tx.sql.among(table.c.session_id, session_ids), schema.IS_ALIVE
+    )
+    found = tx.connection.execute(known).all()
+    stored = {row.session_id: session for row in found if (session := _stored(row)) is not None}
+    by_seq = {session.session_seq: session for session in stored.values()}
+    if by_seq:
+        for held in _held(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(schema.task.c.session_seq, by_seq)):
+            by_seq[held.session_seq].held.append(held)
+    return [stored.get(session_id) for session_id in session_ids]
+
+
+def take_over(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[StoredSession | None]:
+    """Lets this server push to sessions, and the servers that did so until now know; answers as `find`."""
     table = schema.session
-    found = tx.connection.execute(select(table).where(schema.IS_ALIVE)).all()
-    living = {row.session_seq: stored for row in found if (stored := _stored(row)) is not None}
-    for held in _held(memory, tx.connection, schema.IS_RUNNING):
-        if (stored := living.get(held.session_seq)) is not None:
-            stored.held.append(held)
-    return [list(living.values())] * len(nothing)
+    known = select(table.c.session_seq).where(tx.sql.among(table.c.session_id, session_ids), schema.IS_ALIVE)
+    # Whoever leases to them now has finished before, or finds that they have moved.
+    seqs = list(tx.connection.execute(known.order_by(table.c.session_seq).with_for_update()).scalars())
+    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.MOVED) for session_seq in seqs])
+    mine = update(table).where(tx.sql.among(table.c.session_seq, seqs)).values(server_seq=tx.server_seq)
+    tx.connection.execute(mine)
+    return find(memory, tx, session_ids)
 
 
 def _stored(row: Row[Any]) -> StoredSession | None:
@@ -216,35 +272,38 @@ def _stored(row: Row[Any]) -> StoredSession | None:
     except ValueError:
         return None
     session = NewSession(
-        row.session_id,
-        row.processor_name,
-        capabilities,
-        labels,
-        row.max_in_flight,
-        row.build_id,
-        row.client,
-        row.alive_until_us,
+        row.session_id, row.processor_name, capabilities, labels, row.max_in_flight, row.build_id, row.client, 0
     )
-    return StoredSession(row.session_seq, session)
+    return StoredSession(row.session_seq, session, row.alive_until_us, row.server_seq, bool(row.server_lives))
 
 
 def _end_sessions(memory: Memory, rules: Rules, tx: Transaction, seqs: list[int], outcome: Outcome) -> None:
     if not seqs:
         return
-    table, task = schema.session, schema.task
-    over = update(table).where(table.c.session_seq.in_(seqs), schema.IS_ALIVE).values(end_time_us=tx.now_us)
-    tx.connection.execute(over)
-    held = _held(memory, tx.connection, schema.IS_RUNNING, task.c.session_seq.in_(seqs))
+    table, task, among = schema.session, schema.task, tx.sql.among
+    alive = select(table.c.session_seq).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
+    # Whoever leases to them now has finished before, or finds that they have ended.
+    seqs = list(tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).scalars())
+    tx.connection.execute(update(table).where(among(table.c.session_seq, seqs)).values(end_time_us=tx.now_us))
+    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.ENDED) for session_seq in seqs])
+    held = _held(memory, tx.connection, schema.IS_RUNNING, among(task.c.session_seq, seqs))
     failure = Failure(PROCESSOR_LOST, "its processor was not heard of any more", "", 0, tx.now_us)
     _end_held(memory, rules, tx, held, outcome, failure if outcome is Outcome.LOST else None)
 
 
-def _held(memory: Memory, connection: Connection, *where: ColumnElement[bool] | TextClause) -> list[Held]:
+def _held(
+    memory: Memory, connection: Connection, *where: ColumnElement[bool] | TextClause, lock: bool = False
+) -> list[Held]:
+    """What is held; with `lock`, the first that have run out of time and that nobody else is at."""
     task = schema.task
-    found = connection.execute(
-        select(task.c.session_seq, task.c.task_id, task.c.attempt, task.c.route_id).where(*where)
-    )
-    return [Held(row[0], row[1], row[2], memory.routes[row[3]].name) for row in found]
+    query = select(task.c.session_seq, task.c.task_id, task.c.attempt, task.c.route_id, task.c.lease_time_us)
+    query = query.where(*where)
+    if lock:
+        query = (
+            query.order_by(task.c.run_deadline_us).limit(MOST_AT_ONCE).with_for_update(key_share=True, skip_locked=True)
+        )
+    found = connection.execute(query).all()
+    return [Held(row[0], row[1], row[2], memory.route(connection, row[3]).name, row[4] or 0) for row in found]
 
 
 def _end_held(
@@ -260,6 +319,4 @@ def _end_held(
         )
         for item in held
     ]
-    ended = end(memory, rules, tx, endings) if endings else []
-    assert all(one.status is EndStatus.ACCEPTED for one in ended), "what was read as held in this transaction is held"
-    return ended
+    return end(memory, rules, tx, endings) if endings else []

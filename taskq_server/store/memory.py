@@ -1,75 +1,82 @@
-"""What the store knows without asking the database: routes, the next number, what falls due when."""
+"""What the store knows without asking the database: routes, and what falls due or expires when."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+import threading
+from collections.abc import Iterable
+from functools import partial
+
+from sqlalchemy import Connection, select
 
 from taskq_server.core.matching import Route
 from taskq_server.store import schema
+from taskq_server.store.many import Many
 from taskq_server.store.rows import route_columns, route_from
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.waiting import Waiting
 
+ANYWHERE = 0, 0
+_INSERT_ROUTE = Many.insert(
+    schema.route, ("name", "requires"), order_by=("name", "requires"), end="ON CONFLICT (name, requires) DO NOTHING"
+)
+
 
 class Memory:
-    """Filled at the start, kept true by the verbs. Written by the writing thread alone."""
+    """Filled at the start, kept true by the verbs, which tell it only of what is committed."""
 
     def __init__(self) -> None:
         self.waiting = Waiting()
         self.routes: dict[int, Route] = {}
-        self.next_expiry_us: int | None = None
-        """No scheduled task expires earlier."""
+        """By number, in the order in which they were learned."""
+        self.sessions: set[int] = set()
+        """The sessions that this server may push to, as far as it knows."""
+        self.expiring = Waiting()
+        """When the first scheduled task expires, wherever it waits."""
         self._route_ids: dict[Route, int] = {}
-        self._unwritten: dict[int, Route] = {}
-        """Routes whose transaction failed. They keep their numbers, which sessions may have seen."""
-        self._next_seq = 1
+        self._learning = threading.Lock()
 
-    def fill(self, connection: Connection) -> None:
-        task = schema.task
-        for route_id, name, requires in connection.execute(select(schema.route)):
-            self._learn(route_id, route_from(name, requires))
-        self._next_seq = (connection.execute(select(func.max(task.c.seq))).scalar() or 0) + 1
-        for route_id in self.routes:
-            for priority in range(10):
-                due = connection.execute(
-                    select(task.c.due_time_us)
-                    .where(schema.IS_SCHEDULED, task.c.route_id == route_id, task.c.priority == priority)
-                    .order_by(task.c.due_time_us)
-                    .limit(1)
-                ).scalar()
-                if due is not None:
-                    self.waiting.note(route_id, priority, due)
-        self.next_expiry_us = connection.execute(
-            select(task.c.expire_time_us).where(schema.IS_EXPIRING).order_by(task.c.expire_time_us).limit(1)
-        ).scalar()
+    def learn_routes(self, connection: Connection, *, known_to: Iterable[int] | None = None) -> None:
+        """Reads the routes: all, or those with these numbers."""
+        table = schema.route
+        where = [] if known_to is None else [table.c.route_id.in_(sorted(known_to))]
+        found = connection.execute(select(table).where(*where).order_by(table.c.route_id))
+        self._learn({route_from(name, requires): route_id for route_id, name, requires in found})
 
-    def take_seq(self) -> int:
-        seq = self._next_seq
-        self._next_seq += 1
-        return seq
+    def _learn(self, found: dict[Route, int]) -> None:
+        with self._learning:
+            new = {route: route_id for route, route_id in found.items() if route_id not in self.routes}
+            self._route_ids = {**self._route_ids, **new}
+            # replaced, never changed: other threads iterate over it
+            self.routes = {**self.routes, **{route_id: route for route, route_id in new.items()}}
 
-    def route_id(self, tx: Transaction, route: Route) -> int:
-        """The number of a route, which is written down when it is new."""
-        route_id = self._route_ids.get(route)
-        if route_id is None:
-            route_id = len(self.routes) + 1
-            self._learn(route_id, route)
-            self._unwritten[route_id] = route
-        if self._unwritten:
-            self._write_routes(tx)
-        return route_id
+    def route(self, connection: Connection, route_id: int) -> Route:
+        """A route by its number, which another server may have given it."""
+        if route_id not in self.routes:
+            self.learn_routes(connection, known_to=[route_id])
+        return self.routes[route_id]
 
-    def _write_routes(self, tx: Transaction) -> None:
-        unwritten, self._unwritten = self._unwritten, {}
-        tx.undo.append(lambda: self._unwritten.update(unwritten))
-        for route_id, route in unwritten.items():
-            name, requires = route_columns(route)
-            tx.connection.execute(schema.route.insert().values(route_id=route_id, name=name, requires=requires))
+    def route_ids(self, tx: Transaction, routes: set[Route]) -> dict[Route, int]:
+        """The numbers of routes, which are written down when they are new."""
+        unknown = [route for route in routes if route not in self._route_ids]
+        if not unknown:
+            return self._route_ids
+        found = self._write_routes(tx, unknown)
+        tx.after_commit.append(partial(self._learn, found))
+        return self._route_ids | found
 
-    def note_expiry(self, expire_time_us: int | None) -> None:
-        if expire_time_us is not None and (self.next_expiry_us is None or expire_time_us < self.next_expiry_us):
-            self.next_expiry_us = expire_time_us
+    def _write_routes(self, tx: Transaction, unknown: list[Route]) -> dict[Route, int]:
+        table = schema.route
+        columns = {route_columns(route): route for route in unknown}
+        _INSERT_ROUTE.run(tx.connection, sorted(columns))
+        named = tx.sql.among(table.c.name, {name for name, _ in columns})
+        found = tx.connection.execute(select(table).where(named))
+        return {columns[name, requires]: route_id for route_id, name, requires in found if (name, requires) in columns}
 
-    def _learn(self, route_id: int, route: Route) -> None:
-        self._route_ids[route] = route_id
-        self.routes = {**self.routes, route_id: route}  # replaced, never changed: other threads iterate over it
+    @property
+    def next_expiry_us(self) -> int | None:
+        """No scheduled task expires earlier."""
+        return self.expiring.next_due_us([ANYWHERE[0]])
+
+    def note_expiry(self, expire_time_us: int) -> None:
+        """A committed task expires then, unless it has been started."""
+        self.expiring.note(*ANYWHERE, expire_time_us)

@@ -29,20 +29,30 @@ def prune(tx: Transaction, keep_sessions_us: list[int]) -> list[Pruned]:
 
 def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     task, attempt, dedup, session = schema.task, schema.attempt, schema.dedup, schema.session
+    among = tx.sql.among
     old = (
         select(task.c.seq)
         .where(schema.IS_PRUNABLE, task.c.prune_time_us <= tx.now_us)
         .order_by(task.c.prune_time_us)
         .limit(MOST_TASKS_PER_PRUNE)
+        .with_for_update(skip_locked=True)  # another server prunes others
     )
     seqs = list(tx.connection.execute(old).scalars())
     if seqs:
-        tx.connection.execute(delete(attempt).where(attempt.c.task_seq.in_(seqs)))
-        tx.connection.execute(delete(task).where(task.c.seq.in_(seqs)))
+        tx.connection.execute(delete(attempt).where(among(attempt.c.task_seq, seqs)))
+        tx.connection.execute(delete(task).where(among(task.c.seq, seqs)))
     unfinished = exists().where(task.c.task_id == dedup.c.task_id, task.c.state <= int(TaskState.RUNNING))
     over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | ~unfinished
-    some = select(dedup.c.scope, dedup.c.key).where(*over).order_by(dedup.c.hold_until_us).limit(MOST_KEYS_PER_PRUNE)
+    some = (
+        select(dedup.c.scope, dedup.c.key)
+        .where(*over)
+        .order_by(dedup.c.hold_until_us)
+        .limit(MOST_KEYS_PER_PRUNE)
+        .with_for_update(skip_locked=True)
+    )
     keys = tx.connection.execute(delete(dedup).where(tuple_(dedup.c.scope, dedup.c.key).in_(some))).rowcount
-    tx.connection.execute(delete(session).where(session.c.end_time_us < tx.now_us - keep_sessions_us))
+    ended = select(session.c.session_seq).where(session.c.end_time_us < tx.now_us - keep_sessions_us)
+    ended = ended.with_for_update(skip_locked=True)
+    tx.connection.execute(delete(session).where(session.c.session_seq.in_(ended)))
     next_us = tx.connection.execute(select(func.min(task.c.prune_time_us)).where(schema.IS_PRUNABLE)).scalar()
     return Pruned(len(seqs), tx.now_us if keys == MOST_KEYS_PER_PRUNE else next_us)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from taskq_server.core.task import Task
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 
+FIRST_EXPIRY = select(func.min(schema.task.c.expire_time_us)).where(schema.IS_EXPIRING)
 _COLUMNS = [schema.task.c[name] for name in rows.TASK_COLUMNS]
 
 
 def get(memory: Memory, tx: Transaction, task_ids: list[bytes]) -> list[Task | None]:
     """The tasks in the order of their ids; None for one that does not exist."""
-    found = tx.connection.execute(select(*_COLUMNS).where(schema.task.c.task_id.in_(task_ids)))
-    by_id = {row.task_id: rows.task_of(row, memory.routes[row.route_id]) for row in found}
+    found = tx.connection.execute(select(*_COLUMNS).where(tx.sql.among(schema.task.c.task_id, task_ids)))
+    by_id = {row.task_id: rows.task_of(row, memory.route(tx.connection, row.route_id)) for row in found.all()}
     return [by_id.get(task_id) for task_id in task_ids]
 
 
 def session_seqs(tx: Transaction, session_ids: list[bytes]) -> list[int | None]:
     """The numbers of sessions, also of those that have ended."""
     session = schema.session
-    known = select(session.c.session_id, session.c.session_seq).where(session.c.session_id.in_(session_ids))
+    known = select(session.c.session_id, session.c.session_seq).where(tx.sql.among(session.c.session_id, session_ids))
     by_id = {row.session_id: row.session_seq for row in tx.connection.execute(known)}
     return [by_id.get(session_id) for session_id in session_ids]

@@ -1,8 +1,7 @@
 """One connection in a thread of its own: whatever waits while a transaction is open goes into the next one.
 
-For writing this is group commit: an fsync costs about a millisecond whether it makes one task safe or a thousand, so
-everybody who waits shares it. The thread runs plain functions over SQLAlchemy's synchronous connection, one hand-over
-for a whole transaction. Through an async driver (aiosqlite) each statement is a hand-over of its own, which made a
+For writing this is group commit. The thread runs plain functions over SQLAlchemy's synchronous connection, one hand-
+over for a whole transaction. Through an async driver (aiosqlite) each statement is a hand-over of its own, which made a
 small transaction seven times as slow (2.8 ms against 0.4 ms), and a look at one task cost 1.4 ms of CPU.
 """
 
@@ -12,27 +11,16 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from taskq_server.core.errors import StorageUnavailable
+from taskq_server.store.group import MOST_ITEMS_PER_COMMIT, Waiting, answer, apply, fail
 from taskq_server.store.transaction import Transaction, Verb
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-
-MOST_ITEMS_PER_COMMIT = 4_000
-
-
-@dataclass(slots=True)
-class _Waiting(Generic[Item, Answer]):
-    """Items of one caller, and where their answers go."""
-
-    verb: Verb[Item, Answer]
-    items: list[Item]
-    future: asyncio.Future[list[Answer]]
 
 
 class SharedConnection:
@@ -57,7 +45,7 @@ class SharedConnection:
         self._on_fatal = on_fatal
         self._after_commit = after_commit
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Waiting[Any, Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Waiting[Any, Any] | None] = queue.SimpleQueue()
         self._fatal: BaseException | None = None
         self._closed = False
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -80,7 +68,7 @@ class SharedConnection:
         if not items:
             return []
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self._queue.put(_Waiting(verb, items, future))
+        self._queue.put(Waiting(verb, items, future))
         return await future
 
     async def close(self) -> None:
@@ -103,9 +91,9 @@ class SharedConnection:
         finally:
             connection.close()
 
-    def _gather(self) -> list[_Waiting[Any, Any]]:
+    def _gather(self) -> list[Waiting[Any, Any]]:
         """Waits for the first, then takes all that is there; empty when the thread is to end."""
-        batch: list[_Waiting[Any, Any]] = []
+        batch: list[Waiting[Any, Any]] = []
         items = 0
         waiting = self._queue.get()
         while waiting is not None:
@@ -122,12 +110,12 @@ class SharedConnection:
                 self._queue.put(None)  # commit these first
         return batch
 
-    def _commit(self, connection: Connection, batch: list[_Waiting[Any, Any]]) -> None:
+    def _commit(self, connection: Connection, batch: list[Waiting[Any, Any]]) -> None:
         batch = [waiting for waiting in batch if not waiting.future.cancelled()]
         if not batch:
             return
         if self._fatal is not None:
-            self._loop.call_soon_threadsafe(self._fail, batch, self._fatal)
+            self._loop.call_soon_threadsafe(fail, batch, self._fatal)
             return
         try:
             answers, transaction = self._attempt(connection, batch)
@@ -136,52 +124,32 @@ class SharedConnection:
         else:
             self._loop.call_soon_threadsafe(self._answer, batch, answers, transaction)
 
-    def _attempt(self, connection: Connection, batch: list[_Waiting[Any, Any]]) -> tuple[list[list[Any]], Transaction]:
-        by_verb: dict[Verb[Any, Any], list[_Waiting[Any, Any]]] = {}
-        for waiting in batch:
-            by_verb.setdefault(waiting.verb, []).append(waiting)
-        answers: dict[int, list[Any]] = {}
+    def _attempt(self, connection: Connection, batch: list[Waiting[Any, Any]]) -> tuple[list[list[Any]], Transaction]:
         transaction: Transaction | None = None
         try:
             with connection.begin():
                 transaction = self._begin(connection)
-                self._apply(transaction, by_verb, answers)
+                answers = apply(transaction, batch)
         except BaseException:
-            for take_back in transaction.undo if transaction else ():
+            for take_back in transaction.after_rollback if transaction else ():
                 take_back()
             raise
-        return [answers[id(waiting)] for waiting in batch], transaction
+        for learn in transaction.after_commit:
+            learn()
+        return answers, transaction
 
-    @staticmethod
-    def _apply(
-        transaction: Transaction, by_verb: dict[Verb[Any, Any], list[_Waiting[Any, Any]]], answers: dict[int, list[Any]]
-    ) -> None:
-        for verb, together in by_verb.items():
-            flat = verb(transaction, [item for waiting in together for item in waiting.items])
-            start = 0
-            for waiting in together:
-                answers[id(waiting)] = flat[start : start + len(waiting.items)]
-                start += len(waiting.items)
-
-    def _refuse(self, connection: Connection, batch: list[_Waiting[Any, Any]], error: Exception) -> None:
+    def _refuse(self, connection: Connection, batch: list[Waiting[Any, Any]], error: Exception) -> None:
         """Nothing of the batch is stored. One bad item must not fail its neighbours: each caller is tried alone."""
         translated, fatal = self._translate(error)
         if fatal:
             self._fatal = translated
             self._loop.call_soon_threadsafe(self._on_fatal, translated)
         if fatal or translated is not error or len(batch) == 1:
-            self._loop.call_soon_threadsafe(self._fail, batch, translated)
+            self._loop.call_soon_threadsafe(fail, batch, translated)
             return
         for waiting in batch:
             self._commit(connection, [waiting])
 
-    def _answer(self, batch: list[_Waiting[Any, Any]], answers: list[list[Any]], transaction: Transaction) -> None:
+    def _answer(self, batch: list[Waiting[Any, Any]], answers: list[list[Any]], transaction: Transaction) -> None:
         self._after_commit(transaction)
-        for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.future.done():
-                waiting.future.set_result(answer)
-
-    def _fail(self, batch: list[_Waiting[Any, Any]], error: BaseException) -> None:
-        for waiting in batch:
-            if not waiting.future.done():
-                waiting.future.set_exception(error)
+        answer(batch, answers)

@@ -19,9 +19,10 @@ from sqlalchemy.pool import NullPool
 
 from taskq_server.clock import SECOND_US, Clock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
-from taskq_server.store import sqlite_start
+from taskq_server.store import reading, sqlite_start
 from taskq_server.store.end_batch import Rules
 from taskq_server.store.shared_connection import SharedConnection
+from taskq_server.store.sqlite_sql import SQLiteSql
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
 
@@ -54,6 +55,7 @@ class SQLite(Store):
         super().__init__(rules, clock)
         path = path.resolve()  # another name of the file must not get another lock
         self._path = path
+        self._sql = SQLiteSql()
         self._on_fatal = on_fatal
         self._high_water_us = 0
         self._lock: sqlite_start.Lock | None = None
@@ -104,7 +106,9 @@ class SQLite(Store):
             connection.connection.driver_connection.text_factory = _text  # type: ignore[union-attr]
             sqlite_start.check(connection, self._lock)
             with connection.begin():
-                self.memory.fill(connection)
+                self._sql.begin(connection)
+                self.memory.learn_routes(connection)
+                self._look_at_all(connection)
                 self._resume_time(sqlite_start.high_water_us(connection))
         except BaseException as error:
             if connection is not None:
@@ -127,7 +131,13 @@ class SQLite(Store):
         return connection
 
     def _look(self, connection: Connection) -> Transaction:
-        return Transaction(connection, self._clock.now_us())
+        return Transaction(connection, self._clock.now_us(), self._sql)
+
+    def _look_at_all(self, connection: Connection) -> None:
+        for place in self._sql.first_due(connection):
+            self.memory.waiting.note(*place)
+        if (expires_us := connection.execute(reading.FIRST_EXPIRY).scalar()) is not None:
+            self.memory.note_expiry(expires_us)
 
     def _resume_time(self, high_water_us: int) -> None:
         """Time does not go back over a restart, unless the clock was far ahead and somebody has put it right."""
@@ -139,18 +149,11 @@ class SQLite(Store):
             log.warning("the clock was ahead when this database was last used", seconds=ahead_us / SECOND_US)
 
     def _begin(self, connection: Connection) -> Transaction:
-        transaction = Transaction(connection, self._clock.now_us())
+        transaction = Transaction(connection, self._clock.now_us(), self._sql)
         if transaction.now_us > self._high_water_us + SECOND_US:
-            transaction.undo.append(partial(setattr, self, "_high_water_us", self._high_water_us))
             sqlite_start.save_high_water(connection, transaction.now_us)
-            self._high_water_us = transaction.now_us
+            transaction.after_commit.append(partial(setattr, self, "_high_water_us", transaction.now_us))
         return transaction
-
-    def _after_commit(self, transaction: Transaction) -> None:
-        if transaction.changed:
-            self.on_change(transaction.changed)
-        if transaction.wakes:
-            self.on_scheduled()
 
     def _translate(self, error: BaseException) -> tuple[BaseException, bool]:
         if not isinstance(error, exc.DBAPIError) or not isinstance(error.orig, sqlite3.Error):

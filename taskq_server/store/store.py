@@ -19,10 +19,10 @@ from taskq_server.store.adding import add
 from taskq_server.store.end_batch import Rules
 from taskq_server.store.ending import Cancelled, cancel, end
 from taskq_server.store.leasing import Leased, lease
-from taskq_server.store.living import Advance, NewSession, Reclaimed, Sign, StoredSession
+from taskq_server.store.living import Advance, Grace, NewSession, Reclaimed, Sign, StoredSession
 from taskq_server.store.memory import Memory
 from taskq_server.store.pruning import Pruned
-from taskq_server.store.transaction import Verb
+from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -42,6 +42,8 @@ class Store(ABC):
         self.on_scheduled: Callable[[], None] = lambda: None
         """Told, after a commit, that tasks were scheduled."""
         self.memory = Memory()
+        self.server_seq = THE_ONLY_SERVER
+        """Which of the servers on this database this one is."""
         self._add = partial(add, self.memory)
         self._lease = partial(lease, self.memory, rules)
         self._end = partial(end, self.memory, rules)
@@ -49,7 +51,14 @@ class Store(ABC):
         self._unregister = partial(living.unregister, self.memory, rules)
         self._reclaim = partial(living.reclaim, self.memory, rules)
         self._get = partial(reading.get, self.memory)
-        self._load = partial(living.load, self.memory)
+        self._find = partial(living.find, self.memory)
+        self._take_over = partial(living.take_over, self.memory)
+
+    def _after_commit(self, transaction: Transaction) -> None:
+        if transaction.changed:
+            self.on_change(transaction.changed)
+        if transaction.wakes:
+            self.on_scheduled()
 
     @abstractmethod
     async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
@@ -69,7 +78,9 @@ class Store(ABC):
 
     async def lease(self, demand: Demand) -> Leased:
         """Leases due tasks to the sessions that can take them, most urgent first."""
-        return (await self.write(self._lease, [demand]))[0]
+        leased = (await self.write(self._lease, [demand]))[0]
+        leased.next_due_us = self.next_due_us(leased.free_routes)
+        return leased
 
     async def end(self, endings: list[Ending]) -> list[Ended]:
         """Ends attempts, one answer each, in order; one whose lease has ended changes nothing."""
@@ -80,11 +91,28 @@ class Store(ABC):
         return await self.write(self._cancel, task_ids)
 
     async def register(self, session: NewSession) -> int:
-        """Opens a session; answers its number."""
-        return (await self.write(living.register, [session]))[0]
+        """Opens a session, to which this server may push; answers its number."""
+        session_seq = (await self.write(living.register, [session]))[0]
+        self.memory.sessions.add(session_seq)
+        return session_seq
 
-    async def keep_alive(self, sign: Sign) -> bool:
-        """Lets a session live on; False when it has ended."""
+    async def find_session(self, session_id: bytes) -> StoredSession | None:
+        """A session that lives, whichever server may push to it, and what it holds."""
+        return (await self.read(self._find, [session_id]))[0]
+
+    async def take_over(self, session_id: bytes) -> StoredSession | None:
+        """Lets this server push to a session, and no other; answers it and what it holds, None when it has ended."""
+        stored = (await self.write(self._take_over, [session_id]))[0]
+        if stored is not None:
+            self.memory.sessions.add(stored.session_seq)
+        return stored
+
+    def let_go(self, session_seq: int) -> None:
+        """This server pushes to the session no more: it has ended, or moved."""
+        self.memory.sessions.discard(session_seq)
+
+    async def keep_alive(self, sign: Sign) -> int | None:
+        """Lets a session live on; answers the server that may push to it, None when it has ended."""
         return (await self.write(living.keep_alive, [sign]))[0]
 
     async def save_progress(self, advances: list[Advance]) -> None:
@@ -95,9 +123,9 @@ class Store(ABC):
         """Ends a session and releases what it holds."""
         await self.write(self._unregister, [session_seq])
 
-    async def spare(self, until_us: int) -> None:
-        """Lets no session end before then."""
-        await self.write(living.spare, [until_us])
+    async def spare(self, grace: Grace) -> None:
+        """Lets no session end before this server could have heard it."""
+        await self.write(living.spare, [grace])
 
     async def reclaim(self) -> Reclaimed:
         """Takes back what sessions hold that were not heard by now, and what ran too long."""
@@ -111,10 +139,6 @@ class Store(ABC):
         """The tasks that exist, by id."""
         found = await self.read(self._get, task_ids)
         return {task.task_id: task for task in found if task is not None}
-
-    async def living_sessions(self) -> list[StoredSession]:
-        """The sessions that have not ended, and what each holds."""
-        return (await self.read(self._load, [None]))[0]
 
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
+if TYPE_CHECKING:
+    from taskq_server.store.sql import Sql
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+class Again(Exception):
+    """Another transaction came between; this one must be run again from its start."""
+
+
+THE_ONLY_SERVER = 1
+"""The number of the server on SQLite, where there is one at a time."""
 
 
 @dataclass(slots=True)
@@ -18,12 +29,21 @@ class Transaction:
 
     connection: Connection
     now_us: int
+    sql: Sql
+    """What the database says in its own way."""
+    server_seq: int = THE_ONLY_SERVER
+    """Whose transaction it is."""
+    manual_us: int | None = None
+    """The time, where a test's clock stands in for the database's."""
     changed: list[bytes] = field(default_factory=list)
     """Ids of the tasks whose state or due time changed; whoever watches them is told after the commit."""
     wakes: bool = False
     """A task was scheduled: whoever asked for it may have gone away, and the dispatcher must look all the same."""
-    undo: list[Callable[[], None]] = field(default_factory=list)
-    """What memory must take back if the transaction does not commit."""
+    signals: bool = False
+    """Another server has been left something to hear."""
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    """What memory learns from it; nothing is believed before it is safe."""
+    after_rollback: list[Callable[[], None]] = field(default_factory=list)
 
 
 Verb = Callable[[Transaction, list[Item]], list[Answer]]

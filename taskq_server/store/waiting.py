@@ -1,7 +1,8 @@
 """When the next task of each route falls due, kept in memory so that looking for due tasks touches only what is there.
 
-What it knows is a lower bound: never later than the truth. A task that was cancelled may leave one behind that is too
-early; the next look corrects it, at the price of one index seek.
+What it knows is a lower bound: never later than the truth, as far as this server has heard. A task that was cancelled
+may leave one behind that is too early; the next look corrects it, at the price of one index seek. What other servers
+have scheduled it learns from their word, and from looks at the whole.
 """
 
 from __future__ import annotations
@@ -9,29 +10,57 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+Place = tuple[int, int]
+"""A route and a priority."""
+
 
 class Waiting:
     """The earliest due time of the scheduled tasks, by route and priority. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._due: dict[int, dict[int, int]] = {}
+        self._looks: list[Look] = []
         self._lock = threading.Lock()
 
     def note(self, route_id: int, priority: int, due_time_us: int) -> None:
-        """A task waits until `due_time_us`."""
+        """A task that is committed waits until `due_time_us`."""
         with self._lock:
-            priorities = self._due.setdefault(route_id, {})
-            if due_time_us < priorities.get(priority, due_time_us + 1):
-                priorities[priority] = due_time_us
+            self._note(route_id, priority, due_time_us)
+            for look in self._looks:
+                place = route_id, priority
+                look.noted[place] = min(due_time_us, look.noted.get(place, due_time_us))
 
-    def correct(self, route_id: int, priority: int, due_time_us: int | None) -> None:
-        """The earliest is `due_time_us`; None: nothing waits. Only for who has just looked, inside a transaction."""
+    def _note(self, route_id: int, priority: int, due_time_us: int) -> None:
+        priorities = self._due.setdefault(route_id, {})
+        if due_time_us < priorities.get(priority, due_time_us + 1):
+            priorities[priority] = due_time_us
+
+    def look(self) -> Look:
+        """Begins a look at the database, whose findings replace what is known when it ends."""
+        look = Look(self)
         with self._lock:
-            priorities = self._due.setdefault(route_id, {})
-            if due_time_us is None:
-                priorities.pop(priority, None)
-            else:
-                priorities[priority] = due_time_us
+            self._looks.append(look)
+        return look
+
+    def _end(self, look: Look) -> None:
+        with self._lock:
+            self._looks.remove(look)
+            for (route_id, priority), due_time_us in look.found.items():
+                self._due.setdefault(route_id, {}).pop(priority, None)
+                if due_time_us is not None:
+                    self._note(route_id, priority, due_time_us)
+            for (route_id, priority), due_time_us in look.noted.items():
+                self._note(route_id, priority, due_time_us)
+
+    def _abandon(self, look: Look) -> None:
+        with self._lock:
+            if look in self._looks:
+                self._looks.remove(look)
+
+    def places(self) -> list[Place]:
+        """Where tasks are known to wait."""
+        with self._lock:
+            return [(route_id, priority) for route_id, found in self._due.items() for priority in found]
 
     def due(self, route_id: int, now_us: int) -> list[tuple[int, int]]:
         """The priorities at which the route may have due tasks, the largest first, each with what is known of it."""
@@ -43,3 +72,21 @@ class Waiting:
         """When the first task of any of these routes falls due; None when none waits."""
         with self._lock:
             return min((at for route_id in route_ids for at in self._due.get(route_id, {}).values()), default=None)
+
+
+class Look:
+    """One look at the database. What is noted while it goes on may not be in what it sees, and counts all the same."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self._waiting = waiting
+        self.found: dict[Place, int | None] = {}
+        """The earliest of each place that was looked at; None: nothing waits there."""
+        self.noted: dict[Place, int] = {}
+
+    def end(self) -> None:
+        """What was found is true."""
+        self._waiting._end(self)
+
+    def abandon(self) -> None:
+        """What was found does not count."""
+        self._waiting._abandon(self)

@@ -30,7 +30,7 @@ from taskq_server.core.task import (
     Task,
 )
 from taskq_server.store.leasing import Leased
-from taskq_server.store.living import NewSession
+from taskq_server.store.living import NewSession, StoredSession
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
 
@@ -145,7 +145,8 @@ async def a_processor(
     """Registers a processor, of `cook` unless other names are given."""
     capabilities = dict.fromkeys(names or ("cook",), 0) if limits is None else dict(limits)
     session_id = an_id()
-    new = NewSession(session_id, name, capabilities, dict(labels or {}), slots, "build", "test", alive_until)
+    lease = alive_until - store._clock.now_us()
+    new = NewSession(session_id, name, capabilities, dict(labels or {}), slots, "build", "test", lease)
     return Processor(await store.register(new), name, session_id, capabilities, dict(labels or {}), slots)
 
 
@@ -242,6 +243,13 @@ async def history(store: Store, task_id: bytes) -> list[tuple[int, Outcome]]:
         task_id=task_id,
     )
     return [(row["attempt"], Outcome(row["outcome"])) for row in found]
+
+
+async def living_sessions(store: Store) -> list[StoredSession]:
+    """The sessions that live and can be read, in the order of their registration."""
+    alive = await rows(store, "SELECT session_id FROM session WHERE end_time_us IS NULL ORDER BY session_seq")
+    found = [await store.find_session(bytes(row["session_id"])) for row in alive]
+    return [stored for stored in found if stored is not None]
 
 
 async def tamper(store: Store, sql: str, **values: object) -> None:

@@ -14,6 +14,7 @@ from tests.store.given import (
     failed,
     lease,
     leased_ids,
+    living_sessions,
     rows,
     running,
     seconds,
@@ -123,7 +124,7 @@ async def test_a_session_that_cannot_be_read_does_not_stop_the_others_from_being
     bad, good = await a_processor(store), await a_processor(store, name="hob")
     await tamper(store, f"UPDATE session SET {damage} WHERE session_seq = :bad", bad=bad.seq)  # noqa: S608
 
-    assert [stored.session_seq for stored in await store.living_sessions()] == [good.seq]
+    assert [stored.session_seq for stored in await living_sessions(store)] == [good.seq]
 
 
 async def test_what_cannot_be_read_is_left_out_and_hides_neither_its_row_nor_others(store: Store) -> None:

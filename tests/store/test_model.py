@@ -33,11 +33,22 @@ from taskq_server.core.task import (
     Outcome,
     TaskState,
 )
-from taskq_server.store.living import NewSession, Sign
+from taskq_server.store.living import Grace, NewSession, Sign
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.store import Rules
 from taskq_server.store.transaction import Transaction
-from tests.store.given import LEASE, NO_RETRY, Processor, a_retry, a_task, an_id, fails_with, rows, seconds
+from tests.store.given import (
+    LEASE,
+    NO_RETRY,
+    Processor,
+    a_retry,
+    a_task,
+    an_id,
+    fails_with,
+    living_sessions,
+    rows,
+    seconds,
+)
 from tests.store.model import REACHABLE, Model, ModelSession
 
 RULES = Rules(retention_us=seconds(20), max_lost_leases=2)
@@ -235,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
     def register(self, names: tuple[str, ...], limit: int, labels: dict[str, str], slots: int, alive: int) -> Processor:
         until = self.now + alive
         session_id, capabilities = an_id(), dict.fromkeys(names, limit)
-        new = NewSession(session_id, "p", capabilities, labels, slots, "", "", until)
+        new = NewSession(session_id, "p", capabilities, labels, slots, "", "", alive)
         seq = self.run(self.store.register(new))
 
         def fit(world: Model) -> None:
@@ -356,14 +367,14 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(session=sessions, more=st.sampled_from([-5, 1, LEASE, LEASE]))
     def keep_alive(self, session: Processor, more: int) -> None:
         until = self.now + more
-        answer = self.run(self.store.keep_alive(Sign(session.seq, until)))
-        self.fits(lambda world: world.keep_alive(session.seq, until, answer))
+        answer = self.run(self.store.keep_alive(Sign(session.seq, more)))
+        self.fits(lambda world: world.keep_alive(session.seq, until, answer is not None))
 
     @rule(session=sessions, spare=st.booleans())
     def unregister(self, session: Processor, spare: bool = False) -> None:
         if spare:
             until = self.now + LEASE // 2
-            self.run(self.store.spare(until))
+            self.run(self.store.spare(Grace(LEASE // 2)))
             self.fits(lambda world: world.spare(until))
         self.run(self.store.unregister(session.seq))
         self.fits(lambda world: world.unregister(self.now, session.seq))
@@ -419,8 +430,8 @@ class StoreMachine(RuleBasedStateMachine):
         for row in self.run(rows(self.store, "SELECT * FROM attempt ORDER BY task_seq, attempt")):
             kept.setdefault(row["task_seq"], []).append((row["attempt"], row["session_seq"], row["outcome"]))
         alive = {
-            stored.session_seq: (stored.session.alive_until_us, {(held.task_id, held.attempt) for held in stored.held})
-            for stored in self.run(self.store.living_sessions())
+            stored.session_seq: (stored.alive_until_us, {(held.task_id, held.attempt) for held in stored.held})
+            for stored in self.run(living_sessions(self.store))
         }
         self.check_history(found)
         seen = {row["task_id"]: (*list(row.values())[1:-1], tuple(kept.pop(row["seq"], []))) for row in found}

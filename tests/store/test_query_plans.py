@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import DedupConflict, Progress
-from taskq_server.store.living import Advance, Sign
+from taskq_server.store.living import Advance, Grace, Sign
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
@@ -82,8 +82,8 @@ async def a_busy_day(store: SQLite, clock: ManualClock) -> None:
     await added(store, a_task(key="w", due_in=5), a_task(requires=["a exists"], expires_at=clock.now_us() + 5))
     replacing = [a_task(key=key, on_conflict=DedupConflict.REPLACE) for key in ("w", "old1", "k0")]
     await store.add([*replacing, a_task(task_id=one.task_id)])
-    await store.keep_alive(Sign(oven.seq, clock.now_us() + seconds(31)))
-    await store.keep_alive(Sign(999, clock.now_us()))
+    await store.keep_alive(Sign(oven.seq, seconds(31)))
+    await store.keep_alive(Sign(999, 1))
     await store.save_progress([Advance(oven.seq, one.task_id, 1, Progress(0.1), one.payload)])
     await end(store, succeeded(one))
     await store.end([failed(two), failed(two), succeeded(one), failed(one)])
@@ -92,7 +92,7 @@ async def a_busy_day(store: SQLite, clock: ManualClock) -> None:
     await lease(store, oven)
     clock.advance(20)
     await store.reclaim()
-    await store.spare(clock.now_us() + 1)
+    await store.spare(Grace(1))
     clock.advance(20)
     await store.reclaim()
     await store.unregister(oven.seq)
@@ -130,11 +130,11 @@ HOT = [
     (("UPDATE task SET state = 3",), "SEARCH task USING INTEGER PRIMARY KEY"),
     (("UPDATE task SET state = 1",), "SEARCH task USING INTEGER PRIMARY KEY"),
     (("SELECT task.task_id", "expire_time_us <="), "INDEX task_expiring (expire_time_us>? AND expire_time_us<?)"),
-    (("SELECT task.expire_time_us",), "INDEX task_expiring"),
+    (("min(task.expire_time_us)",), "INDEX task_expiring"),
     (("min(task.run_deadline_us)",), "INDEX task_run_deadline"),
     (("task.run_deadline_us <=",), "INDEX task_run_deadline (run_deadline_us>? AND run_deadline_us<?)"),
     (("task.session_seq IN", "state = 2"), "USING INDEX task_running (session_seq=?)"),
-    (("UPDATE session", "max(alive_until_us"), "SEARCH session USING INTEGER PRIMARY KEY"),
+    (("UPDATE session", "CASE WHEN"), "SEARCH session USING INTEGER PRIMARY KEY"),
     (("SELECT session.session_seq", "alive_until_us <="), "INDEX session_alive"),
     (("min(session.alive_until_us)",), "INDEX session_alive"),
     (("SELECT task.seq", "prune_time_us"), "INDEX task_prunable (prune_time_us>? AND prune_time_us<?)"),

@@ -20,6 +20,7 @@ from tests.store.given import (
     fails_with,
     hours,
     leased_ids,
+    living_sessions,
     minutes,
     outcomes,
     rows,
@@ -57,13 +58,13 @@ async def a_bit_of_everything(store: Store, clock: ManualClock) -> Processor:
 async def test_everything_stands_as_it_stood(store: Store, clock: ManualClock, reopen: Reopen) -> None:
     await a_bit_of_everything(store, clock)
     before, routes, hint = await dump(store), store.routes, store.next_due_us(store.routes)
-    sessions = await store.living_sessions()
+    sessions = await living_sessions(store)
 
     again = await reopen()
 
     assert await dump(again) == before
     assert (again.routes, again.next_due_us(again.routes)) == (routes, hint)
-    assert await again.living_sessions() == sessions
+    assert await living_sessions(again) == sessions
 
 
 async def test_running_tasks_keep_running_and_their_reports_are_taken(store: Store, reopen: Reopen) -> None:
@@ -111,7 +112,7 @@ async def test_a_session_lives_on_and_dies_at_its_time(store: Store, clock: Manu
 
     again = await reopen()
 
-    assert await again.keep_alive(Sign(oven.seq, clock.now_us() + 2 * LEASE)) is True
+    assert await again.keep_alive(Sign(oven.seq, 2 * LEASE)) == again.server_seq
     clock.advance(us=2 * LEASE)
     assert (await again.reclaim()).dead == [oven.seq]
     assert await leased_ids(again, await a_processor(again)) == [assignment.task_id]

@@ -6,8 +6,8 @@ import pytest
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import RUN_TIMEOUT, EndStatus, Outcome, TaskState
-from taskq_server.store.end_batch import MOST_AT_ONCE
-from taskq_server.store.living import Sign
+from taskq_server.store.few import MOST_AT_ONCE
+from taskq_server.store.living import Grace, Sign
 from taskq_server.store.store import Store
 from tests.store.given import (
     LEASE,
@@ -21,6 +21,7 @@ from tests.store.given import (
     history,
     lease,
     leased_ids,
+    living_sessions,
     minutes,
     released,
     rows,
@@ -97,7 +98,7 @@ async def test_one_sign_of_life_keeps_all_that_a_session_holds(store: Store, clo
     held = await running(store, oven, *(a_task() for _ in range(3)))
     for _ in range(10):
         clock.advance(us=LEASE - 1)
-        assert await store.keep_alive(Sign(oven.seq, clock.now_us() + LEASE)) is True
+        assert await store.keep_alive(Sign(oven.seq, LEASE)) == store.server_seq
         assert (await store.reclaim()).dead == []
 
     assert statuses(await store.end([succeeded(one) for one in held])) == [EndStatus.ACCEPTED] * 3
@@ -106,7 +107,7 @@ async def test_one_sign_of_life_keeps_all_that_a_session_holds(store: Store, clo
 async def test_a_sign_of_life_never_shortens_a_lease(store: Store, clock: ManualClock) -> None:
     oven = await a_processor(store, alive_until=clock.now_us() + LEASE)
 
-    assert await store.keep_alive(Sign(oven.seq, clock.now_us() + 1)) is True
+    assert await store.keep_alive(Sign(oven.seq, 1)) == store.server_seq
 
     clock.advance(us=LEASE - 1)
     assert (await store.reclaim()).dead == []
@@ -118,7 +119,7 @@ async def test_a_late_sign_of_life_counts_as_long_as_nobody_has_ended_the_sessio
     oven = await a_processor(store, alive_until=clock.now_us() + LEASE)
     clock.advance(us=2 * LEASE)
 
-    assert await store.keep_alive(Sign(oven.seq, clock.now_us() + LEASE)) is True
+    assert await store.keep_alive(Sign(oven.seq, LEASE)) == store.server_seq
     assert (await store.reclaim()).dead == []
 
 
@@ -128,14 +129,14 @@ async def test_an_ended_session_is_never_revived(store: Store, clock: ManualCloc
     clock.advance(us=LEASE)
     await (store.reclaim() if how == "reclaimed" else store.unregister(oven.seq))
 
-    assert await store.keep_alive(Sign(oven.seq, clock.now_us() + LEASE)) is False
-    await store.spare(clock.now_us() + LEASE)
+    assert await store.keep_alive(Sign(oven.seq, LEASE)) is None
+    await store.spare(Grace(LEASE))
 
-    assert await store.living_sessions() == []
+    assert await living_sessions(store) == []
 
 
 async def test_an_unknown_session_does_not_live(store: Store) -> None:
-    assert await store.keep_alive(Sign(99, 1 << 60)) is False
+    assert await store.keep_alive(Sign(99, LEASE)) is None
 
 
 async def test_signs_of_life_that_share_a_commit_are_answered_each_for_itself(store: Store, clock: ManualClock) -> None:
@@ -144,11 +145,9 @@ async def test_signs_of_life_that_share_a_commit_are_answered_each_for_itself(st
     oven, gone = await a_processor(store), await a_processor(store)
     await store.unregister(gone.seq)
 
-    answers = await asyncio.gather(
-        *(store.keep_alive(Sign(seq, clock.now_us() + 1)) for seq in (oven.seq, gone.seq, 99, oven.seq))
-    )
+    answers = await asyncio.gather(*(store.keep_alive(Sign(seq, 1)) for seq in (oven.seq, gone.seq, 99, oven.seq)))
 
-    assert answers == [True, False, False, True]
+    assert answers == [store.server_seq, None, None, store.server_seq]
 
 
 async def test_to_spare_is_to_let_no_session_end_before_then(store: Store, clock: ManualClock) -> None:
@@ -156,7 +155,7 @@ async def test_to_spare_is_to_let_no_session_end_before_then(store: Store, clock
     long = await a_processor(store, alive_until=clock.now_us() + minutes(9))
     clock.advance(us=seconds(60))
 
-    await store.spare(clock.now_us() + LEASE)
+    await store.spare(Grace(LEASE))
 
     assert (await store.reclaim()).dead == []
     clock.advance(us=LEASE)
@@ -190,7 +189,7 @@ async def test_to_say_goodbye_twice_is_to_say_it_once(store: Store) -> None:
     await store.unregister(oven.seq)
     await store.unregister(99)
 
-    assert await store.living_sessions() == []
+    assert await living_sessions(store) == []
 
 
 # ── run timeouts ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,7 +301,7 @@ async def test_what_sessions_hold_is_known_to_who_takes_them_up(store: Store, cl
     (assignment,) = await running(store, oven, a_task())
     await store.unregister(gone.seq)
 
-    one, two = sorted(await store.living_sessions(), key=lambda stored: stored.session_seq)
+    one, two = sorted(await living_sessions(store), key=lambda stored: stored.session_seq)
 
     assert (one.session_seq, two.session_seq) == (oven.seq, hob.seq)
     assert one.session.session_id == oven.session_id

@@ -37,10 +37,37 @@ def test_due_lists_the_priorities_that_may_be_due_the_largest_first() -> None:
 def test_a_look_at_the_table_corrects_what_is_known() -> None:
     waiting = Waiting()
     waiting.note(1, 0, 5)
-    waiting.correct(1, 0, 8)
-    assert waiting.next_due_us([1]) == 8
-    waiting.correct(1, 0, None)
-    assert waiting.next_due_us([1]) is None
+    for found in (8, None):
+        look = waiting.look()
+        look.found[1, 0] = found
+        assert waiting.next_due_us([1]) != found, "not before it has ended"
+        look.end()
+
+        assert waiting.next_due_us([1]) == found
+
+
+def test_what_is_noted_during_a_look_counts_though_the_look_did_not_see_it() -> None:
+    waiting = Waiting()
+    waiting.note(1, 0, 3)
+    look = waiting.look()
+    waiting.note(1, 0, 5)
+    waiting.note(2, 7, 6)
+    look.found[1, 0] = None
+    look.end()
+
+    assert waiting.due(1, 9) == [(0, 5)]
+    assert waiting.due(2, 9) == [(7, 6)]
+
+
+def test_a_look_that_is_abandoned_changes_nothing() -> None:
+    waiting = Waiting()
+    waiting.note(1, 0, 5)
+    look = waiting.look()
+    look.found[1, 0] = None
+    look.abandon()
+    look.abandon()
+
+    assert waiting.next_due_us([1]) == 5
 
 
 @given(st.lists(st.tuples(ROUTES, PRIORITIES, TIMES)), TIMES)

@@ -1,0 +1,57 @@
+"""What everybody shares who waits for the same transaction: their items go in together, their answers come out apart.
+
+An fsync costs about a millisecond whether it makes one task safe or a thousand, so whatever waits while a transaction
+is open goes into the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from taskq_server.store.transaction import Transaction, Verb
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+MOST_ITEMS_PER_COMMIT = 4_000
+
+
+@dataclass(slots=True)
+class Waiting(Generic[Item, Answer]):
+    """Items of one caller, and where their answers go."""
+
+    verb: Verb[Item, Answer]
+    items: list[Item]
+    future: asyncio.Future[list[Answer]]
+
+
+Group = list[Waiting[Any, Any]]
+
+
+def apply(transaction: Transaction, group: Group) -> list[list[Any]]:
+    """Runs each verb once, over the items of all who asked for it; answers a list for each caller."""
+    by_verb: dict[Verb[Any, Any], Group] = {}
+    for waiting in group:
+        by_verb.setdefault(waiting.verb, []).append(waiting)
+    answers: dict[int, list[Any]] = {}
+    for verb, together in by_verb.items():
+        flat = verb(transaction, [item for waiting in together for item in waiting.items])
+        start = 0
+        for waiting in together:
+            answers[id(waiting)] = flat[start : start + len(waiting.items)]
+            start += len(waiting.items)
+    return [answers[id(waiting)] for waiting in group]
+
+
+def answer(group: Group, answers: list[list[Any]]) -> None:
+    for waiting, its_answers in zip(group, answers, strict=True):
+        if not waiting.future.done():
+            waiting.future.set_result(its_answers)
+
+
+def fail(group: Group, error: BaseException) -> None:
+    for waiting in group:
+        if not waiting.future.done():
+            waiting.future.set_exception(error)

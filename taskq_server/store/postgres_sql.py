@@ -1,0 +1,153 @@
+"""PostgreSQL's own way: several servers at once, so rows are locked before anything is decided about them.
+
+Locks are taken in one order, each transaction runs one verb, and rows that another server has locked to take them are
+passed over: nobody waits in a circle. Arrays carry batches: each statement is one round trip and keeps one plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Row, any_, bindparam
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from taskq_server.core.matching import Candidate, Seats
+from taskq_server.store import rows
+from taskq_server.store.sql import Asked, Due, NewSignal, Sql
+from taskq_server.store.transaction import Transaction
+
+NO_SERVER = 0
+"""Of a session that no server pushes to."""
+
+_NUMBERS = "SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint)"
+_LOCK_KEYS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
+_LOCK_HOLDERS = """
+SELECT task.seq FROM task
+WHERE task.task_id IN (
+  SELECT dedup.task_id FROM unnest($1::text[], $2::text[]) AS asked (scope, key)
+  JOIN dedup ON dedup.scope = asked.scope AND dedup.key = asked.key
+) ORDER BY task.seq FOR NO KEY UPDATE
+"""
+# What is due later than known_us alone is looked at: what lies before it in the index has been leased already, and may
+# be dead rows by the thousands when somebody holds an old snapshot.
+_DUE = """
+WITH asked AS MATERIALIZED (
+  SELECT asked.route_id, asked.known_us, asked.at_most, (
+    SELECT due_time_us FROM task
+    WHERE state = 1 AND route_id = asked.route_id AND priority = $4::smallint AND due_time_us > $5::bigint
+    ORDER BY due_time_us LIMIT 1
+  ) AS after_us
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS asked (route_id, known_us, at_most)
+)
+SELECT asked.route_id, asked.after_us, due.seq, due.due_time_us, due.size
+FROM asked LEFT JOIN LATERAL (
+  SELECT seq, due_time_us, coalesce(octet_length(payload), 0) + coalesce(octet_length(checkpoint), 0) AS size
+  FROM task
+  WHERE state = 1 AND route_id = asked.route_id AND priority = $4::smallint
+    AND due_time_us >= asked.known_us AND due_time_us <= $5::bigint
+    AND (expire_time_us IS NULL OR failed_attempts > 0 OR expire_time_us > $5::bigint)
+  ORDER BY due_time_us, seq LIMIT asked.at_most
+  FOR NO KEY UPDATE SKIP LOCKED
+) AS due ON true
+"""
+# A session's row is share-locked, so that it can neither end nor move to another server while it is given tasks. The
+# lease begins by the clock of this statement, which has seen how the attempt before has ended.
+_TAKE = f"""
+WITH taken AS MATERIALIZED (
+  SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS taken (seq, session_seq, processor_name)
+), open AS MATERIALIZED (
+  SELECT session_seq FROM session
+  WHERE session_seq = ANY ($4::bigint[]) AND end_time_us IS NULL AND server_seq = $5::bigint
+  ORDER BY session_seq FOR KEY SHARE
+), clock AS MATERIALIZED (
+  SELECT coalesce($6::bigint, (extract(epoch FROM statement_timestamp()) * 1000000)::bigint) AS now_us
+)
+UPDATE task SET state = 2, attempt = task.attempt + 1, session_seq = taken.session_seq,
+  processor_name = taken.processor_name, lease_time_us = clock.now_us,
+  run_deadline_us = clock.now_us + task.run_timeout_us
+FROM taken, clock
+WHERE task.seq = taken.seq AND task.state = 1 AND (taken.session_seq IN (SELECT session_seq FROM open)) IS TRUE
+RETURNING {", ".join("task." + name for name in rows.ASSIGNMENT_COLUMNS)}
+"""  # noqa: S608 - our own names
+_TELL = """
+INSERT INTO signal (server_seq, session_seq, kind, task_id, attempt)
+SELECT session.server_seq, new.session_seq, new.kind, new.task_id, new.attempt
+FROM unnest($1::bigint[], $2::smallint[], $3::bytea[], $4::integer[]) AS new (session_seq, kind, task_id, attempt)
+JOIN session ON session.session_seq = new.session_seq
+WHERE session.server_seq NOT IN (0, $5::bigint)
+"""
+# One seek from each place to the next, however many tasks wait in it.
+_FIRST_DUE = """
+WITH RECURSIVE place (route_id, priority, due_time_us) AS (
+  (SELECT route_id, priority, due_time_us FROM task WHERE state = 1
+   ORDER BY route_id, priority, due_time_us LIMIT 1)
+  UNION ALL
+  SELECT following.* FROM place CROSS JOIN LATERAL (
+    SELECT task.route_id, task.priority, task.due_time_us FROM task
+    WHERE state = 1 AND (task.route_id, task.priority) > (place.route_id, place.priority)
+    ORDER BY task.route_id, task.priority, task.due_time_us LIMIT 1
+  ) AS following
+)
+SELECT route_id, priority, due_time_us FROM place
+"""
+
+
+class PostgresSql(Sql):
+    """Keeps nothing of its own: what several servers count, the database counts."""
+
+    def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        return column == any_(bindparam(None, list(values), ARRAY(column.type)))
+
+    def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
+        return tx.connection.exec_driver_sql(_NUMBERS, (many,)).scalars().all()
+
+    def lock_keys(
+        self, tx: Transaction, keys: Sequence[tuple[str, str]], may_change: Sequence[tuple[str, str]]
+    ) -> None:
+        tx.connection.exec_driver_sql(_LOCK_KEYS, (sorted({_lock_of(scope, key) for scope, key in keys}),))
+        if may_change:
+            tx.connection.exec_driver_sql(_LOCK_HOLDERS, tuple(map(list, zip(*may_change, strict=True))))
+
+    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
+        statement = f"SELECT {columns} FROM task WHERE task_id = ANY ($1::bytea[]) ORDER BY seq FOR NO KEY UPDATE"  # noqa: S608
+        return tx.connection.exec_driver_sql(statement, (task_ids,)).all()
+
+    def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
+        columns = tuple(map(list, zip(*asked, strict=True)))
+        found: dict[int, Due] = {}
+        for route_id, after_us, seq, due_time_us, size in tx.connection.exec_driver_sql(
+            _DUE, (*columns, priority, tx.now_us)
+        ):
+            due = found.setdefault(route_id, Due((route_id, priority), [], after_us))
+            if seq is not None:
+                due.candidates.append(Candidate(seq, route_id, priority, due_time_us, size))
+        for one in asked:  # there may be more than were asked for
+            of_route = found[one.route_id]
+            if len(of_route.candidates) == one.at_most:
+                of_route.after_us = of_route.candidates[-1].due_time_us
+        return list(found.values())
+
+    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Row[Any]]:
+        seqs = [candidate.seq for candidate, _ in placed]
+        sessions = [seats.session_seq for _, seats in placed]
+        names = [seats.processor_name for _, seats in placed]
+        values = (seqs, sessions, names, sorted(set(sessions)), tx.server_seq, tx.manual_us)
+        return tx.connection.exec_driver_sql(_TAKE, values).all()
+
+    def tell(self, tx: Transaction, signals: list[NewSignal]) -> None:
+        if signals:
+            columns = tuple(map(list, zip(*signals, strict=True)))
+            if tx.connection.exec_driver_sql(_TELL, (*columns, tx.server_seq)).rowcount:
+                tx.signals = True
+
+    def first_due(self, connection: Connection) -> Iterator[tuple[int, int, int]]:
+        for place in connection.exec_driver_sql(_FIRST_DUE):
+            yield place[0], place[1], place[2]
+
+
+def _lock_of(scope: str, key: str) -> int:
+    """Two keys may share a lock, at the price of a short wait."""
+    digest = hashlib.blake2b(f"taskq\0{scope}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

@@ -1,0 +1,96 @@
+"""What the two databases say differently. Everything else that is said to them stands in the verbs, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, ColumnElement, Connection, Row
+
+from taskq_server.core.matching import Candidate, Seats
+from taskq_server.store.transaction import Transaction
+from taskq_server.store.waiting import Place
+
+
+class Asked(NamedTuple):
+    """A route to look for due tasks of one priority."""
+
+    route_id: int
+    known_us: int
+    """Nothing is known to wait there that is due earlier."""
+    at_most: int
+
+
+@dataclass(slots=True)
+class Due:
+    """The first tasks of a (route, priority): those that are due, and when the one after them is, at the earliest."""
+
+    place: Place
+    candidates: list[Candidate]
+    after_us: int | None
+
+
+class SignalKind(IntEnum):
+    """What one server tells another about a session that may be pushed to by the other."""
+
+    SETTLED = 1
+    """An attempt has ended, and its processor knows."""
+    REVOKED = 2
+    """An attempt has ended by the server's will; its processor is to stop."""
+    CANCELLED = 3
+    """The same, since its task was cancelled."""
+    ENDED = 4
+    """The session has ended."""
+    MOVED = 5
+    """The session's processor has opened its stream at another server."""
+
+
+class NewSignal(NamedTuple):
+    """A signal to whichever server may push to the session."""
+
+    session_seq: int
+    kind: SignalKind
+    task_id: bytes | None = None
+    attempt: int | None = None
+
+
+class Sql(ABC):
+    """One database's own way."""
+
+    @abstractmethod
+    def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
+        """Whether a column has one of many values."""
+
+    @abstractmethod
+    def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
+        """New numbers for tasks, in the order of enqueueing."""
+
+    @abstractmethod
+    def lock_keys(
+        self, tx: Transaction, keys: Sequence[tuple[str, str]], may_change: Sequence[tuple[str, str]]
+    ) -> None:
+        """Keeps others from asking for these keys until the transaction has ended, and the tasks that hold those that
+        `may_change` as they are."""
+
+    @abstractmethod
+    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
+        """Tasks that are about to change, locked in the order of their numbers."""
+
+    @abstractmethod
+    def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
+        """The most urgent due tasks of each route, which nobody else may take before this transaction has ended."""
+
+    @abstractmethod
+    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Row[Any]]:
+        """Leases tasks to sessions that this server may push to; answers rows of ASSIGNMENT_COLUMNS in no order."""
+
+    @abstractmethod
+    def tell(self, tx: Transaction, signals: list[NewSignal]) -> None:
+        """Leaves signals for the other servers that they are for."""
+
+    @abstractmethod
+    def first_due(self, connection: Connection) -> Iterable[tuple[int, int, int]]:
+        """Where tasks wait, by route and priority, and when the first of each falls due."""
