@@ -11,14 +11,25 @@ import contextlib
 import ipaddress
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SQLITE, _POSTGRES = "sqlite:///", ("postgresql://", "postgres://")
+_PASSWORDS = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
 
@@ -54,6 +65,19 @@ def default_database_url() -> str:
     return f"sqlite:///{Path(state) / 'taskq' / 'taskq.db'}"
 
 
+def database(url: str) -> str:
+    """The URL, if it is one of a database that we know."""
+    if (url.startswith(_SQLITE) and url != _SQLITE) or (url.startswith(_POSTGRES) and not url.endswith("://")):
+        return url
+    raise ValueError("must be sqlite:///path, with four slashes for an absolute path, or postgresql://host/name")
+
+
+def shown(url: str) -> str:
+    """The URL without its password, to be printed or logged. It hides too much rather than too little: a password that
+    is not percent-encoded may hold what looks like the end of it."""
+    return _PASSWORDS.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", url)
+
+
 class Config(BaseModel):
     """The settings. Names, and those defaults that others rely on, are fixed by the contract."""
 
@@ -65,8 +89,9 @@ class Config(BaseModel):
         description="where gRPC listens; port 0 takes any free one, which is printed",
         validate_default=False,
     )
-    database_url: str = Field(
-        default_factory=default_database_url, description="sqlite:///path; also TASKQ_DATABASE_URL_FILE"
+    database_url: Annotated[str, AfterValidator(database)] = Field(
+        default_factory=default_database_url,
+        description="sqlite:///path or postgresql://user:password@host:port/name; also TASKQ_DATABASE_URL_FILE",
     )
     lease_duration: Span = Field(
         30.0, ge=1, le=3600, description="a session without a heartbeat for this long ends, and its tasks go to others"
@@ -87,13 +112,6 @@ class Config(BaseModel):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto is console on a terminal, else json"
     )
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, url: str) -> str:
-        if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
-            raise ValueError("must be sqlite:///path, with four slashes for an absolute path")
-        return url
 
     @field_validator("listen")
     @classmethod
@@ -117,19 +135,32 @@ class WrongSettings(Exception):
 
 def load(flags: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> Config:
     """The settings from `flags`, else from `environment`, else the defaults; WrongSettings names all that is wrong."""
-    known, unknown = _flag_parser().parse_known_args(flags)
-    given = {name: value for name, value in vars(known).items() if value is not None}
-    for name in Config.model_fields:
+    parser = Parser(prog="taskq server", description="Runs the taskq server until SIGTERM.", allow_abbrev=False)
+    add_flags(parser, Config.model_fields)
+    known, unknown = parser.parse_known_args(flags)
+    faults = [f"{shown(flag).partition('=')[0]} is not a setting; --help lists them" for flag in unknown]
+    return settle(vars(known), Config.model_fields, environment, faults)
+
+
+def settle(
+    flags: Mapping[str, object],
+    names: Collection[str],
+    environment: Mapping[str, str] = os.environ,
+    faults: Sequence[str] = (),
+) -> Config:
+    """The settings of a program that has only those of `names`: it does not mind the rest of its environment."""
+    faults = list(faults)
+    given = {name: value for name in names if (value := flags.get(name)) is not None}
+    for name in names:
         if name not in given and (value := environment.get(_variable(name))) is not None:
             given[name] = value
-    faults = [f"{flag.partition('=')[0]} is not a setting; --help lists them" for flag in unknown]
-    if "database_url" not in given and (path := environment.get("TASKQ_DATABASE_URL_FILE")):
+    if "database_url" in names and "database_url" not in given and (path := environment.get("TASKQ_DATABASE_URL_FILE")):
         try:
             given["database_url"] = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             faults.append(f"TASKQ_DATABASE_URL_FILE must be a readable file; {type(error).__name__} at {path!r}")
     try:
-        config = Config(**given)
+        config = Config.model_validate(given)
     except ValidationError as error:
         for detail in error.errors():
             name = str(detail["loc"][0])
@@ -150,14 +181,17 @@ def _fault(name: str, rule: str, value: object) -> str:
     return f"{_variable(name)} (--{name.replace('_', '-')}) {rule}; is {shown}"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises WrongSettings where argparse would end the process; a password never stands in it."""
+
     def error(self, message: str) -> NoReturn:
-        raise WrongSettings([message])
+        raise WrongSettings([shown(message)])
 
 
-def _flag_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="taskq server", description="Runs the taskq server until SIGTERM.", allow_abbrev=False)
-    for name, field in Config.model_fields.items():
+def add_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
+    """Adds the flags of these settings."""
+    for name in names:
+        field = Config.model_fields[name]
         default = "a file in your state folder" if name == "database_url" else field.default
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -166,4 +200,3 @@ def _flag_parser() -> argparse.ArgumentParser:
             metavar="VALUE",
             help=f"{field.description} (default: {default}; {_variable(name)})",
         )
-    return parser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taskq_server.config import Config, WrongSettings, load
+from taskq_server.config import Config, WrongSettings, load, settle, shown
 
 FIXED_BY_CONTRACT = {"listen", "database_url", "lease_duration", "retention", "insecure"}
 
@@ -87,7 +87,9 @@ def test_what_is_no_span_is_refused(text: str) -> None:
         ("insecure", ["true", "false", "1", "0"], ["maybe", ""]),
         ("log_level", ["debug", "error"], ["loud", ""]),
         ("log_format", ["auto", "json", "console"], ["xml"]),
-        ("database_url", ["sqlite:///x.db", "sqlite:////x.db"], ["", "sqlite:///", "sqlite:x", "mysql://x", "x.db"]),
+        ("database_url", ["sqlite:///x.db", "sqlite:////x.db", "postgresql://u:p@h:5/d?x=y", "postgres:///d?host=/r"], [
+            "", "sqlite:///", "sqlite:x", "mysql://x", "x.db", "postgres://", "postgresql:d", "postgresql+asyncpg://h/d",
+        ]),
         ("listen", ["127.0.0.1:0", "127.9.9.9:65535", "[::1]:1", "localhost:50051", "unix:/tmp/s"], [
             "", "127.0.0.1", "127.0.0.1:", ":50051", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:x", "127.0.0.1:٣",
             "::1:50051", "[::1]", "0.0.0.0:50051", "[::]:50051", "example.com:1", "127.evil.example:1",
@@ -181,3 +183,36 @@ def test_help_names_every_setting_with_its_default_and_variable(capsys: pytest.C
 def test_settings_do_not_change_once_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load([], {}).listen = "x"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:////var/lib/a:b@c.db", "sqlite:////var/lib/a:b@c.db"),
+        ("postgresql://host:5432/db", "postgresql://host:5432/db"),
+        ("postgresql://ann@host/db", "postgresql://ann@host/db"),
+        (
+            "postgresql://ann:s3cret@one:1,two:2/db?sslmode=require",
+            "postgresql://ann:***@one:1,two:2/db?sslmode=require",
+        ),
+        ("postgres://ann:s3cret/s3cret@s3cret#s3cret?@host/db", "postgres://ann:***@host/db"),
+        ("postgres://:s3cret@/db?host=/run", "postgres://:***@/db?host=/run"),
+        ("postgres://host/db?user=ann&password=s3cret&x=y", "postgres://host/db?user=ann&password=***&x=y"),
+        ("postgres://host/db?sslpassword=s3cret", "postgres://host/db?sslpassword=***"),
+        ("unrecognized arguments: postgres://ann:s3cret@h", "unrecognized arguments: postgres://ann:***@h"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, expected: str) -> None:
+    assert shown(url) == expected
+
+
+def test_a_url_that_was_not_given_as_a_flag_is_not_repeated_with_its_password() -> None:
+    assert faults_of("postgres://ann:s3cret@host/db") == [
+        "postgres://ann:***@host/db is not a setting; --help lists them"
+    ]
+
+
+def test_a_program_with_few_settings_does_not_mind_the_others() -> None:
+    environment = {"TASKQ_LISTEN": "nowhere", "TASKQ_LOG_LEVEL": "debug", "TASKQ_DATABASE_URL": "sqlite:///env.db"}
+    config = settle({"database_url": "sqlite:///flag.db"}, {"database_url", "log_level"}, environment)
+    assert (config.database_url, config.log_level) == ("sqlite:///flag.db", "debug")
