@@ -53,7 +53,7 @@ class PostgresProcess:
     def __init__(self, *, fsync: bool, **settings: str | int) -> None:
         durable = "on" if fsync else "off"
         self.settings: dict[str, str | int] = {"fsync": durable, "full_page_writes": durable, **settings}
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -215,7 +215,7 @@ def _reachable(installed: Path, folder: Path, as_user: dict[str, Any]) -> Path:
     return copy
 
 
-def _free_port() -> int:
+def free_port() -> int:
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
         with socket.socket() as probe:
             try:
