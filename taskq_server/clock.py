@@ -1,7 +1,8 @@
 """The only source of time.
 
 Durable times are wall-clock microseconds. The wall clock may be stepped, so `SystemClock` never goes back: it walks on
-by the monotonic clock, follows a step forward at once, and meets a clock that was stepped back at half speed.
+by the monotonic clock, follows a step forward at once, and meets a clock that was stepped back at half speed. Several
+servers on one database go by its clock instead: `DatabaseClock`.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ class Clock(Protocol):
     """Tells the time and waits for it."""
 
     def now_us(self) -> int:
-        """Microseconds since 1970, UTC; never less than the last answer."""
-        ...
-
-    def not_before(self, time_us: int) -> None:
-        """Answers nothing less than `time_us` from now on."""
+        """Microseconds since 1970, UTC."""
         ...
 
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
         """Returns at `time_us`, or as soon as `wake` is set."""
+        ...
+
+
+class OwnClock(Clock, Protocol):
+    """A clock that never goes back, whose answers are never less than the last."""
+
+    def not_before(self, time_us: int) -> None:
+        """Answers nothing less than `time_us` from now on."""
         ...
 
 
@@ -64,10 +69,42 @@ class SystemClock:
             return self._now_us
 
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
-        while not wake.is_set() and (rest_us := time_us - self.now_us()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(rest_us / SECOND_US, LONGEST_SLEEP_SECONDS)):
-                    await wake.wait()
+        await _sleep(self, time_us, wake)
+
+
+class DatabaseClock:
+    """The time of a database that several servers share, as every transaction hears it; between, it walks on with this
+    machine. It is where the database's clock is, give or take the way there and back, also when that clock is set back.
+    """
+
+    def __init__(self, monotonic_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000) -> None:
+        self.monotonic_us = monotonic_us
+        self._ahead_us = time.time_ns() // 1000 - monotonic_us()
+
+    def now_us(self) -> int:
+        return self.monotonic_us() + self._ahead_us
+
+    def heard(self, time_us: int, asked_us: int) -> None:
+        """It was `time_us` at some instant since `asked_us` by `monotonic_us`."""
+        earliest_us, latest_us = time_us - self.monotonic_us(), time_us - asked_us
+        self._ahead_us = min(max(self._ahead_us, earliest_us), latest_us)
+
+    async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
+        await _sleep(self, time_us, wake)
+
+
+async def _sleep(clock: Clock, time_us: int, wake: asyncio.Event) -> None:
+    while not wake.is_set() and (rest_us := time_us - clock.now_us()) > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(rest_us / SECOND_US, LONGEST_SLEEP_SECONDS)):
+                await wake.wait()
+
+
+async def pause(seconds: float) -> None:
+    """Lets others go on for so long, by no clock that a test could stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.Event().wait()
 
 
 class ManualClock:

@@ -105,6 +105,9 @@ class Config(BaseModel):
     )
     ping_interval: Span = Field(15.0, ge=0.1, le=60, description="how often a quiet stream carries a ping")
     stop_grace: Span = Field(20.0, ge=0, le=3600, description="how long calls may take to end when the server stops")
+    pgbouncer: bool = Field(
+        False, description="the database is reached by way of PgBouncer in transaction mode, or of its like"
+    )
     network_file_system: bool = Field(
         False, description="allow a SQLite file on a network file system, where locks and fsync may not hold"
     )

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from taskq_server.clock import Alarm, Clock, SystemClock
-from taskq_server.config import Config
-from taskq_server.core.errors import CannotListen
+from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
+from taskq_server.config import Config, shown
+from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.dispatcher import Dispatcher
 from taskq_server.housekeeper import Housekeeper
+from taskq_server.neighbours import Neighbours
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.sessions import Sessions, microseconds
 from taskq_server.store.end_batch import Rules
+from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite import SQLite
+from taskq_server.store.store import Store
 from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.server")
@@ -28,9 +32,10 @@ log = structlog.get_logger("taskq.server")
 class Server:
     """A taskq server. `start`, then `stop`; or `run`, which ends when `stopping` is set or storage fails."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    def __init__(self, config: Config, clock: OwnClock | None = None) -> None:
         self._config = config
-        self._clock: Clock = clock or SystemClock()
+        own = config.database_url.startswith("sqlite:///")
+        self._clock: OwnClock | DatabaseClock = clock or (SystemClock() if own else DatabaseClock())
         self._loops: list[asyncio.Task[None]] = []
         self.address = ""
         self.stopping = asyncio.Event()
@@ -41,9 +46,7 @@ class Server:
         """Opens the database, takes up living sessions, listens; answers the bound address."""
         config = self._config
         lease_us, retention_us = microseconds(config.lease_duration), microseconds(config.retention)
-        path = Path(config.database_url.removeprefix("sqlite:///"))
-        rules = Rules(retention_us, config.max_lost_leases)
-        self._store = await SQLite.open(path, self._clock, rules, self._fail, allow_network=config.network_file_system)
+        self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
         self._sessions = Sessions(self._store, self._clock, lease_us)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
@@ -52,6 +55,10 @@ class Server:
         self.dispatcher = Dispatcher(self._store, self._sessions, self._clock, dispatch, self.housekeeper.expect)
         self._tasks = TaskQueue(self._store, self._sessions, dispatch, self.housekeeper.expect)
         self._processors = ProcessorService(self._tasks, self._sessions, self._clock, dispatch, config)
+        self.neighbours: Neighbours | None = None
+        if isinstance(self._store, SharedStore):
+            looking = Alarm(self._clock)
+            self.neighbours = Neighbours(self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring)
         self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors])
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
@@ -60,8 +67,22 @@ class Server:
             await self._store.close()
             raise
         self._loops = [self._keep(self.housekeeper.run()), self._keep(self.dispatcher.run())]
-        log.info("server started", address=self.address, database=config.database_url)
+        if self.neighbours is not None:
+            self._loops.append(self._keep(self.neighbours.run()))
+        log.info("server started", address=self.address, database=shown(config.database_url))
         return self.address
+
+    async def _open_store(self, rules: Rules) -> Store:
+        config = self._config
+        if not config.database_url.startswith("sqlite:///"):
+            if importlib.util.find_spec("asyncpg") is None:
+                raise StoreRefused("the driver of PostgreSQL is not installed", "pip install 'taskq[postgres]'")
+            from taskq_server.store.postgres import Postgres
+
+            return await Postgres.open(config.database_url, self._clock, rules, pooler=config.pgbouncer)
+        path = Path(config.database_url.removeprefix("sqlite:///"))
+        assert not isinstance(self._clock, DatabaseClock)
+        return await SQLite.open(path, self._clock, rules, self._fail, allow_network=config.network_file_system)
 
     async def run(self) -> None:
         """Serves until `stopping` is set, then stops; raises what made storage fail."""
@@ -74,8 +95,9 @@ class Server:
         """NOT_SERVING first; then no more dispatches; streams are drained, and what runs in the store is finished."""
         log.info("server stopping", grace_seconds=self._config.stop_grace)
         await self._rpc.stop_serving()
-        housekeeping, _ = self._loops
-        housekeeping.cancel()
+        housekeeping, _, *looking = self._loops
+        for loop in (housekeeping, *looking):
+            loop.cancel()
         self.dispatcher.stop()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._processors.stop()

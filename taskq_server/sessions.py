@@ -18,6 +18,8 @@ from taskq_server.core.task import Ending, Outcome
 from taskq_server.elsewhere import Elsewhere
 from taskq_server.session import AttemptKey, Pulse, Session, Sighting
 from taskq_server.store.living import Advance, Held, NewSession, Sign
+from taskq_server.store.servers import Signal
+from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
 from taskq_server.task_id import to_text
 
@@ -85,7 +87,8 @@ class Sessions:
             return _ended(sightings)
         await self._save_progress(session_seq, sightings)
         if server_seq != self._store.server_seq:
-            self.drop(session_seq, "another server pushes to it")
+            if (session := self._by_seq.get(session_seq)) is not None:
+                self._move(session)
             return await self._heartbeat_elsewhere(session_id, sightings)
         if (session := self._by_id.get(session_id)) is None:
             session = await self.take(session_id)
@@ -153,6 +156,47 @@ class Sessions:
             if session.stream is not None:
                 session.stream.drain = why
                 session.stream.wake.set()
+
+    def hear(self, signal: Signal) -> None:
+        """Another server has changed something about a session."""
+        session = self._by_seq.get(signal.session_seq)
+        if session is None:
+            return
+        if signal.kind is SignalKind.ENDED:
+            self.drop(session.seq, "another server has ended it")
+        elif signal.kind is SignalKind.MOVED:
+            self._move(session)
+        elif signal.task_id is not None and signal.attempt is not None:
+            key = signal.task_id, signal.attempt
+            if signal.kind is SignalKind.SETTLED:
+                session.settle(key)
+            else:
+                session.revoke(key, cancelled=signal.kind is SignalKind.CANCELLED)
+
+    def _move(self, session: Session) -> None:
+        """Another server pushes to it now: its stream here is superseded."""
+        stream = session.stream
+        self.drop(session.seq, "another server pushes to it")
+        if stream is not None:
+            stream.superseded = True
+
+    async def review(self) -> None:
+        """Compares all sessions with the database, after signals may have been lost."""
+        for session in list(self._by_seq.values()):
+            stored = await self._store.find_session(session.session_id)
+            if stored is None:
+                self.drop(session.seq, "it had ended in the database")
+            elif stored.server_seq != self._store.server_seq:
+                self._move(session)
+            else:
+                held = {(one.task_id, one.attempt) for one in stored.held}
+                for key in session.in_flight.keys() - held:
+                    session.revoke(key, cancelled=False)
+
+    def forget_elsewhere(self) -> None:
+        """Those that were not heard here for a lease are heard elsewhere, or not at all."""
+        since_us = self._clock.now_us() - self._lease_duration_us
+        self._elsewhere = {key: one for key, one in self._elsewhere.items() if one.heard_us >= since_us}
 
     def drain_streams(self, why: str) -> None:
         """No stream brings anything more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from taskq_server.clock import Alarm
@@ -20,10 +20,12 @@ from taskq_server.core.task import (
 )
 from taskq_server.session import Session
 from taskq_server.sessions import Sessions
+from taskq_server.store.servers import Version
 from taskq_server.store.store import Store
 from taskq_server.task_id import to_text
 
 NO_SESSION = 0
+MOST_LOOKED_AT = 1_000
 MOST_READ_AT_ONCE = 50
 """A thousand watched tasks may hold half a gigabyte of payloads and results."""
 
@@ -46,6 +48,9 @@ class TaskQueue:
         self._expect = expect
         """Told when a task will be too late."""
         self._watchers: dict[bytes, set[_Watcher]] = {}
+        self._seen: dict[bytes, Version] = {}
+        """What those who watch have been told last."""
+        self._looked_at = 0
         self._stopping = False
         store.on_change = self._tell
         store.on_scheduled = alarm.ring
@@ -106,7 +111,9 @@ class TaskQueue:
         for task_id in task_ids:
             if task_id not in found:
                 raise TaskNotFound(to_text(task_id))
-            yield found[task_id]
+            task = found[task_id]
+            self._seen[task_id] = int(task.state), task.attempt, task.due_time_us, task.finish_time_us
+            yield task
 
     def _forget(self, watcher: _Watcher, task_ids: Iterable[bytes]) -> None:
         for task_id in task_ids:
@@ -114,6 +121,18 @@ class TaskQueue:
                 watchers.discard(watcher)
                 if not watchers:
                     del self._watchers[task_id]
+                    self._seen.pop(task_id, None)
+
+    async def look_again(self, versions: Callable[[list[bytes]], Awaitable[dict[bytes, Version]]]) -> None:
+        """Tells those who watch of what other servers have changed: looks at some of the tasks, in turn."""
+        watched = list(self._watchers)
+        self._looked_at = self._looked_at % len(watched) if watched else 0
+        some = watched[self._looked_at : self._looked_at + MOST_LOOKED_AT]
+        self._looked_at += len(some)
+        if not some:
+            return
+        found = await versions(some)
+        self._tell([task_id for task_id in some if found.get(task_id) != self._seen.get(task_id)])
 
     def _tell(self, task_ids: list[bytes]) -> None:
         if not self._watchers:

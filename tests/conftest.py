@@ -11,9 +11,24 @@ import pytest
 from taskq_server.clock import Clock
 from taskq_server.config import Config
 from taskq_server.server import Server
+from tests.support.databases import Databases
 from tests.support.process import ServerProcess
 
 StartServer = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Databases on a real PostgreSQL, for every test that asks."""
+    with Databases() as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgres_url(databases: Databases) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, with the tables and nothing in them."""
+    with databases.fresh() as url:
+        yield url
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection, create_engine, event, exc
 from sqlalchemy.pool import NullPool
 
-from taskq_server.clock import SECOND_US, Clock
+from taskq_server.clock import SECOND_US, OwnClock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
 from taskq_server.store import reading, sqlite_start
 from taskq_server.store.end_batch import Rules
@@ -51,8 +51,9 @@ _DEVICE_FAILS = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_READ
 class SQLite(Store):
     """A store in one file. `open` makes it."""
 
-    def __init__(self, path: Path, clock: Clock, rules: Rules, on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(self, path: Path, clock: OwnClock, rules: Rules, on_fatal: Callable[[BaseException], None]) -> None:
         super().__init__(rules, clock)
+        self._own_clock = clock
         path = path.resolve()  # another name of the file must not get another lock
         self._path = path
         self._sql = SQLiteSql()
@@ -70,7 +71,7 @@ class SQLite(Store):
     async def open(
         cls,
         path: Path,
-        clock: Clock,
+        clock: OwnClock,
         rules: Rules,
         on_fatal: Callable[[BaseException], None],
         *,
@@ -143,7 +144,7 @@ class SQLite(Store):
         """Time does not go back over a restart, unless the clock was far ahead and somebody has put it right."""
         ahead_us = high_water_us - self._clock.now_us()
         if ahead_us <= BELIEVED_AHEAD_US:
-            self._clock.not_before(high_water_us)
+            self._own_clock.not_before(high_water_us)
             self._high_water_us = high_water_us
         else:
             log.warning("the clock was ahead when this database was last used", seconds=ahead_us / SECOND_US)

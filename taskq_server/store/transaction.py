@@ -35,6 +35,8 @@ class Transaction:
     """Whose transaction it is."""
     manual_us: int | None = None
     """The time, where a test's clock stands in for the database's."""
+    xid: str | None = None
+    """What PostgreSQL calls it, if it may change something."""
     changed: list[bytes] = field(default_factory=list)
     """Ids of the tasks whose state or due time changed; whoever watches them is told after the commit."""
     wakes: bool = False

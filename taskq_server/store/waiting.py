@@ -62,6 +62,11 @@ class Waiting:
         with self._lock:
             return [(route_id, priority) for route_id, found in self._due.items() for priority in found]
 
+    def at(self, place: Place) -> int | None:
+        """When the first task of a place falls due, as far as is known; None when none waits there."""
+        with self._lock:
+            return self._due.get(place[0], {}).get(place[1])
+
     def due(self, route_id: int, now_us: int) -> list[tuple[int, int]]:
         """The priorities at which the route may have due tasks, the largest first, each with what is known of it."""
         with self._lock:

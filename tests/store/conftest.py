@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from taskq_server.clock import ManualClock
+from taskq_server.store.postgres import Postgres
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.store import Rules, Store
 from tests.store.given import days
@@ -56,17 +57,42 @@ def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[SQLiteFile]:
+class PostgresDatabase:
+    """A database that outlives the stores that are opened on it; several may be open at once, as on several servers."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.fatal: list[BaseException] = []
+        self._open: list[Postgres] = []
+
+    async def open(self, clock: ManualClock, rules: Rules = RULES) -> Postgres:
+        store = await Postgres.open(self.url, clock, rules)
+        self._open.append(store)
+        return store
+
+    async def close(self) -> None:
+        for store in self._open:
+            await store.close()
+        self._open.clear()
+
+
+Database = SQLiteFile | PostgresDatabase
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[Database]:
     """Every sentence holds for each of these; what only one of them promises stands in test_<its name>_*.py."""
-    database = SQLiteFile(tmp_path / "taskq.db")
-    shutil.copyfile(empty_sqlite, database.path)
+    if request.param == "sqlite":
+        shutil.copyfile(empty_sqlite, tmp_path / "taskq.db")
+        database: Database = SQLiteFile(tmp_path / "taskq.db")
+    else:
+        database = PostgresDatabase(request.getfixturevalue("postgres_url"))
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def store(database: SQLiteFile, clock: ManualClock) -> Store:
+async def store(database: Database, clock: ManualClock) -> Store:
     return await database.open(clock)
 
 
@@ -74,7 +100,7 @@ Reopen = Callable[[], Awaitable[Store]]
 
 
 @pytest.fixture
-def reopen(database: SQLiteFile, clock: ManualClock) -> Reopen:
+def reopen(database: Database, clock: ManualClock) -> Reopen:
     """Stops the server and starts another on the same database, on the same clock."""
 
     async def reopen() -> Store:

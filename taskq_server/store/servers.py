@@ -1,0 +1,112 @@
+"""The servers on one database: who lives, and what they leave for each other to hear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+
+from taskq_server.store import schema
+from taskq_server.store.sql import SignalKind
+from taskq_server.store.transaction import Transaction
+
+SERVER_LEASE_US = 15_000_000
+"""A server that has not renewed its row for so long is taken for dead by the others."""
+RENEW_US = SERVER_LEASE_US // 3
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What another server has left for this one."""
+
+    signal_seq: int
+    session_seq: int
+    kind: SignalKind
+    task_id: bytes | None
+    attempt: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """What a server learns when it renews its row."""
+
+    lapsed: bool
+    """The others took it for dead: what they had left for it may be gone."""
+    others: int
+    """How many other servers live."""
+
+
+@dataclass(slots=True)
+class News:
+    """What a look around has found."""
+
+    signals: list[Signal]
+    earliest_us: int | None
+    """The earliest due time that was not known before."""
+
+
+Version = tuple[int, int, int, int | None]
+"""State, attempt, due time and finish time of a task: whenever somebody who watches it would see a change, one of them
+has changed."""
+
+
+def arrive(tx: Transaction, names: list[str]) -> list[int]:
+    """Gives servers their numbers, which are never used again."""
+    table = schema.server
+    times = {"start_time_us": tx.now_us, "alive_until_us": tx.now_us + SERVER_LEASE_US}
+    new = [table.insert().values(name=name, **times).returning(table.c.server_seq) for name in names]
+    return [int(tx.connection.execute(insert).scalar_one()) for insert in new]
+
+
+def renew(tx: Transaction, names: list[str]) -> list[Renewed]:
+    """Lets this server live on, and forgets what was left for those that are dead."""
+    table, signal = schema.server, schema.signal
+    alive = update(table).where(table.c.server_seq == tx.server_seq, table.c.alive_until_us > tx.now_us)
+    lapsed = not tx.connection.execute(alive.values(alive_until_us=tx.now_us + SERVER_LEASE_US)).rowcount
+    living = select(table.c.server_seq).where(table.c.alive_until_us > tx.now_us)
+    others = tx.connection.execute(living.where(table.c.server_seq != tx.server_seq)).all()
+    if lapsed:
+        tx.connection.execute(delete(table).where(table.c.server_seq == tx.server_seq))
+        times = {"start_time_us": tx.now_us, "alive_until_us": tx.now_us + SERVER_LEASE_US}
+        tx.connection.execute(table.insert().values(server_seq=tx.server_seq, name=names[0], **times))
+    dead = select(table.c.server_seq).where(table.c.alive_until_us <= tx.now_us).with_for_update(skip_locked=True)
+    tx.connection.execute(delete(table).where(table.c.server_seq.in_(dead)))
+    for_nobody = select(signal.c.signal_seq).where(signal.c.server_seq.not_in(select(table.c.server_seq)))
+    unheard = for_nobody.with_for_update(skip_locked=True)
+    tx.connection.execute(delete(signal).where(signal.c.signal_seq.in_(unheard)))
+    return [Renewed(lapsed, len(others))] * len(names)
+
+
+def leave(tx: Transaction, nothing: list[None]) -> list[None]:
+    """This server is gone."""
+    tx.connection.execute(delete(schema.server).where(schema.server.c.server_seq == tx.server_seq))
+    tx.connection.execute(delete(schema.signal).where(schema.signal.c.server_seq == tx.server_seq))
+    return nothing
+
+
+def signals(tx: Transaction, nothing: list[None]) -> list[list[Signal]]:
+    """What was left for this server, in the order in which it happened."""
+    table = schema.signal
+    left = select(table.c.signal_seq, table.c.session_seq, table.c.kind, table.c.task_id, table.c.attempt)
+    mine = left.where(table.c.server_seq == tx.server_seq).order_by(table.c.signal_seq)
+    found = [
+        Signal(row.signal_seq, row.session_seq, SignalKind(row.kind), row.task_id, row.attempt)
+        for row in tx.connection.execute(mine)
+    ]
+    return [found] * len(nothing)
+
+
+def heard(tx: Transaction, signal_seqs: list[int]) -> list[None]:
+    """These need not be said again."""
+    table = schema.signal
+    tx.connection.execute(delete(table).where(tx.sql.among(table.c.signal_seq, signal_seqs)))
+    return [None] * len(signal_seqs)
+
+
+def versions(tx: Transaction, task_ids: list[bytes]) -> list[Version | None]:
+    """How far tasks have come; None for one that does not exist."""
+    task = schema.task
+    columns = task.c.task_id, task.c.state, task.c.attempt, task.c.due_time_us, task.c.finish_time_us
+    found = tx.connection.execute(select(*columns).where(tx.sql.among(task.c.task_id, task_ids)))
+    by_id: dict[bytes, Version] = {row[0]: (row[1], row[2], row[3], row[4]) for row in found}
+    return [by_id.get(task_id) for task_id in task_ids]
