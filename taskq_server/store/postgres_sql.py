@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, any_, bindparam
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Row, any_, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from taskq_server.core.matching import Candidate, Seats
@@ -98,7 +98,9 @@ class PostgresSql(Sql):
     """Keeps nothing of its own: what several servers count, the database counts."""
 
     def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
-        return column == any_(bindparam(None, list(values), ARRAY(column.type)))
+        # A number from outside may be larger than the column can hold; then nothing has it.
+        kind = BigInteger() if isinstance(column.type, Integer) else column.type
+        return column == any_(bindparam(None, list(values), ARRAY(kind)))
 
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
         return tx.connection.exec_driver_sql(_NUMBERS, (many,)).scalars().all()

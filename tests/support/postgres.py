@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from tests.support.waiting import until
 
-VERSION = os.environ.get("TASKQ_TEST_PG_VERSION", "16")
+VERSION = os.environ.get("TASKQ_TEST_PG_VERSION", "18")
 INSTALLATIONS = {"16": "pginstall", "18": "pginstall18"}
 """By version, in the package that brings them."""
 MISSING = (
