@@ -18,12 +18,16 @@ from taskq_server.core.task import Ending, Outcome
 from taskq_server.elsewhere import Elsewhere
 from taskq_server.session import AttemptKey, Pulse, Session, Sighting
 from taskq_server.store.living import Advance, Held, NewSession, Sign
+from taskq_server.store.reading import Fate
 from taskq_server.store.servers import Signal
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
 from taskq_server.task_id import to_text
 
 log = structlog.get_logger("taskq.sessions")
+
+_KNOWN_TO_THE_PROCESSOR = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RELEASED, Outcome.CANCELLED)
+"""It has said so itself, though its heartbeat may be older than that; or is told otherwise."""
 
 
 class Sessions:
@@ -124,9 +128,15 @@ class Sessions:
             return _ended(sightings)
         elsewhere = self._elsewhere.setdefault(session_id, Elsewhere())
         elsewhere.heard_us = self._clock.now_us()
-        lost, never_received = elsewhere.compare(stored.held, sightings, self._sent_before_us())
+        seen = {(one.task_id, one.attempt) for one in sightings}
+        never_received = elsewhere.never_received(stored.held, seen, self._sent_before_us())
         await self._give_back(stored.session_seq, never_received)
-        return Pulse(True, stored.server_lives, lost, [])
+        not_held = sorted(seen - {(one.task_id, one.attempt) for one in stored.held})
+        fates = await self._store.fates([Fate(stored.session_seq, *key) for key in not_held])
+        by_fate = list(zip(not_held, fates, strict=True))
+        cancelled = [key for key, fate in by_fate if fate is Outcome.CANCELLED]
+        lost = [key for key, fate in by_fate if fate not in _KNOWN_TO_THE_PROCESSOR]
+        return Pulse(True, stored.server_lives, lost, cancelled)
 
     def _sent_before_us(self) -> int:
         """What was sent since then may still be on its way: the ack_timeout."""

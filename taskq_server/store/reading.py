@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import func, select
 
-from taskq_server.core.task import Task
+from taskq_server.core.task import Outcome, Task
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
@@ -18,6 +20,29 @@ def get(memory: Memory, tx: Transaction, task_ids: list[bytes]) -> list[Task | N
     found = tx.connection.execute(select(*_COLUMNS).where(tx.sql.among(schema.task.c.task_id, task_ids)))
     by_id = {row.task_id: rows.task_of(row, memory.route(tx.connection, row.route_id)) for row in found.all()}
     return [by_id.get(task_id) for task_id in task_ids]
+
+
+class Fate(NamedTuple):
+    """An attempt of a session, whose end somebody asks for."""
+
+    session_seq: int
+    task_id: bytes
+    attempt: int
+
+
+def fates(tx: Transaction, asked: list[Fate]) -> list[Outcome | None]:
+    """How attempts have ended; None for one that is still held, or never was that session's."""
+    task, kept, among = schema.task, schema.attempt, tx.sql.among
+    ids = among(task.c.task_id, [one.task_id for one in asked])
+    last = select(task.c.session_seq, task.c.task_id, task.c.attempt, task.c.last_outcome).where(ids)
+    before = (
+        select(kept.c.session_seq, task.c.task_id, kept.c.attempt, kept.c.outcome)
+        .join_from(task, kept, kept.c.task_seq == task.c.seq)
+        .where(ids)
+    )
+    found = [*tx.connection.execute(last), *tx.connection.execute(before)]
+    ended = {Fate(*row[:3]): Outcome(row[3]) for row in found if row[3] is not None}
+    return [ended.get(one) for one in asked]
 
 
 def session_seqs(tx: Transaction, session_ids: list[bytes]) -> list[int | None]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from taskq_server.clock import Clock
 from taskq_server.core.matching import Demand, Route
-from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Task
+from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store import living, pruning, reading
 from taskq_server.store.adding import add
 from taskq_server.store.end_batch import Rules
@@ -22,6 +22,7 @@ from taskq_server.store.leasing import Leased, lease
 from taskq_server.store.living import Advance, Grace, NewSession, Reclaimed, Sign, StoredSession
 from taskq_server.store.memory import Memory
 from taskq_server.store.pruning import Pruned
+from taskq_server.store.reading import Fate
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
 
 Item = TypeVar("Item")
@@ -143,6 +144,10 @@ class Store(ABC):
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
+
+    async def fates(self, asked: list[Fate]) -> list[Outcome | None]:
+        """How attempts of sessions have ended; None for one that is still held, or never was that session's."""
+        return await self.read(reading.fates, asked)
 
     @property
     def routes(self) -> dict[int, Route]:

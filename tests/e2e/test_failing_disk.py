@@ -54,7 +54,7 @@ def test_after_a_failed_fsync_nothing_more_is_answered_and_the_server_ends(
     world.server.prefix = []  # the disk is replaced
     world.server.start()
     assert world.server.stop() == 0
-    assert set(acknowledged) <= truth.read(world.database).keys()
+    assert set(acknowledged) <= truth.read(world.database_url).keys()
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_full_disk_refuses_whole_calls_and_the_server_recovers_when_there_is_s
         acknowledged.append(task.task_id)
 
     assert on_small_disk.stop() == 0, on_small_disk.read_log()
-    stored = truth.read(small_disk / "taskq.db")
+    stored = truth.read(f"sqlite:///{small_disk}/taskq.db")
     assert stored.keys() == set(acknowledged)
 
 

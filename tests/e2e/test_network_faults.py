@@ -51,7 +51,7 @@ async def test_connections_cut_after_any_number_of_bytes_leave_exactly_one_task_
     assert world.server.stop() == 0
     print(f"{cuts} connections were cut while {len(ids)} tasks were enqueued")
     assert cuts >= 20, "too few were cut to show anything"
-    stored = truth.read(world.database)
+    stored = truth.read(world.database_url)
     assert sorted(stored) == sorted(ids)
 
 

@@ -116,7 +116,7 @@ def test_a_task_that_kills_its_processors_fails_after_three_and_others_go_on(sta
     for _ in range(3):  # a supervisor, which starts it again whenever it dies
         assert victim.wait() == -signal.SIGKILL
         victim.start()
-    until(lambda: truth.state_of(world.database, poison.task_id) is TaskState.FAILED, "the poison task fails")
+    until(lambda: truth.state_of(world.database_url, poison.task_id) is TaskState.FAILED, "the poison task fails")
 
     before = len(world.runs(ended=True))
     until(lambda: len(world.runs(ended=True)) > before + 20, "others go on")

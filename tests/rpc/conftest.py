@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,17 @@ from taskq_server.server import Server
 from tests.conftest import StartServer
 from tests.rpc.support import RawScheduler, span
 from tests.rpc.world import World
+from tests.support.databases import Databases
+
+DATABASES = ["sqlite", "postgres"]
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What is promised over the wire holds whatever the database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/taskq.db"
+    return request.getfixturevalue("postgres_url")  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -47,10 +58,21 @@ class Target:
     """A task that must outlive everything."""
 
 
+@pytest.fixture(scope="module", params=DATABASES)
+def module_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('target')}/taskq.db"
+    else:
+        with databases.fresh() as url:
+            yield url
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Target]:
+async def target(module_database_url: str) -> AsyncIterator[Target]:
     """One server for a module: with what hundreds of bad requests might leave behind."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('target')}/taskq.db"
+    url = module_database_url
     server = Server(Config(listen="127.0.0.1:0", database_url=url, stop_grace=1))
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:

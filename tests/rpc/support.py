@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -264,13 +263,3 @@ async def refused(call: Awaitable[Any]) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await soon(call)
     return refusal_of(caught.value)
-
-
-def tasks_in(database_url: str) -> int:
-    """How many tasks the database file holds, asked behind the server's back."""
-    path = database_url.removeprefix("sqlite:///")
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return int(connection.execute("SELECT count(*) FROM task").fetchone()[0])
-    finally:
-        connection.close()

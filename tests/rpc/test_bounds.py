@@ -9,8 +9,9 @@ import pytest
 
 from tests.rpc.bounds import BOUNDS, a_valid
 from tests.rpc.conftest import Target
-from tests.rpc.support import refusal_of, refused, tasks_in
+from tests.rpc.support import refusal_of, refused
 from tests.rpc.wire import METHODS, fields, put, send
+from tests.support import truth
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,7 +49,7 @@ async def test_a_value_at_its_bound_is_accepted(target: Target, method: str, pat
 async def test_a_value_over_its_bound_is_refused_by_its_name_and_nothing_is_stored(
     target: Target, method: str, path: str
 ) -> None:
-    before = tasks_in(target.database_url)
+    before = truth.count(target.database_url)
     for value in BOUNDS[method][path].breaks:
         refusal = await refused(send(target.channel, method, with_value(method, path, value)))
         assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT, shown(value)
@@ -57,4 +58,4 @@ async def test_a_value_over_its_bound_is_refused_by_its_name_and_nothing_is_stor
         for field, rule in refusal.faults.items():
             assert rule.startswith("must "), rule
             assert f"{field} {rule}" in refusal.message
-    assert tasks_in(target.database_url) == before
+    assert truth.count(target.database_url) == before

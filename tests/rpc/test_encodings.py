@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from tests.rpc.bounds import BOUNDS, a_valid
 from tests.rpc.conftest import Target
-from tests.rpc.support import SCHEDULED, a_task, refusal_of, refused, tasks_in
+from tests.rpc.support import SCHEDULED, a_task, refusal_of, refused
 from tests.rpc.wire import METHODS, fields, put, send
+from tests.support import truth
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -60,14 +61,14 @@ async def outcome(target: Target, method: str, request: bytes) -> Any:
 async def test_text_that_is_not_utf8_is_refused_by_its_field(
     target: Target, method: str, path: str, place: str
 ) -> None:
-    before = tasks_in(target.database_url)
+    before = truth.count(target.database_url)
     sent = holding(method, path, place, MARK).SerializeToString()
     for wrong in NOT_UTF8:
         refusal = await refused(send(target.channel, method, sent.replace(MARK.encode(), wrong)))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
         assert [field.startswith(path) for field in refusal.faults] == [True], refusal.faults
         assert set(refusal.faults.values()) == {"must be UTF-8"}
-    assert tasks_in(target.database_url) == before
+    assert truth.count(target.database_url) == before
 
 
 @pytest.mark.parametrize(("method", "path", "place"), text_fields())

@@ -11,8 +11,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq.v1 import task_pb2
-from tests.rpc.support import CANCELLED, SCHEDULED, a_task, microseconds, soon, span, tasks_in, time_at
+from tests.rpc.support import CANCELLED, SCHEDULED, a_task, microseconds, soon, span, time_at
 from tests.rpc.world import World
+from tests.support import truth
 
 CREATED = scheduler_pb2.ENQUEUE_OUTCOME_CREATED
 EXISTING = scheduler_pb2.ENQUEUE_OUTCOME_EXISTING
@@ -59,7 +60,7 @@ async def test_many_retries_at_once_make_one_task(world: World, database_url: st
     results = await asyncio.gather(*(world.scheduler.enqueue_all(new) for _ in range(30)))
     outcomes = [result.outcome for (result,) in results]
     assert (outcomes.count(CREATED), outcomes.count(EXISTING)) == (1, 29)
-    assert tasks_in(database_url) == 1
+    assert truth.count(database_url) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ async def test_of_many_racing_for_a_key_one_creates(world: World, database_url: 
     results = [result for (result,) in await asyncio.gather(*(world.scheduler.enqueue_all(new) for new in news))]
     assert [result.outcome for result in results].count(CREATED) == 1
     assert len({result.task_id for result in results}) == 1
-    assert tasks_in(database_url) == 1
+    assert truth.count(database_url) == 1
 
 
 async def test_args_become_a_json_payload(world: World) -> None:

@@ -16,8 +16,9 @@ from taskq_server.core import errors
 from taskq_server.rpc.status import CODES
 from taskq_server.store.store import Store
 from tests.rpc.conftest import Target
-from tests.rpc.support import UNKNOWN_ID, Refusal, a_task, refusal_of, refused, tasks_in
+from tests.rpc.support import UNKNOWN_ID, Refusal, a_task, refusal_of, refused
 from tests.rpc.wire import METHODS, send
+from tests.support import truth
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,9 +32,9 @@ def family(of: type[errors.TaskqError]) -> Iterator[type[errors.TaskqError]]:
 
 
 async def enqueue(target: Target, *tasks: scheduler_pb2.NewTask) -> Refusal:
-    before = tasks_in(target.database_url)
+    before = truth.count(target.database_url)
     refusal = await refused(target.scheduler.enqueue_all(*tasks))
-    assert tasks_in(target.database_url) == before, "nothing of a refused call is stored"
+    assert truth.count(target.database_url) == before, "nothing of a refused call is stored"
     return refusal
 
 
@@ -60,10 +61,10 @@ async def test_a_call_of_no_task_or_of_more_than_a_thousand_is_refused(target: T
 
 
 async def test_a_call_of_a_thousand_tasks_is_stored(target: Target) -> None:
-    before = tasks_in(target.database_url)
+    before = truth.count(target.database_url)
     results = await target.scheduler.enqueue_all(*(a_task("thousand") for _ in range(1_000)))
     assert len({result.task_id for result in results}) == 1_000
-    assert tasks_in(target.database_url) == before + 1_000
+    assert truth.count(target.database_url) == before + 1_000
 
 
 async def test_one_bad_task_among_many_refuses_the_whole_call(target: Target) -> None:
@@ -119,11 +120,11 @@ async def test_an_error_stays_far_below_the_size_at_which_peers_cut_trailers_off
 
 
 async def test_a_message_over_four_mebibytes_is_refused_and_the_connection_goes_on(target: Target) -> None:
-    before = tasks_in(target.database_url)
+    before = truth.count(target.database_url)
     tasks = [a_task(data=b"x" * 262_144) for _ in range(17)]
     refusal = await refused(target.scheduler.enqueue_all(*tasks))
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert tasks_in(target.database_url) == before
+    assert truth.count(target.database_url) == before
     assert await target.scheduler.enqueue_all(*tasks[:15])
 
 

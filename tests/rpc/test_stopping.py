@@ -174,4 +174,4 @@ async def test_a_processor_that_never_reads_does_not_hold_up_the_stop(narrow_wor
     await world.begin()
     states = await world.scheduler.states(tasks)
     assert set(states) == {RUNNING, SCHEDULED}  # what may have been written is kept, the rest is given back
-    assert states.count(RUNNING) <= 3
+    assert states.count(RUNNING) <= 4  # a mebibyte

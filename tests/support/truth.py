@@ -1,20 +1,27 @@
-"""What the server's database says once the server is gone: tasks, and every attempt of them."""
+"""What the server's database says behind its back: tasks, and every attempt of them."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from taskq_server.core.task import Outcome, TaskState
+from tests.support.console import Console
 from tests.support.history import digest
 
-TASKS = """SELECT seq, task_id, state, attempt, failed_attempts, lost_leases, due_time_us, lease_time_us,
-finish_time_us, last_outcome, last_failure, session_seq, priority, payload, name, processor_name, enqueue_time_us
-FROM task JOIN route USING (route_id)"""
-ATTEMPTS = "SELECT task_seq, attempt, session_seq, processor_name, lease_time_us, end_time_us, outcome FROM attempt"
+TASK_COLUMNS = (
+    "seq", "task_id", "state", "attempt", "failed_attempts", "lost_leases", "due_time_us", "lease_time_us",
+    "finish_time_us", "last_outcome", "last_failure", "session_seq", "priority", "payload", "name", "processor_name",
+    "enqueue_time_us",
+)  # fmt: skip
+TASKS = f"SELECT {', '.join(TASK_COLUMNS)} FROM task JOIN route USING (route_id)"  # noqa: S608 - our own names
+ATTEMPTS = (
+    "SELECT task_seq, attempt, session_seq, processor_name, lease_time_us, end_time_us, outcome FROM attempt "
+    "ORDER BY task_seq, attempt"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,50 +54,57 @@ class Task:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-def unfinished(database: Path) -> dict[str, int]:
-    """How many tasks wait or run, by state; also while the server lives."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:
-        found = connection.execute("SELECT state, count(*) FROM task WHERE state < 3 GROUP BY state")
-        return {TaskState(state).name: count for state, count in found}
+Row = tuple[Any, ...]
 
 
-def state_of(database: Path, task_id: str) -> TaskState:
-    """Where one task is; also while the server lives."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as connection:
-        (state,) = connection.execute("SELECT state FROM task WHERE task_id = ?", (UUID(task_id).bytes,)).fetchone()
-        return TaskState(state)
+def rows(url: str, sql: str) -> list[Row]:
+    """What a query finds; also while the server lives, which this process never is."""
+    if not url.startswith("sqlite:///"):
+        with Console(url) as console:
+            return console.rows(sql)
+    path = url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
+        return list(connection.execute(sql))
 
 
-def read(database: Path) -> dict[str, Task]:
+def count(url: str) -> int:
+    """How many tasks there are."""
+    return int(rows(url, "SELECT count(*) FROM task")[0][0])
+
+
+def unfinished(url: str) -> dict[str, int]:
+    """How many tasks wait or run, by state."""
+    found = rows(url, "SELECT state, count(*) FROM task WHERE state < 3 GROUP BY state")
+    return {TaskState(state).name: count for state, count in found}
+
+
+def state_of(url: str, task_id: str) -> TaskState:
+    """Where one task is."""
+    found = {bytes(known): state for known, state in rows(url, "SELECT task_id, state FROM task")}
+    return TaskState(found[UUID(task_id).bytes])
+
+
+def read(url: str) -> dict[str, Task]:
     """Every task by its id, with its attempts in order. Only once the server has ended."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        (sound,) = connection.execute("PRAGMA integrity_check").fetchone()
-        assert sound == "ok", f"the database is corrupt: {sound}"
-        by_seq: dict[int, Task] = {}
-        last: dict[int, Attempt] = {}
-        for row in connection.execute(TASKS):
-            by_seq[row["seq"]] = _task(row)
-            if row["attempt"] and row["lease_time_us"] is not None:
-                last[row["seq"]] = _last_attempt(row)
-        for row in connection.execute(ATTEMPTS + " ORDER BY task_seq, attempt"):
-            outcome = Outcome(row["outcome"])
-            attempt = Attempt(
-                row["attempt"],
-                row["session_seq"],
-                row["processor_name"],
-                row["lease_time_us"],
-                row["end_time_us"],
-                outcome,
-            )
-            by_seq[row["task_seq"]].attempts.append(attempt)
+    if url.startswith("sqlite:///"):
+        assert rows(url, "PRAGMA integrity_check") == [("ok",)], "the database is corrupt"
+    by_seq: dict[int, Task] = {}
+    last: dict[int, Attempt] = {}
+    for found in rows(url, TASKS):
+        row = dict(zip(TASK_COLUMNS, found, strict=True))
+        by_seq[row["seq"]] = _task(row)
+        if row["attempt"] and row["lease_time_us"] is not None:
+            last[row["seq"]] = _last_attempt(row)
+    for seq, number, session_seq, processor, lease_us, end_us, outcome in rows(url, ATTEMPTS):
+        attempt = Attempt(number, session_seq, processor, lease_us, end_us, Outcome(outcome))
+        by_seq[seq].attempts.append(attempt)
     for seq, task in by_seq.items():
         if seq in last and task.attempt not in [attempt.number for attempt in task.attempts]:
             task.attempts.append(last[seq])
     return {task.task_id: task for task in by_seq.values()}
 
 
-def _task(row: sqlite3.Row) -> Task:
+def _task(row: dict[str, Any]) -> Task:
     return Task(
         str(UUID(bytes=row["task_id"])),
         row["name"],
@@ -106,7 +120,7 @@ def _task(row: sqlite3.Row) -> Task:
     )
 
 
-def _last_attempt(row: sqlite3.Row) -> Attempt:
+def _last_attempt(row: dict[str, Any]) -> Attempt:
     outcome = None if row["last_outcome"] is None else Outcome(row["last_outcome"])
     return Attempt(
         row["attempt"], row["session_seq"], row["processor_name"], row["lease_time_us"], row["finish_time_us"], outcome
