@@ -70,8 +70,7 @@ class SQLiteEnd:
         return found
 
     def insert(self, rows: Rows, chunk: list[Row]) -> None:
-        if (why := rows.misfit(chunk)) is not None:
-            raise _unfit(why)
+        _refuse_unfit(rows.misfit(chunk) or rows.unkept_by_sqlite(chunk))
         holes = ", ".join("?" * len(rows.columns))
         self._driver.executemany(f"INSERT INTO {rows.name} ({rows.names}) VALUES ({holes})", chunk)  # noqa: S608
 
@@ -116,15 +115,15 @@ class PostgresEnd:
 
     def insert(self, rows: Rows, chunk: list[Row]) -> None:
         """By COPY, three times as fast as INSERT. It does not say which row it chokes on."""
+        _refuse_unfit(rows.misfit(chunk))
         driver: Any = self.connection.connection.dbapi_connection
         try:
             driver.run_async(
                 lambda asyncpg: asyncpg.copy_records_to_table(rows.name, records=chunk, columns=rows.columns)
             )
-        except Exception as error:
-            if (why := next(filter(None, map(rows.fault, chunk)), None)) is None:
-                raise
-            raise _unfit(why) from error
+        except Exception:
+            _refuse_unfit(rows.unkept_by_postgresql(chunk))
+            raise
 
     def last_numbers(self) -> dict[str, int]:
         with self.connection.begin():
@@ -150,8 +149,9 @@ class PostgresEnd:
         return self.connection.exec_driver_sql(query).scalar()
 
 
-def _unfit(why: str) -> StoreRefused:
-    return StoreRefused(why, "mend that row in the source, then copy again: it goes on", UNFIT)
+def _refuse_unfit(why: str | None) -> None:
+    if why is not None:
+        raise StoreRefused(why, "mend that row in the source, then copy again: it goes on", UNFIT)
 
 
 def _select(rows: Rows, holes: Sequence[str], what: str) -> str:

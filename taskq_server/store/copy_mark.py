@@ -1,4 +1,4 @@
-"""The mark on a database that is being copied into: how far the copy is; and no server starts on half of one."""
+"""The mark on a database that is copied into: how far the copy is. No server starts on half of one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from taskq_server.core.errors import StoreRefused
 
-_READ = text("SELECT value FROM meta WHERE key = 'copying'")
+_READ = text("SELECT value FROM meta WHERE key = :key")
 _WRITE = text(
-    "INSERT INTO meta (key, value) VALUES ('copying', :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    "INSERT INTO meta (key, value) VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 )
 _REMOVE = text("DELETE FROM meta WHERE key = 'copying'")
 
@@ -28,21 +28,29 @@ class Mark:
 
 
 def read(connection: Connection) -> Mark | None:
-    value = connection.execute(_READ).scalar()
+    value = connection.execute(_READ, {"key": "copying"}).scalar()
     return None if value is None else Mark(**json.loads(value))
 
 
 def write(connection: Connection, mark: Mark) -> None:
-    connection.execute(_WRITE, {"value": json.dumps(asdict(mark))})
+    connection.execute(_WRITE, {"key": "copying", "value": json.dumps(asdict(mark))})
 
 
-def remove(connection: Connection) -> None:
+def whole(connection: Connection, mark: Mark) -> None:
+    """Removes the mark, and leaves a note of what the whole was copied from."""
     connection.execute(_REMOVE)
+    connection.execute(_WRITE, {"key": "copied", "value": json.dumps(mark.source)})
+
+
+def whole_copy_of(connection: Connection) -> dict[str, Any] | None:
+    """The source of which this was a whole copy, whatever has become of it since."""
+    value = connection.execute(_READ, {"key": "copied"}).scalar()
+    return None if value is None else dict(json.loads(value))
 
 
 def refuse_half_copied(connection: Connection) -> None:
     """Raises StoreRefused when a copy into this database was begun and not ended."""
-    if connection.execute(_READ).scalar() is not None:
+    if read(connection) is not None:
         raise StoreRefused(
             "the database holds half a copy of another", "run the same `taskq db copy` again: it goes on"
         )

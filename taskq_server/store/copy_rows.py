@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -20,7 +19,13 @@ OF_A_DATABASE = {"server", "signal", "meta"}
 """What is said in them of a database and of the servers on it is not true of another."""
 OF_A_SERVER = "server_seq"
 
-_TYPES: dict[type[Any], type[Any]] = {Text: str, LargeBinary: bytes, Float: float, Boolean: bool}
+_TYPES: dict[type[Any], tuple[type[Any], ...]] = {
+    Text: (str,),
+    LargeBinary: (bytes,),
+    Float: (float,),
+    Boolean: (bool, int),
+    Integer: (int,),
+}
 _BITS: dict[type[Any], int] = {SmallInteger: 15, BigInteger: 63, Integer: 31}
 _MODULUS = 1 << 128
 
@@ -87,45 +92,53 @@ class Rows:
         return tuple(values)
 
     def misfit(self, rows: Iterable[Row]) -> str | None:
-        """The first row of which a database with types can say that it was never written by us, and why; quick, since
-        rows of the same types are looked at once."""
+        """The first row in which a column has a value that is not of its type, as SQLite allows. Quick: of rows that
+        have the same types one is looked at."""
         for row in rows:
             types = tuple(map(type, row))
             if types not in self._fit:
-                if (why := self.fault(row)) is not None:
+                if (why := self._fault(row, _of_another_type)) is not None:
                     return why
                 self._fit.add(types)
-            for i in self._floats:
-                if row[i] is not None and math.isnan(row[i]):
-                    return self._says(row, i, "is not a number, which SQLite does not keep")
         return None
 
-    def fault(self, row: Row) -> str | None:
-        """Why PostgreSQL cannot hold the row: its table, its key, the column and the reason."""
-        for i, column in enumerate(self._table.columns):
-            if row[i] is not None and (why := _fault(column, row[i])) is not None:
-                return self._says(row, i, why)
-        return None
+    def unkept_by_sqlite(self, rows: Iterable[Row]) -> str | None:
+        return next(filter(None, (self._fault(row, _not_a_number) for row in rows)), None) if self._floats else None
 
-    def _says(self, row: Row, i: int, why: str) -> str:
-        key = ", ".join(f"{name} = {value!r}" for name, value in zip(self.key, self.key_in(row), strict=True))
-        return f"{self.columns[i]} of the row of {self.name} with {key} {why}"
+    def unkept_by_postgresql(self, rows: Iterable[Row]) -> str | None:
+        return next(filter(None, (self._fault(row, _too_much) for row in rows)), None)
+
+    def _fault(self, row: Row, look: Callable[[Column[Any], Any], str | None]) -> str | None:
+        """A fault of a row: where it stands, and why it is one."""
+        for value, column in zip(row, self._table.columns, strict=True):
+            if value is not None and (why := look(column, value)) is not None:
+                key = ", ".join(f"{name} = {part!r}" for name, part in zip(self.key, self.key_in(row), strict=True))
+                return f"{column.name} of the row of {self.name} with {key} {why}"
+        return None
 
 
 def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _fault(column: Column[Any], value: object) -> str | None:
-    kind = next((known for known in (*_TYPES, *_BITS) if isinstance(column.type, known)), None)
-    assert kind is not None, f"{column} has a type that has not been thought of here"
-    if kind in _BITS:
-        if type(value) is not int:
-            return f"is {type(value).__name__}, not a whole number"
-        return None if -(1 << _BITS[kind]) <= value < 1 << _BITS[kind] else "is too large a number"
-    if type(value) is not _TYPES[kind] and not (kind is Boolean and value in (0, 1)):
-        return "is not UTF-8" if kind is Text and type(value) is bytes else f"is {type(value).__name__}"
-    return "holds U+0000, which PostgreSQL does not keep in text" if type(value) is str and "\0" in value else None
+def _of_another_type(column: Column[Any], value: object) -> str | None:
+    wanted = next(wanted for kind, wanted in _TYPES.items() if isinstance(column.type, kind))
+    if type(value) in wanted:
+        return None
+    if wanted == (str,) and type(value) is bytes:
+        return "is not UTF-8"
+    return f"is {type(value).__name__}, not {wanted[0].__name__}"
+
+
+def _not_a_number(column: Column[Any], value: object) -> str | None:
+    return "is not a number, which SQLite does not keep" if value != value else None
+
+
+def _too_much(column: Column[Any], value: object) -> str | None:
+    if type(value) is str and "\0" in value:
+        return "holds U+0000, which PostgreSQL does not keep in text"
+    bits = next((bits for kind, bits in _BITS.items() if isinstance(column.type, kind)), 0)
+    return "is too large a number" if bits and type(value) is int and not -(1 << bits) <= value < 1 << bits else None
 
 
 ROWS = [Rows(table) for table in schema.metadata.tables.values() if table.name not in OF_A_DATABASE]

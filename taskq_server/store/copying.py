@@ -21,6 +21,7 @@ from taskq_server.store.copy_rows import ROWS, Rows, Sums
 
 DIFFERENT = 65
 EMPTY_IT = "empty the target (make the database anew, or remove the file and its .lock), then copy again"
+NAME_ANOTHER = "name an empty database"
 
 Tell = Callable[[str, int, int], None]
 """Is told what is going on, how many rows are done, and how many there are."""
@@ -40,9 +41,45 @@ class Copied(NamedTuple):
 
 def copy(source: End, target: End, tell: Tell) -> list[Copied]:
     """Copies, or goes on with it, and answers what is now in both. StoreRefused when that is not the same."""
-    total = _count(source.connection)
     mark = _begin(source, target)
-    done = _count(target.connection)
+    if mark is None:
+        return _compare(source, target, tell, "the target is not empty: it is a copy of the source, but was used since")
+    mark = _copy_rows(source, target, mark, tell)
+    copied = _compare(source, target, tell, "the copy differs from its source", EMPTY_IT, DIFFERENT)
+    with target.connection.begin():
+        copy_mark.whole(target.connection, mark)
+    return copied
+
+
+def _begin(source: End, target: End) -> Mark | None:
+    """Marks an empty target, or answers the mark of a copy of the same source; None when that is already whole."""
+    from_it = _signature(source)
+    with target.connection.begin():
+        mark = copy_mark.read(target.connection)
+        if mark is None:
+            if (name := _not_empty(target.connection)) is not None:
+                if copy_mark.whole_copy_of(target.connection) == from_it:
+                    return None
+                raise StoreRefused(f"the target is not empty: it has rows in {name}", NAME_ANOTHER)
+            mark = Mark(from_it)
+            copy_mark.write(target.connection, mark)
+        elif mark.source != from_it:
+            raise StoreRefused(
+                "the target holds half a copy of another database, or of this one as it was before", EMPTY_IT
+            )
+    return mark
+
+
+def _not_empty(connection: Connection) -> str | None:
+    """A table in which there are rows."""
+    for rows in ROWS:
+        if connection.exec_driver_sql(f"SELECT 1 FROM {rows.name} LIMIT 1").first():  # noqa: S608
+            return rows.name
+    return None
+
+
+def _copy_rows(source: End, target: End, mark: Mark, tell: Tell) -> Mark:
+    total, done = _count(source.connection), _count(target.connection)
     for rows in ROWS[_position(mark) :]:
         if rows.name != mark.table:
             mark = replace(mark, table=rows.name, after=[])
@@ -56,27 +93,6 @@ def copy(source: End, target: End, tell: Tell) -> list[Copied]:
     with target.connection.begin():
         copy_mark.write(target.connection, mark)
         target.number_after(source.last_numbers())
-    copied = _compare(_sums(source, "read back from the source", total, tell), _sums(target, "and target", total, tell))
-    with target.connection.begin():
-        copy_mark.remove(target.connection)
-    return copied
-
-
-def _begin(source: End, target: End) -> Mark:
-    """Marks an empty target, or answers the mark of a copy of the same source."""
-    from_it = _signature(source)
-    with target.connection.begin():
-        mark = copy_mark.read(target.connection)
-        if mark is None:
-            for rows in ROWS:
-                if target.connection.exec_driver_sql(f"SELECT 1 FROM {rows.name} LIMIT 1").first():  # noqa: S608
-                    raise StoreRefused(f"the target is not empty: it has rows in {rows.name}", EMPTY_IT)
-            mark = Mark(from_it)
-            copy_mark.write(target.connection, mark)
-        elif mark.source != from_it:
-            raise StoreRefused(
-                "the target holds half a copy of another database, or of this one as it was before", EMPTY_IT
-            )
     return mark
 
 
@@ -119,12 +135,17 @@ def _sums(end: End, doing: str, total: int, tell: Tell) -> Sums:
     return sums
 
 
-def _compare(source: Sums, target: Sums) -> list[Copied]:
-    there, here = _lines(source), _lines(target)
+def _compare(
+    source: End, target: End, tell: Tell, else_why: str, hint: str = NAME_ANOTHER, exit_code: int = 78
+) -> list[Copied]:
+    """What is in both, read back; StoreRefused when that is not the same."""
+    total = _count(source.connection)
+    there = _lines(_sums(source, "read back from the source", total, tell))
+    here = _lines(_sums(target, "read back from the target", total, tell))
     if there != here:
-        lost = "\n".join(f"  in the source {line}" for line in there if line not in here)
-        found = "\n".join(f"  in the target {line}" for line in here if line not in there)
-        raise StoreRefused(f"the copy differs from its source\n{lost}\n{found}\n", EMPTY_IT, DIFFERENT)
+        lost = "".join(f"\n  in the source {line}" for line in there if line not in here)
+        found = "".join(f"\n  in the target {line}" for line in here if line not in there)
+        raise StoreRefused(f"{else_why}{lost}{found}\n", hint, exit_code)
     return here
 
 

@@ -25,6 +25,8 @@ Answer = TypeVar("Answer")
 
 LOCK_SECONDS = 2
 """Who waits for a table's lock makes all others wait behind it: not for longer than servers wait for one."""
+LOCK_SERVERS_SECONDS = 10
+"""A copy that was killed may leave its connection behind for a moment."""
 PAUSE_SECONDS = 2
 TRIES = 15
 UPGRADING = 0x7461736B71
@@ -103,15 +105,14 @@ class PostgresDatabase:
         self.upgrade(say)
         with self._without_servers() as end:
             yield end
-            with end.connection.begin():
-                end.connection.exec_driver_sql(f"ANALYZE {', '.join(rows.name for rows in ROWS)}")
+            _analyze(end.connection)
 
     @contextmanager
     def _without_servers(self) -> Iterator[PostgresEnd]:
         """No server is there, and none can say that it is, until this ends; nor can another copy be made."""
         with self._connected() as guard, guard.begin():
             migrate.must_be_head(guard)
-            guard.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
+            guard.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SERVERS_SECONDS}s'")
             try:
                 guard.exec_driver_sql("LOCK TABLE server IN SHARE ROW EXCLUSIVE MODE")
             except exc.DBAPIError as error:
@@ -146,6 +147,11 @@ class PostgresDatabase:
             if isinstance(error, exc.DBAPIError) and not hasattr(error.orig, "sqlstate"):
                 raise  # of the SQLite file at the other end of a copy
             raise _refusal(error) from error
+
+
+def _analyze(connection: Connection) -> None:
+    with connection.begin():
+        connection.exec_driver_sql(f"ANALYZE {', '.join(rows.name for rows in ROWS)}")
 
 
 def _refusal(error: Exception) -> StoreRefused:
