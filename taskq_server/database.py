@@ -98,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
         _say(str(refused))
         return refused.exit_code
     except KeyboardInterrupt:
-        _say("interrupted; nothing is half done that the same command would not complete")
+        _say("interrupted; the same command goes on")
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - 1, which Python would exit with, has another meaning here
         traceback.print_exc()

@@ -26,7 +26,7 @@ _TYPES: dict[type[Any], tuple[type[Any], ...]] = {
     Boolean: (bool, int),
     Integer: (int,),
 }
-_BITS: dict[type[Any], int] = {SmallInteger: 15, BigInteger: 63, Integer: 31}
+_BITS: dict[type[Any], int] = {SmallInteger: 15, BigInteger: 63, Integer: 31}  # both others are Integer, too
 _MODULUS = 1 << 128
 
 
@@ -41,7 +41,7 @@ class Rows:
         self.names = ", ".join(map(_quoted, self.columns))
         self.order = ", ".join(map(_quoted, self.key))
         self.sized = [i for i, column in enumerate(columns) if isinstance(column.type, Text | LargeBinary)]
-        """The columns that may be large."""
+        """The columns that may be large; every table has two of them or more."""
         self.is_numbered = len(self.key) == 1
         """Whether the database itself numbers its rows."""
         self.numbers_once = bool(table.dialect_kwargs.get("sqlite_autoincrement"))
@@ -52,7 +52,7 @@ class Rows:
         self._table = table
         self._floats = [i for i, column in enumerate(columns) if isinstance(column.type, Float)]
         self._booleans = [i for i, column in enumerate(columns) if isinstance(column.type, Boolean)]
-        self._large = itemgetter(*self.sized, 0, 0)
+        self._large = itemgetter(*self.sized)
         self._fit: set[tuple[type, ...]] = set()
 
     def key_in(self, row: Row) -> list[Any]:
@@ -64,8 +64,7 @@ class Rows:
 
     def size_bytes(self, row: Row) -> int:
         """About how large a row is."""
-        *large, _, _ = self._large(row)
-        return sum(map(len, filter(None, large)))
+        return sum(map(len, filter(None, self._large(row))))
 
     def without_server(self, rows: list[Row], server_seq: int) -> list[Row]:
         """The rows, as those of a database on which no server has been yet."""

@@ -21,6 +21,7 @@ from taskq_server.store.copy_rows import ROWS, Rows, Sums
 
 DIFFERENT = 65
 EMPTY_IT = "empty the target (make the database anew, or remove the file and its .lock), then copy again"
+_STATES = {state.value: state.name for state in TaskState}
 NAME_ANOTHER = "name an empty database"
 
 Tell = Callable[[str, int, int], None]
@@ -151,6 +152,6 @@ def _compare(
 
 def _lines(sums: Sums) -> list[Copied]:
     return [
-        Copied(table, "" if state is None else TaskState(state).name, count, f"{total:032x}")
+        Copied(table, "" if state is None else _STATES.get(state, str(state)), count, f"{total:032x}")
         for (table, state), (count, total) in sorted(sums.found.items(), key=str)
     ]

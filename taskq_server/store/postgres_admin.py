@@ -1,6 +1,6 @@
 """What an operator does to a PostgreSQL database: upgrade it while servers are at work on it, or keep them off it.
 
-Everything here is to be called through `run`, which lets code that waits for the database be plain functions.
+All of it is called through `run`, in which plain functions may wait for the database: so one copy serves both kinds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import asyncpg
+from asyncpg.exceptions import TargetServerAttributeNotMatched
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.util import greenlet_spawn
 
@@ -38,7 +39,7 @@ _OPERATORS = ("28", "3D", "42501")
 """Classes of errors: who may not, what is not there."""
 _PASSING = ("08", "57", "53300")
 """The connection broke, the database stops or starts, or has too many connections."""
-_ERRORS = (exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_ERRORS = (exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _UNTIMED = {**SETTINGS, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 _ALIVE = "SELECT name FROM server WHERE alive_until_us > extract(epoch FROM clock_timestamp()) * 1000000"
@@ -136,10 +137,8 @@ class PostgresDatabase:
             raise StoreRefused(f"{self.name} cannot be reached: {error}", "start it, or mend the URL", 75) from error
         except ValueError:  # whose words may be those of the password
             raise StoreRefused(f"{self.name} is no URL", "what is special in a password must be %-encoded") from None
-        except asyncpg.exceptions.TargetServerAttributeNotMatched:
-            raise StoreRefused(f"{self.name} can only be read", "name the primary in the URL", 75) from None
         except _ERRORS as error:
-            raise _refusal(error) from error
+            raise _refusal(error, when_not_said=_OPERATORS[0]) from error
         try:
             with connection:
                 yield connection
@@ -150,12 +149,18 @@ class PostgresDatabase:
 
 
 def _analyze(connection: Connection) -> None:
+    """Leaves to autovacuum what autovacuum is at."""
     with connection.begin():
-        connection.exec_driver_sql(f"ANALYZE {', '.join(rows.name for rows in ROWS)}")
+        connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {', '.join(rows.name for rows in ROWS)}")
 
 
-def _refusal(error: Exception) -> StoreRefused:
-    why, state = f"PostgreSQL says: {_original(error)}", _sqlstate(error)
+def _refusal(error: Exception, when_not_said: str = "08") -> StoreRefused:
+    """Without a word of the server's: when connecting, the URL is no good; later, the connection broke."""
+    if isinstance(_original(error).__cause__ or error, TargetServerAttributeNotMatched):
+        return StoreRefused("the database can only be read", "name the primary in the URL", 75)
+    state = _sqlstate(error) or when_not_said
+    who = "PostgreSQL says" if _sqlstate(error) else "the connection failed"
+    why = f"{who}: {_original(error)}"
     if state.startswith(_OPERATORS):
         return StoreRefused(why, "mend the URL, or what the database allows this user")
     if state.startswith(_PASSING):

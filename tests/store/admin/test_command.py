@@ -229,7 +229,7 @@ def test_no_password_is_ever_printed(run: Run, databases: Databases, queue: str,
             "postgresql://ann:s3cret@127.0.0.1:1/d": (75, 75),
             "postgresql://ann:s3cret#s3cret@127.0.0.1/d": (78, 78),
             "postgresql://ann:s3/cret@127.0.0.1/d?password=s3cret": (78, 78),
-            "postgresql://ann:s3cret@127.0.0.1/d?sslmode=bogus": (74, 74),
+            "postgresql://ann:s3cret@127.0.0.1/d?sslmode=bogus": (78, 78),
             "postgresql://ann:s3cret@127.0.0.1:bad/d": (78, 78),
         }
         for url, codes in urls.items():
@@ -243,6 +243,15 @@ def test_no_password_is_ever_printed(run: Run, databases: Databases, queue: str,
             told += out + err + "".join(run("copy", url, new_file())[1:])
             assert "Traceback" not in told
             assert "s3cret" not in told
+
+
+def test_a_database_that_can_only_be_read_is_to_be_tried_again(run: Run, databases: Databases) -> None:
+    """As a standby is, while its primary is replaced."""
+    with databases.fresh() as url:
+        run_sql(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+        code, _, err = run("check", f"--database-url={url}")
+
+    assert code == 75 and "name the primary" in err
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(run: Run, tmp_path: Path, queue: str) -> None:

@@ -133,6 +133,22 @@ def test_a_server_that_was_on_a_postgresql_source_since_is_noticed(
     assert "as it was before" in refused(postgres, target).why
 
 
+def test_a_copy_whose_connections_break_goes_on_when_it_is_made_again(queue: str, postgres: str) -> None:
+    ends = iter([1])
+
+    def end_them(*_: object) -> None:
+        if next(ends, None):
+            name = "application_name LIKE 'taskq/%' AND datname = current_database()"
+            run_sql(postgres, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {name}")  # noqa: S608
+
+    with pytest.raises(StoreRefused) as caught:
+        copied(queue, postgres, end_them)
+    assert caught.value.exit_code == 75
+
+    copied(queue, postgres)
+    assert contents(queue) == contents(postgres)
+
+
 KILL_AT_EVERY_FEW_STATEMENTS = """
 import os, signal, sys
 from sqlalchemy import Engine, event

@@ -112,6 +112,12 @@ def test_a_row_that_postgresql_cannot_hold_is_named_and_not_changed(
     assert mark_of(postgres) != []
 
 
+def test_a_state_that_does_not_exist_is_copied_as_it_is(queue: str, postgres: str) -> None:
+    run_sql(queue, "UPDATE task SET state = 77 WHERE seq = 7")
+
+    assert [(line.state, line.rows) for line in copied(queue, postgres) if line.state == "77"] == [("77", 1)]
+
+
 def test_when_that_row_is_mended_the_copy_goes_on(queue: str, postgres: str) -> None:
     run_sql(queue, "UPDATE task SET tags = char(0) WHERE seq = 7")
     refused(queue, postgres)
