@@ -30,6 +30,8 @@ FAST: dict[str, str | int] = {
     "max_wal_size": "4GB",
     "wal_level": "minimal",
 }
+ENDED = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError)
+"""What a connection raises that a test has ended, as some end all that they see."""
 
 
 class Databases:
@@ -72,6 +74,15 @@ class Databases:
         finally:
             self._free.append(name)
 
+    @contextmanager
+    def bare(self) -> Iterator[str]:
+        """The URL of a database in which nothing was ever made; it is dropped."""
+        name = self._thread.call(self._make(self._new_name(), "template0"))
+        try:
+            yield self.url(name)
+        finally:
+            self._thread.call(self._drop(name))
+
     def url(self, database: str) -> str:
         return urlsplit(self._url)._replace(path=f"/{database}").geturl()
 
@@ -79,14 +90,23 @@ class Databases:
         while self._free:
             name = self._free.pop()
             try:
-                if self._carers[name].is_closed():
-                    self._carers[name] = await connect(self.url(name))
-                if await self._pristine.restore(self._carers[name]):
+                if await self._is_restored(name):
                     return name
             except asyncpg.InvalidCatalogNameError:
                 pass  # its test has dropped it
             await self._drop(name)
-        return await self._make(f"{self._prefix}_{uuid.uuid4().hex[:8]}", self._prefix)
+        return await self._make(self._new_name(), self._prefix)
+
+    async def _is_restored(self, name: str) -> bool:
+        try:
+            return await self._pristine.restore(self._carers[name])
+        except ENDED:
+            self._carers[name].terminate()
+            self._carers[name] = await connect(self.url(name))
+            return await self._pristine.restore(self._carers[name])
+
+    def _new_name(self) -> str:
+        return f"{self._prefix}_{uuid.uuid4().hex[:8]}"
 
     async def _make_template(self) -> Pristine:
         name = await self._make(self._prefix, "template0")

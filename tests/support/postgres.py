@@ -36,7 +36,7 @@ WARDEN = """
 while read -r line; do pid=$line; done
 if [ -n "$pid" ]; then
     kill -QUIT "$pid"
-    for _ in 1 2 3 4 5; do kill -0 "$pid" && sleep 1; done
+    for _ in $(seq 50); do kill -0 "$pid" && sleep 0.1; done
 fi 2>/dev/null
 rm -rf "$1"
 """

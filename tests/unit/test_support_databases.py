@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from taskq_server.store import migrate
+from taskq_server.store.postgres_url import engine_of
 from tests.support.console import Console, connect
 from tests.support.databases import Databases
 
@@ -40,11 +41,12 @@ def test_a_database_has_the_schema_at_head_and_no_rows(databases: Databases) -> 
 @pytest.mark.parametrize("routes", [3, 5000])
 def test_a_used_one_is_emptied_and_counts_from_one(databases: Databases, routes: int) -> None:
     with databases.fresh() as url, Console(url) as console:
+        given = console.rows("SELECT key, value FROM meta")
         console.run(ROUTES, routes)
         console.run("UPDATE meta SET value = 'x'; INSERT INTO meta VALUES ('y', 'z')")
     with databases.fresh() as same, Console(same) as console:
         assert same == url
-        assert console.rows("SELECT value FROM meta") == [("0001",)]
+        assert console.rows("SELECT key, value FROM meta") == given
         console.run(ROUTES, 1)
         assert console.rows("SELECT route_id FROM route") == [(1,)]
 
@@ -52,6 +54,17 @@ def test_a_used_one_is_emptied_and_counts_from_one(databases: Databases, routes:
 def test_two_at_a_time_are_two(databases: Databases) -> None:
     with databases.fresh() as one, databases.fresh() as other:
         assert one != other
+
+
+async def test_a_bare_one_has_no_tables_and_can_be_given_them(databases: Databases) -> None:
+    with databases.bare() as url:
+        engine = engine_of(url)
+        async with engine.begin() as connection:
+            assert await connection.run_sync(migrate.current) is None
+            await connection.run_sync(migrate.to_head)
+        await engine.dispose()
+    with pytest.raises(asyncpg.InvalidCatalogNameError), Console(url) as console:
+        console.run("SELECT 1")
 
 
 async def test_connections_that_a_test_leaves_behind_are_ended_with_their_locks(databases: Databases) -> None:
