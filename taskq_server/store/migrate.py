@@ -35,13 +35,41 @@ def serves(connection: Connection, found: str | None) -> bool:
     """Whether this server can work on a schema of version `found`; StoreRefused when it is too new for it."""
     if found is None or found <= HEAD:
         return found == HEAD
-    oldest = connection.execute(text("SELECT value FROM meta WHERE key = 'serves_from'")).scalar()
-    if oldest is None or oldest > HEAD:
+    if _serves_from(connection) > HEAD:
         raise StoreRefused(
             f"the database has schema {found}, which this server does not know", "start the newer server that made it"
         )
     log.warning("the database is newer than this server; upgrade the server soon", schema=found, knows=HEAD)
     return True
+
+
+def _serves_from(connection: Connection) -> str:
+    """The oldest version whose servers can work on the schema; after all others when that is not said."""
+    oldest = connection.execute(text("SELECT value FROM meta WHERE key = 'serves_from'")).scalar()
+    return "unknown" if oldest is None else str(oldest)
+
+
+def standing(connection: Connection, found: str | None) -> str:
+    """What a version is to this server, in a word."""
+    if found == HEAD:
+        return "head"
+    if found is None:
+        return "empty"
+    if found < HEAD:
+        return "older"
+    return "newer" if _serves_from(connection) <= HEAD else "unknown"
+
+
+def must_be_head(connection: Connection) -> None:
+    """Raises StoreRefused for every other schema, even one on which this server could work."""
+    found = current(connection)
+    if found != HEAD:
+        serves(connection, found)
+        newer = found is not None and found > HEAD
+        raise StoreRefused(
+            "the database has no tables yet" if found is None else f"the database has schema {found}; must be {HEAD}",
+            "upgrade this program" if newer else "run `taskq db upgrade` on it",
+        )
 
 
 def to_head(connection: Connection, scripts: Path = SCRIPTS, head: str = HEAD) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from taskq_server.clock import SECOND_US, SystemClock
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import migrate
+from taskq_server.store import copy_mark, migrate
 
 log = structlog.get_logger("taskq.store")
 
@@ -65,6 +65,7 @@ def check(connection: Connection) -> None:
     found = facts(connection)
     refuse(found)
     check_schema(connection)
+    copy_mark.refuse_half_copied(connection)
     for warning, details in warnings(found):
         log.warning(warning, **details)
 

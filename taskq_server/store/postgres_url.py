@@ -46,7 +46,14 @@ def is_postgres(url: str) -> bool:
     return url.startswith(SCHEMES)
 
 
-def engine_of(url: str, *, pooler: bool = False, settings: dict[str, str] | None = None, **options: Any) -> AsyncEngine:
+def engine_of(
+    url: str,
+    *,
+    pooler: bool = False,
+    settings: dict[str, str] | None = None,
+    command_seconds: float | None = COMMAND_SECONDS,
+    **options: Any,
+) -> AsyncEngine:
     """An engine whose connections are opened and closed by whoever uses them.
 
     With `pooler`, behind PgBouncer in transaction mode: no statement outlives its transaction, and no settings are sent
@@ -57,7 +64,7 @@ def engine_of(url: str, *, pooler: bool = False, settings: dict[str, str] | None
         return await asyncpg.connect(
             url,
             timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
+            command_timeout=command_seconds,
             statement_cache_size=0,  # SQLAlchemy keeps the statements
             target_session_attrs="any" if pooler else "read-write",
             server_settings=None if pooler else {**(SETTINGS if settings is None else settings), **_name()},

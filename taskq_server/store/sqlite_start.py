@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import Connection
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import migrate
+from taskq_server.store import copy_mark, migrate
 
 log = structlog.get_logger("taskq.store")
 
@@ -123,6 +123,7 @@ def check(connection: Connection, lock: Lock) -> None:
     _check_soundness(connection, lock)
     with connection.begin():
         migrate.to_head(connection)
+        copy_mark.refuse_half_copied(connection)
     with connection.begin():
         generation = int(_meta(connection, "generation") or 0)
         if generation < lock.last_generation:

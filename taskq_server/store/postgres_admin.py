@@ -1,0 +1,185 @@
+"""What an operator does to a PostgreSQL database: upgrade it while servers are at work on it, or keep them off it.
+
+All of it is called through `run`, in which plain functions may wait for the database: so one copy serves both kinds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import asyncpg
+from asyncpg.exceptions import TargetServerAttributeNotMatched
+from sqlalchemy import Connection, exc, text
+from sqlalchemy.util import greenlet_spawn
+
+from taskq_server.config import shown
+from taskq_server.core.errors import StoreRefused
+from taskq_server.store import copy_mark, migrate, postgres_start
+from taskq_server.store.copy_ends import PostgresEnd
+from taskq_server.store.copy_rows import ROWS
+from taskq_server.store.postgres_url import SETTINGS, engine_of
+
+Answer = TypeVar("Answer")
+
+LOCK_SECONDS = 2
+"""Who waits for a table's lock makes all others wait behind it: not for longer than servers wait for one."""
+LOCK_SERVERS_SECONDS = 10
+"""A copy that was killed may leave its connection behind for a moment."""
+PAUSE_SECONDS = 2
+TRIES = 15
+UPGRADING = 0x7461736B71
+"""The advisory lock of upgrades, so that of several at once the first does it and the others find it done."""
+LOCKED_OUT = {"55P03", "40P01"}
+"""A lock could not be had in time; a deadlock, of which we were the victim."""
+
+_OPERATORS = ("28", "3D", "42501")
+"""Classes of errors: who may not, what is not there."""
+_PASSING = ("08", "57", "53300")
+"""The connection broke, the database stops or starts, or has too many connections."""
+_ERRORS = (exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+_UNTIMED = {**SETTINGS, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+_ALIVE = "SELECT name FROM server WHERE alive_until_us > extract(epoch FROM clock_timestamp()) * 1000000"
+
+
+def run(work: Callable[[], Answer]) -> Answer:
+    return asyncio.run(greenlet_spawn(work))
+
+
+class PostgresDatabase:
+    def __init__(self, url: str) -> None:
+        self.name = shown(url)
+        self._engine = engine_of(url, settings=_UNTIMED, command_seconds=None, hide_parameters=True).sync_engine
+
+    @contextmanager
+    def looking(self) -> Iterator[Connection]:
+        with self._connected() as connection:
+            yield connection
+
+    def examined(self, connection: Connection, say: Callable[[str], None]) -> Iterator[tuple[str, str]]:
+        """What a server would look at; says what it would warn of, and raises StoreRefused where it would refuse."""
+        found = postgres_start.facts(connection)
+        yield "database", self.name
+        yield "PostgreSQL", found.version
+        yield "encoding", found.encoding
+        yield "standby", "yes" if found.in_recovery else "no"
+        yield "fsync", found.fsync
+        yield "full_page_writes", found.full_page_writes
+        yield "synchronous_commit", found.synchronous_commit
+        yield "clock", f"{found.clock_ahead_us / 1_000_000:+.3f} s"
+        for warning, _ in postgres_start.warnings(found):
+            say(warning)
+        postgres_start.refuse(found)
+
+    def upgrade(self, say: Callable[[str], None]) -> tuple[str | None, str | None]:
+        """Upgrades in one transaction, which is tried again when others hold locks for long; answers the versions
+        before and after."""
+        with self._connected() as connection:
+            for _ in range(TRIES):
+                try:
+                    with connection.begin():
+                        return _upgrade(connection)
+                except exc.DBAPIError as error:
+                    if _sqlstate(error) not in LOCKED_OUT:
+                        raise
+                say("others hold locks on the tables; this waits for them")
+                with connection.begin():
+                    connection.execute(text("SELECT pg_sleep(:pause)"), {"pause": PAUSE_SECONDS})
+        raise StoreRefused(
+            "the tables could not be locked within a minute", "end what is long in pg_stat_activity, then try again", 75
+        )
+
+    @contextmanager
+    def source(self) -> Iterator[PostgresEnd]:
+        """To be copied from. StoreRefused when a server has it, or its schema is another."""
+        with self._without_servers() as end:
+            with end.connection.begin():
+                copy_mark.refuse_half_copied(end.connection)
+            yield end
+
+    @contextmanager
+    def target(self, say: Callable[[str], None]) -> Iterator[PostgresEnd]:
+        """To be copied into; it is upgraded first, and its planner told at the end what is there."""
+        self.upgrade(say)
+        with self._without_servers() as end:
+            yield end
+            _analyze(end.connection)
+
+    @contextmanager
+    def _without_servers(self) -> Iterator[PostgresEnd]:
+        """No server is there, and none can say that it is, until this ends; nor can another copy be made."""
+        with self._connected() as guard, guard.begin():
+            migrate.must_be_head(guard)
+            guard.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SERVERS_SECONDS}s'")
+            try:
+                guard.exec_driver_sql("LOCK TABLE server IN SHARE ROW EXCLUSIVE MODE")
+            except exc.DBAPIError as error:
+                if _sqlstate(error) not in LOCKED_OUT:
+                    raise
+                raise StoreRefused(f"{self.name} is in use by another copy", "wait for its end", 75) from error
+            if names := list(guard.exec_driver_sql(_ALIVE).scalars()):
+                raise StoreRefused(
+                    f"{self.name} is in use by the server {' and '.join(names)}",
+                    "stop it first; one that was killed is forgotten after its lease",
+                    75,
+                )
+            with self._connected() as connection:
+                yield PostgresEnd(connection)
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            connection = self._engine.connect()
+        except OSError as error:
+            raise StoreRefused(f"{self.name} cannot be reached: {error}", "start it, or mend the URL", 75) from error
+        except ValueError:  # whose words may be those of the password
+            raise StoreRefused(f"{self.name} is no URL", "what is special in a password must be %-encoded") from None
+        except _ERRORS as error:
+            raise _refusal(error, when_not_said=_OPERATORS[0]) from error
+        try:
+            with connection:
+                yield connection
+        except _ERRORS as error:
+            if isinstance(error, exc.DBAPIError) and not hasattr(error.orig, "sqlstate"):
+                raise  # of the SQLite file at the other end of a copy
+            raise _refusal(error) from error
+
+
+def _analyze(connection: Connection) -> None:
+    """Leaves to autovacuum what autovacuum is at."""
+    with connection.begin():
+        connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {', '.join(rows.name for rows in ROWS)}")
+
+
+def _refusal(error: Exception, when_not_said: str = "08") -> StoreRefused:
+    """Without a word of the server's: when connecting, the URL is no good; later, the connection broke."""
+    if isinstance(_original(error).__cause__ or error, TargetServerAttributeNotMatched):
+        return StoreRefused("the database can only be read", "name the primary in the URL", 75)
+    state = _sqlstate(error) or when_not_said
+    who = "PostgreSQL says" if _sqlstate(error) else "the connection failed"
+    why = f"{who}: {_original(error)}"
+    if state.startswith(_OPERATORS):
+        return StoreRefused(why, "mend the URL, or what the database allows this user")
+    if state.startswith(_PASSING):
+        return StoreRefused(why, "try again", 75)
+    return StoreRefused(why, "look at its log, then try again", 74)
+
+
+def _sqlstate(error: Exception) -> str:
+    return getattr(_original(error), "sqlstate", None) or ""
+
+
+def _original(error: Exception) -> BaseException:
+    return (error.orig if isinstance(error, exc.DBAPIError) else None) or error
+
+
+def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADING})
+    postgres_start.refuse(postgres_start.facts(connection))
+    before = migrate.current(connection)
+    migrate.to_head(connection)
+    return before, migrate.current(connection)

@@ -1,0 +1,155 @@
+"""What sentences about copies need: a queue with something of everything, and databases of both kinds, by their URL."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskq_server.clock import ManualClock
+from taskq_server.core.errors import StoreRefused
+from taskq_server.core.task import DedupHold, Payload, Progress
+from taskq_server.store import copying, postgres_admin, schema
+from taskq_server.store.copying import Copied, Tell
+from taskq_server.store.living import Advance
+from taskq_server.store.postgres_admin import PostgresDatabase
+from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite_admin import SQLiteFile
+from tests.store.conftest import RULES
+from tests.store.given import (
+    NO_RETRY,
+    a_processor,
+    a_retry,
+    a_task,
+    added,
+    end,
+    failed,
+    hours,
+    lease,
+    minutes,
+    running,
+    succeeded,
+    tamper,
+)  # fmt: skip
+from tests.support.console import Console
+
+TABLES = [table.name for table in schema.metadata.tables.values() if table.name not in ("server", "signal", "meta")]
+
+
+async def _make_queue(path: Path) -> None:
+    clock = ManualClock()
+    store = await SQLite.open(path, clock, RULES, print)
+    oven = await a_processor(store, "cook", "bake", labels={"floor": "1"})
+    other = await a_processor(store, name="ähre 🌾", limits={"cook": 3})
+    cooked = await running(store, oven, *(a_task(payload=os.urandom(i), headers={"a": "ü"}) for i in range(40)))
+    for assignment in cooked[:30]:
+        await end(store, succeeded(assignment, b"\x00\xff" * assignment.attempt))
+    whole = Payload(b"whole", "x/y", {"k": "v"})
+    await store.end([dataclasses.replace(succeeded(cooked[35]), result=whole)])
+    for assignment in cooked[30:35]:
+        await end(store, failed(assignment, message="it burnt\n" * 20))
+    burnt = await running(store, oven, a_task("bake", retry=NO_RETRY, tags=("x", "y")))
+    await end(store, failed(burnt[0]))
+    advance = Advance(oven.seq, cooked[39].task_id, 1, Progress(0.1 + 0.2, "é"), Payload(b"half", "x/y", {"k": "v"}))
+    await store.save_progress([advance])
+    await running(store, oven, a_task("bake", run_timeout=minutes(5)))
+    await store.cancel(await added(store, a_task(key="gone"), a_task()))
+    await added(
+        store,
+        *(a_task("bake", requires=[f"floor={i}"], due_in=hours(i), priority=i % 10) for i in range(1, 30)),
+        *(a_task(key=f"{letter}{i}", scope="s" * i) for i in range(1, 20) for letter in "aBäßZ"),
+        a_task(payload=b"", key="k", hold=DedupHold.TTL, ttl=hours(1), retention=0, retry=a_retry(max_attempts=9)),
+        a_task(payload=Payload(os.urandom(300_000), "video/x", {"m": "n"}), run_timeout=minutes(5)),
+        a_task(due_at=clock.now_us() + minutes(1), expires_at=clock.now_us() + minutes(2)),
+    )
+    await lease(store, other, slots=3)
+    await store.unregister((await a_processor(store, "sweep", name="short")).seq)
+    last = await a_processor(store, "sweep", name="forgotten")
+    await tamper(store, "DELETE FROM session WHERE session_seq = :seq", seq=last.seq)
+    await store.close()
+
+
+def make_queue(path: Path) -> None:
+    """Tasks in every state, with histories, keys, text of all kinds; sessions that live, that ended, that are gone."""
+    asyncio.run(_make_queue(path))
+
+
+def opened(url: str) -> SQLiteFile | PostgresDatabase:
+    return SQLiteFile(Path(url.removeprefix("sqlite:///"))) if url.startswith("sqlite") else PostgresDatabase(url)
+
+
+def silent(*_: object) -> None: ...
+
+
+def copied(source: str, target: str, tell: Tell = silent) -> list[Copied]:
+    def work() -> list[Copied]:
+        with opened(source).source() as one, opened(target).target(silent) as other:
+            return copying.copy(one, other, tell)
+
+    return postgres_admin.run(work)
+
+
+def refused(source: str, target: str) -> StoreRefused:
+    with pytest.raises(StoreRefused) as caught:
+        copied(source, target)
+    return caught.value
+
+
+def run_sql(url: str, *statements: str) -> None:
+    """Each in a transaction of its own."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+    with Console(url) as console:
+        for statement in statements:
+            console.run(statement)
+
+
+def found(url: str, query: str) -> list[tuple[Any, ...]]:
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            return connection.execute(query).fetchall()
+    with Console(url) as console:
+        return console.rows(query)
+
+
+def contents(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table that is copied, without what belongs to a server."""
+    tables = {}
+    for name in TABLES:
+        columns = ", ".join(
+            f'"{column.name}"' for column in schema.metadata.tables[name].columns if column.name != "server_seq"
+        )
+        tables[name] = sorted(found(url, f"SELECT {columns} FROM {name}"), key=repr)  # noqa: S608
+    return tables
+
+
+def mark_of(url: str) -> list[tuple[Any, ...]]:
+    return found(url, "SELECT value FROM meta WHERE key = 'copying'")
+
+
+def run_all(path: Path) -> tuple[int, int]:
+    """Starts a server on the file and runs what is due in an hour: how many runs there were, and of how many tasks."""
+
+    async def work() -> tuple[int, int]:
+        clock = ManualClock()
+        clock.advance(3600)
+        store = await SQLite.open(path, clock, RULES, print)
+        await added(store, a_task("new", requires=["a=b"]), a_task())
+        cook = await a_processor(store, "cook", "bake", "new", slots=10_000, labels={"a": "b", "floor": "1"})
+        ids = []
+        while assignments := (await lease(store, cook)).assignments:
+            ids += [one.task_id for one in assignments]
+            await store.end([succeeded(one) for one in assignments])
+        await store.close()
+        return len(ids), len(set(ids))
+
+    return asyncio.run(work())
