@@ -5,7 +5,9 @@ This is the one place where a channel is opened; TLS and tokens go into `open_ch
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import random
 from importlib import metadata
 from typing import Final
 
@@ -47,6 +49,7 @@ OPTIONS: Final[Options] = (
 )
 
 _first_pid: int | None = None
+_turn: Final = random.SystemRandom().randrange(1 << 16)
 
 
 def address_from_environment() -> str:
@@ -60,13 +63,41 @@ def open_channel(address: str, further: Options = ()) -> grpc.aio.Channel:
     Raises RuntimeError in a process forked from one that had opened a channel: gRPC does not work there.
     """
     _refuse_after_fork()
-    return grpc.aio.insecure_channel(address, options=_merged(further))
+    return grpc.aio.insecure_channel(target(address), options=_merged(further))
 
 
 def open_blocking_channel(address: str, further: Options = ()) -> grpc.Channel:
     """A channel for threads. Otherwise as `open_channel`."""
     _refuse_after_fork()
-    return grpc.insecure_channel(address, options=_merged(further))
+    return grpc.insecure_channel(target(address), options=_merged(further))
+
+
+def target(address: str) -> str:
+    """What gRPC calls one address, or several servers' that are separated by commas.
+
+    Of several, a channel stays with one as long as it answers, and goes on with the next when it does not. Each process
+    begins with another one, and all its channels with the same. ValueError where one of several is not an IP address
+    and a port: names are for DNS, which may give one name several addresses.
+    """
+    if "," not in address:
+        return address
+    addresses = [one.strip().replace("localhost:", "127.0.0.1:") for one in address.split(",")]
+    versions = {_ip_version(one) for one in addresses}
+    if len(versions) != 1 or None in versions:
+        raise ValueError(
+            f"{address!r} must be IP addresses of one version, each with its port, separated by commas; "
+            "or one name, to which DNS gives several addresses"
+        )
+    turn = _turn % len(addresses)
+    return f"ipv{versions.pop()}:{','.join(addresses[turn:] + addresses[:turn])}"
+
+
+def _ip_version(address: str) -> int | None:
+    host, _, port = address.rpartition(":")
+    try:
+        return ipaddress.ip_address(host.strip("[]")).version if port.isdecimal() else None
+    except ValueError:
+        return None
 
 
 def _merged(further: Options) -> list[tuple[str, int | str]]:

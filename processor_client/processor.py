@@ -34,7 +34,7 @@ REREGISTER_SPREAD_SECONDS = 0.5
 class Processor:
     """Runs tasks. Nothing is opened before it is started, so it may stand at the top of a module.
 
-    address        `host:port`; default `TASKQ_ADDRESS`, or 127.0.0.1:50051
+    address        `host:port`, of several servers `ip:port,ip:port`; default `TASKQ_ADDRESS`, or 127.0.0.1:50051
     tasks          Task classes and declared functions; others are added by `@processor.task(name)`
     labels         what it says of itself, matched against a task's `requires`
     concurrency    the most tasks at a time, 1 to 10,000

@@ -36,7 +36,7 @@ _NO_FAILURE = Failure("", "no failure was recorded", "", 0, None)
 class Scheduler:
     """A client of one server. Connects at the first use, or again when its event loop was closed and another runs.
 
-    address   host:port; absent: `TASKQ_ADDRESS`, else 127.0.0.1:50051
+    address   host:port, of several servers `ip:port,ip:port`; absent: `TASKQ_ADDRESS`, else 127.0.0.1:50051
     timeout   how long a call is repeated while the server is away or overloaded, before its error is raised: a span;
               None: for ever. Watching and waiting for results have their own limits.
 

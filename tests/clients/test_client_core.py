@@ -49,6 +49,34 @@ KNOWN_KEYS = {
 }
 
 
+def test_one_address_is_taken_as_it_is() -> None:
+    for address in ("queue:50051", "127.0.0.1:1", "unix:/tmp/s", "dns:///queue:1"):
+        assert channel.target(address) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "scheme", "servers"),
+    [
+        ("127.0.0.1:1,127.0.0.2:2, 127.0.0.3:3", "ipv4:", ["127.0.0.1:1", "127.0.0.2:2", "127.0.0.3:3"]),
+        ("localhost:1,localhost:2", "ipv4:", ["127.0.0.1:1", "127.0.0.1:2"]),
+        ("[::1]:1,[::2]:2", "ipv6:", ["[::1]:1", "[::2]:2"]),
+    ],
+)
+def test_of_several_servers_each_process_begins_with_one_and_goes_round(
+    monkeypatch: pytest.MonkeyPatch, address: str, scheme: str, servers: list[str]
+) -> None:
+    for turn in range(5):
+        monkeypatch.setattr(channel, "_turn", turn)
+        first = turn % len(servers)
+        assert channel.target(address) == scheme + ",".join(servers[first:] + servers[:first])
+
+
+@pytest.mark.parametrize("address", ["a:1,b:2", "127.0.0.1:1,[::1]:2", "127.0.0.1,127.0.0.2:2", "127.0.0.1:1,", ","])
+def test_several_addresses_that_grpc_could_not_tell_apart_are_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="must be IP addresses of one version"):
+        channel.target(address)
+
+
 def test_every_channel_option_is_one_that_grpc_knows() -> None:
     assert {key for key, _ in channel.OPTIONS} <= KNOWN_KEYS
     library = inspect.getfile(grpc._cython.cygrpc)

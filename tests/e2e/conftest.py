@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +18,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.console import Console
+from tests.support.postgres import PostgresProcess
+from tests.support.process import ROOT
 from tests.support.world import World
 
 KILLS = 30
@@ -62,13 +67,30 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture
+def durable_postgres() -> Iterator[PostgresProcess]:
+    """A PostgreSQL of the test's own that keeps what it has committed, to be stopped and killed; `taskq` is a database
+    with the schema."""
+    with PostgresProcess(fsync=True, max_connections=60) as postgres:
+        with Console(postgres.url()) as console:
+            console.run("CREATE DATABASE taskq")
+        command = [sys.executable, "-m", "taskq_server.database", "upgrade", "--database-url", postgres.url("taskq")]
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        yield postgres
+
+
+@pytest.fixture
+def durable_postgres_url(durable_postgres: PostgresProcess) -> str:
+    return durable_postgres.url("taskq")
+
+
+@pytest.fixture
 def start_world(tmp_path: Path) -> Iterator[StartWorld]:
     """Starts a server in a world of its own: `start_world(lease_duration="2s")`; all of it ends with the test."""
     with ExitStack() as worlds:
 
         def start(**settings: Any) -> World:
             world = worlds.enter_context(World(tmp_path, **settings))
-            world.server.start()
+            world.start()
             return world
 
         yield start

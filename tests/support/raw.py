@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from client_core.channel import target
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import processor_service_pb2_grpc, scheduler_service_pb2_grpc, task_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
@@ -98,7 +99,7 @@ def connected(address: str) -> Iterator[grpc.Channel]:
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    with grpc.insecure_channel(address, options=options) as channel:
+    with grpc.insecure_channel(target(address), options=options) as channel:
         yield channel
 
 

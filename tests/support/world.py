@@ -24,21 +24,45 @@ from tests.support.waiting import until
 class World:
     """Ends everything that it started, also when a test fails."""
 
-    def __init__(self, folder: Path, *, trace: str = "", inject: Sequence[str] = (), **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str = "",
+        servers: int = 1,
+        trace: str = "",
+        inject: Sequence[str] = (),
+        **settings: str,
+    ) -> None:
         """With `trace`, the system calls to write down, the server runs under strace, which spoils them by `inject`."""
         self.folder = folder
-        self.database = folder / "taskq.db"
+        self.database_url = database_url or f"sqlite:///{folder}/taskq.db"
         self.history_folder = folder / "history"
         self.ledger_folder = folder / "ledger"
         self.history_folder.mkdir()
         self.ledger_folder.mkdir()
         self.trace_file = folder / "strace"
-        url = f"sqlite:///{self.database}"
-        self.server = (
+        url = self.database_url
+        self.servers = [
             TracedServer(url, self.trace_file, trace, inject, **settings) if trace else ServerProcess(url, **settings)
-        )
+            for _ in range(servers)
+        ]
         self.programs: list[Program] = []
         self._history = History(self.history_folder, "test")
+
+    @property
+    def server(self) -> ServerProcess:
+        """The first of them, or the only one."""
+        return self.servers[0]
+
+    @property
+    def address(self) -> str:
+        """Of all servers."""
+        return ",".join(server.address for server in self.servers)
+
+    def start(self) -> None:
+        for server in self.servers:
+            server.start()
 
     def scheduler(self, name: str, **flags: object) -> Program:
         """One that enqueues until it is stopped; not started yet."""
@@ -53,7 +77,7 @@ class World:
         return self._add("raw", name, ledger=self.ledger_folder)
 
     def _add(self, kind: str, name: str, **flags: object) -> Program:
-        given = {"address": self.server.address, "history": self.history_folder, **flags}
+        given = {"address": self.address, "history": self.history_folder, **flags}
         program = Program(f"tests.support.{kind}_program", name, self.folder, **given)
         self.programs.append(program)
         return program
@@ -89,16 +113,16 @@ class World:
     def drain(self, seconds: float = 60) -> None:
         """Returns once nothing waits and nothing runs; AssertionError when nothing has finished for so long. The
         database is read by this process, which never serves it."""
-        while left := truth.unfinished(self.database):
+        while left := truth.unfinished(self.database_url):
             self._wait_for_less(left, seconds)
 
     def _wait_for_less(self, left: dict[str, int], seconds: float) -> None:
-        until(lambda: truth.unfinished(self.database) != left, f"another task is finished, of {left}", seconds)
+        until(lambda: truth.unfinished(self.database_url) != left, f"another task is finished, of {left}", seconds)
 
     def seen(self) -> Seen:
         """All that was seen, and the database; once the server has ended."""
         runs = ledger.runs_of(history.read(self.ledger_folder))
-        return Seen(history.read(self.history_folder), runs, truth.read(self.database))
+        return Seen(history.read(self.history_folder), runs, truth.read(self.database_url))
 
     def verdict(self, *, floors: Mapping[str, int], **happened: int) -> Verdict:
         """What came of it; once the server has ended."""
@@ -112,6 +136,7 @@ class World:
     ) -> None:
         for program in self.programs:
             program.kill()
-        self.server.kill()
-        self.server.log.close()
+        for server in self.servers:
+            server.kill()
+            server.log.close()
         self._history.close()
