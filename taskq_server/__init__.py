@@ -6,9 +6,10 @@ Start at `server.py`, which builds everything, or follow a task:
     dispatcher  ->  store  ->  sessions                     it falls due and is leased
     rpc/processor_service  ->  task_queue  ->  store        it is streamed, run and reported
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
+    neighbours   ->  store, sessions                        what other servers on the database have done is heard
 
 `database.py` is `taskq db`: what is done to a database without a server.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> {dispatcher, housekeeper,
-task_queue, sessions} -> store -> core`; `clock` and `config` are leaves.
+task_queue, sessions} -> store -> core`; `clock` and `config` are leaves. `database.py` is the `taskq db` command.
 """

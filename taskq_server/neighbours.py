@@ -13,7 +13,6 @@ import structlog
 from taskq_server.clock import MILLISECOND_US, SECOND_US, Alarm, Clock, pause
 from taskq_server.core.errors import TaskqError
 from taskq_server.sessions import Sessions
-from taskq_server.store.servers import RENEW_US
 from taskq_server.store.shared import SharedStore
 from taskq_server.task_queue import TaskQueue
 
@@ -79,7 +78,7 @@ class Neighbours:
 
     async def _renew(self, now_us: int) -> None:
         renewed = await self._store.renew()
-        self._renew_at_us = now_us + RENEW_US
+        self._renew_at_us = now_us + self._store.renew_us
         self._sessions.forget_elsewhere()
         if renewed.lapsed:
             log.warning("this server was away for so long that others took it for dead")

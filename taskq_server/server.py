@@ -21,6 +21,7 @@ from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.sessions import Sessions, microseconds
 from taskq_server.store.end_batch import Rules
+from taskq_server.store.servers import server_lease_us
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.store import Store
@@ -79,7 +80,10 @@ class Server:
                 raise StoreRefused("the driver of PostgreSQL is not installed", "pip install 'taskq[postgres]'")
             from taskq_server.store.postgres import Postgres
 
-            return await Postgres.open(config.database_url, self._clock, rules, pooler=config.pgbouncer)
+            lease_us = server_lease_us(microseconds(config.lease_duration))
+            return await Postgres.open(
+                config.database_url, self._clock, rules, pooler=config.pgbouncer, server_lease_us=lease_us
+            )
         path = Path(config.database_url.removeprefix("sqlite:///"))
         assert not isinstance(self._clock, DatabaseClock)
         return await SQLite.open(path, self._clock, rules, self._fail, allow_network=config.network_file_system)

@@ -16,6 +16,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 MOST_ITEMS_PER_COMMIT = 4_000
+MOST_BYTES_PER_COMMIT = 16 << 20
+"""However many wait: a transaction must end long before its callers, or the database, lose patience."""
 
 
 @dataclass(slots=True)
@@ -25,9 +27,27 @@ class Waiting(Generic[Item, Answer]):
     verb: Verb[Item, Answer]
     items: list[Item]
     future: asyncio.Future[list[Answer]]
+    size_bytes: int = 0
+    """About what its items hold, of those that may hold much."""
 
 
 Group = list[Waiting[Any, Any]]
+
+
+class Room:
+    """How much of those who wait still goes into a transaction; the first always does."""
+
+    def __init__(self) -> None:
+        self._items = MOST_ITEMS_PER_COMMIT
+        self._bytes = MOST_BYTES_PER_COMMIT
+
+    def take(self, waiting: Waiting[Any, Any]) -> None:
+        self._items -= len(waiting.items)
+        self._bytes -= waiting.size_bytes
+
+    @property
+    def left(self) -> bool:
+        return self._items > 0 and self._bytes > 0
 
 
 def apply(transaction: Transaction, group: Group) -> list[list[Any]]:

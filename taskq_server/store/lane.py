@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from taskq_server.clock import pause
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.store import faults
-from taskq_server.store.group import MOST_ITEMS_PER_COMMIT, Group, Waiting, answer, apply, fail
+from taskq_server.store.group import Group, Room, Waiting, answer, apply, fail
 from taskq_server.store.transaction import Transaction, Verb
 
 Item = TypeVar("Item")
@@ -67,7 +67,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._worker = asyncio.create_task(self._work(), name=f"taskq-lane-{name}")
 
-    async def run(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+    async def run(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
         """Runs `verb` over `items`, together with everybody else's, and returns one answer an item once all is safe.
 
         A caller that goes away before its transaction begins leaves nothing behind; later, it is committed anyway.
@@ -79,7 +79,7 @@ class Lane:
         if not items:
             return []
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self._queue.append(Waiting(verb, items, future))
+        self._queue.append(Waiting(verb, items, future, size_bytes))
         self._wake.set()
         return await future
 
@@ -106,8 +106,8 @@ class Lane:
         """All that waits for the same verb as the one who came first, at most about a batch; the others stay."""
         group: Group = []
         others: deque[Waiting[Any, Any]] = deque()
-        items = 0
-        while self._queue and items < MOST_ITEMS_PER_COMMIT:
+        room = Room()
+        while self._queue and room.left:
             waiting = self._queue.popleft()
             if waiting.future.cancelled():
                 continue
@@ -115,7 +115,7 @@ class Lane:
                 others.append(waiting)
                 continue
             group.append(waiting)
-            items += len(waiting.items)
+            room.take(waiting)
         self._queue.extendleft(reversed(others))
         return group
 

@@ -26,7 +26,7 @@ from taskq_server.store.end_batch import Rules
 from taskq_server.store.lane import Lane
 from taskq_server.store.postgres_sql import PostgresSql
 from taskq_server.store.postgres_url import PLANS, SETTINGS, engine_of
-from taskq_server.store.servers import News, Renewed, Version
+from taskq_server.store.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
 from taskq_server.store.waiting import Look
@@ -50,39 +50,47 @@ _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if 
 class Postgres(SharedStore):
     """A store on a PostgreSQL database. `open` connects it."""
 
-    def __init__(self, url: str, clock: Clock, rules: Rules, *, pooler: bool = False) -> None:
+    def __init__(self, url: str, clock: Clock, rules: Rules, *, pooler: bool, server_lease_us: int) -> None:
         super().__init__(rules, clock)
         self._database_clock = clock if isinstance(clock, DatabaseClock) else None
         self._pooler = pooler
         self._sql = PostgresSql()
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._presence = Presence(f"{socket.gethostname()}:{os.getpid()}", server_lease_us)
         self._engine = engine_of(url, pooler=pooler, settings={**SETTINGS, **PLANS})
         # A single statement that reads needs no transaction, unless it could be prepared and run on two connections.
         self._read_engine = self._engine
         if not pooler:
             self._read_engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lanes: dict[Verb[Any, Any], Lane] = {}
         self._others = 0
         self._bell: Bell | None = None
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, rules: Rules, *, pooler: bool = False) -> Postgres:
+    async def open(
+        cls,
+        url: str,
+        clock: Clock,
+        rules: Rules,
+        *,
+        pooler: bool = False,
+        server_lease_us: int = LONGEST_SERVER_LEASE_US,
+    ) -> Postgres:
         """Connects, checks the database and joins the servers on it; StoreRefused says why it must not be used.
 
         With `pooler`, by way of PgBouncer in transaction mode, where other servers are not heard, only looked for.
         """
-        store = cls(url, clock, rules, pooler=pooler)
+        store = cls(url, clock, rules, pooler=pooler, server_lease_us=server_lease_us)
         try:
             async with store._engine.connect() as connection:
                 await connection.run_sync(store._check)
+            await store._join()
         except Exception as error:
+            await store._let_go()
             if faults.translate(error) is None:
                 raise
-            await store._engine.dispose()
             detail = getattr(error, "orig", None) or error
             why = f"the database cannot be used: {type(detail).__name__}: {detail}"
             raise StoreRefused(why, "start it, or correct TASKQ_DATABASE_URL", exit_code=TRY_AGAIN) from error
-        store._open_lanes()
-        await store._join()
         return store
 
     def _check(self, connection: Connection) -> None:
@@ -98,7 +106,7 @@ class Postgres(SharedStore):
         self._enqueuing, self._dispatching, self._reporting = writing("enqueue"), writing("dispatch"), writing("report")
         self._heartbeats, self._housekeeping = writing("heartbeat"), writing("housekeeping")
         self._reading, self._looking = reading_("read"), reading_("look")
-        self._lanes: dict[Verb[Any, Any], Lane] = {
+        self._lanes = {
             self._add: self._enqueuing,
             self._lease: self._dispatching,
             self._end: self._reporting,
@@ -111,7 +119,8 @@ class Postgres(SharedStore):
         }
 
     async def _join(self) -> None:
-        self.server_seq = (await self.write(servers.arrive, [self._name]))[0]
+        self._open_lanes()
+        self.server_seq = (await self.write(servers.arrive, [self._presence]))[0]
         await self._read_all_routes()
         await self.look_around()
         await self.renew()
@@ -153,18 +162,22 @@ class Postgres(SharedStore):
         if self._bell is not None and self._others and (transaction.changed or transaction.signals):
             self._bell.ring()
 
-    async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
-        return await self._lanes.get(verb, self._housekeeping).run(verb, items)
+    async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
+        return await self._lanes.get(verb, self._housekeeping).run(verb, items, size_bytes)
 
     async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
         return await self._reading.run(verb, items)
+
+    @property
+    def renew_us(self) -> int:
+        return self._presence.lease_us // 3
 
     @property
     def listening(self) -> bool:
         return self._bell is not None and self._bell.listening
 
     async def renew(self) -> Renewed:
-        renewed = (await self.write(servers.renew, [self._name]))[0]
+        renewed = (await self.write(servers.renew, [self._presence]))[0]
         self._others = renewed.others
         return renewed
 
@@ -205,6 +218,10 @@ class Postgres(SharedStore):
             await self.write(servers.leave, [None])
         except Exception as error:  # noqa: BLE001 - the others find out by themselves
             log.info("the other servers are not told that this one stops", why=type(error).__name__)
-        lanes = {*self._lanes.values(), self._housekeeping, self._reading, self._looking}
-        await asyncio.gather(*(lane.close() for lane in lanes))
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._lanes:
+            lanes = {*self._lanes.values(), self._housekeeping, self._reading, self._looking}
+            await asyncio.gather(*(lane.close() for lane in lanes))
         await self._engine.dispose()

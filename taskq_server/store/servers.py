@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Insert, delete, select, update
 
 from taskq_server.store import schema
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Transaction
 
-SERVER_LEASE_US = 15_000_000
-"""A server that has not renewed its row for so long is taken for dead by the others."""
-RENEW_US = SERVER_LEASE_US // 3
+LONGEST_SERVER_LEASE_US = 15_000_000
+
+
+def server_lease_us(session_lease_us: int) -> int:
+    """For how long a server that has not renewed its row is taken for living: half as long as its sessions, so that
+    they are spared when it was killed and started again."""
+    return min(LONGEST_SERVER_LEASE_US, session_lease_us // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A server that says it lives, and for how long that holds."""
+
+    name: str
+    lease_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +62,34 @@ Version = tuple[int, int, int, int | None]
 has changed."""
 
 
-def arrive(tx: Transaction, names: list[str]) -> list[int]:
+def arrive(tx: Transaction, presences: list[Presence]) -> list[int]:
     """Gives servers their numbers, which are never used again."""
-    table = schema.server
-    times = {"start_time_us": tx.now_us, "alive_until_us": tx.now_us + SERVER_LEASE_US}
-    new = [table.insert().values(name=name, **times).returning(table.c.server_seq) for name in names]
+    new = [_row(tx, presence).returning(schema.server.c.server_seq) for presence in presences]
     return [int(tx.connection.execute(insert).scalar_one()) for insert in new]
 
 
-def renew(tx: Transaction, names: list[str]) -> list[Renewed]:
+def _row(tx: Transaction, presence: Presence, **values: int) -> Insert:
+    times = {"start_time_us": tx.now_us, "alive_until_us": tx.now_us + presence.lease_us}
+    return schema.server.insert().values(name=presence.name, **times, **values)
+
+
+def renew(tx: Transaction, presences: list[Presence]) -> list[Renewed]:
     """Lets this server live on, and forgets what was left for those that are dead."""
     table, signal = schema.server, schema.signal
     alive = update(table).where(table.c.server_seq == tx.server_seq, table.c.alive_until_us > tx.now_us)
-    lapsed = not tx.connection.execute(alive.values(alive_until_us=tx.now_us + SERVER_LEASE_US)).rowcount
+    until_us = tx.now_us + presences[0].lease_us
+    lapsed = not tx.connection.execute(alive.values(alive_until_us=until_us)).rowcount
     living = select(table.c.server_seq).where(table.c.alive_until_us > tx.now_us)
     others = tx.connection.execute(living.where(table.c.server_seq != tx.server_seq)).all()
     if lapsed:
         tx.connection.execute(delete(table).where(table.c.server_seq == tx.server_seq))
-        times = {"start_time_us": tx.now_us, "alive_until_us": tx.now_us + SERVER_LEASE_US}
-        tx.connection.execute(table.insert().values(server_seq=tx.server_seq, name=names[0], **times))
+        tx.connection.execute(_row(tx, presences[0], server_seq=tx.server_seq))
     dead = select(table.c.server_seq).where(table.c.alive_until_us <= tx.now_us).with_for_update(skip_locked=True)
     tx.connection.execute(delete(table).where(table.c.server_seq.in_(dead)))
     for_nobody = select(signal.c.signal_seq).where(signal.c.server_seq.not_in(select(table.c.server_seq)))
     unheard = for_nobody.with_for_update(skip_locked=True)
     tx.connection.execute(delete(signal).where(signal.c.signal_seq.in_(unheard)))
-    return [Renewed(lapsed, len(others))] * len(names)
+    return [Renewed(lapsed, len(others))] * len(presences)
 
 
 def leave(tx: Transaction, nothing: list[None]) -> list[None]:

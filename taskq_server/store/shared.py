@@ -22,6 +22,11 @@ class SharedStore(Store):
 
     @property
     @abstractmethod
+    def renew_us(self) -> int:
+        """How often `renew` is to be called."""
+
+    @property
+    @abstractmethod
     def listening(self) -> bool:
         """Whether rings are heard at all."""
 

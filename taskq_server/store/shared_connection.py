@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from taskq_server.core.errors import StorageUnavailable
-from taskq_server.store.group import MOST_ITEMS_PER_COMMIT, Waiting, answer, apply, fail
+from taskq_server.store.group import Room, Waiting, answer, apply, fail
 from taskq_server.store.transaction import Transaction, Verb
 
 Item = TypeVar("Item")
@@ -56,7 +56,7 @@ class SharedConnection:
         """Returns once the thread is connected; raises what `connect` raised."""
         await self._started
 
-    async def run(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+    async def run(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
         """Runs `verb` over `items`, together with everybody else's, and returns one answer an item once all is safe.
 
         A caller that goes away before its transaction begins leaves nothing behind; later, it is committed anyway.
@@ -68,7 +68,7 @@ class SharedConnection:
         if not items:
             return []
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self._queue.put(Waiting(verb, items, future))
+        self._queue.put(Waiting(verb, items, future, size_bytes))
         return await future
 
     async def close(self) -> None:
@@ -94,12 +94,12 @@ class SharedConnection:
     def _gather(self) -> list[Waiting[Any, Any]]:
         """Waits for the first, then takes all that is there; empty when the thread is to end."""
         batch: list[Waiting[Any, Any]] = []
-        items = 0
+        room = Room()
         waiting = self._queue.get()
         while waiting is not None:
             batch.append(waiting)
-            items += len(waiting.items)
-            if items >= MOST_ITEMS_PER_COMMIT:
+            room.take(waiting)
+            if not room.left:
                 break
             try:
                 waiting = self._queue.get_nowait()

@@ -168,9 +168,9 @@ class SQLite(Store):
             return StorageUnavailable(f"{name}: {error.orig}"), True
         return error, False
 
-    async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
+    async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
         assert self._writer is not None
-        return await self._writer.run(verb, items)
+        return await self._writer.run(verb, items, size_bytes)
 
     async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
         assert self._reader is not None

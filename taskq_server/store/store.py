@@ -62,8 +62,11 @@ class Store(ABC):
             self.on_scheduled()
 
     @abstractmethod
-    async def write(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
-        """Runs `verb` over `items` in a transaction, perhaps shared, and returns after its commit."""
+    async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
+        """Runs `verb` over `items` in a transaction, perhaps shared, and returns after its commit.
+
+        `size_bytes` is about what they hold, of those that may hold much.
+        """
 
     @abstractmethod
     async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
@@ -75,7 +78,7 @@ class Store(ABC):
 
     async def add(self, tasks: list[NewTask]) -> list[Enqueued]:
         """Stores tasks, one answer each, in order. A known id or a held key makes no second task."""
-        return await self.write(self._add, tasks)
+        return await self.write(self._add, tasks, sum(len(one.payload.data) for one in tasks if one.payload))
 
     async def lease(self, demand: Demand) -> Leased:
         """Leases due tasks to the sessions that can take them, most urgent first."""
@@ -85,7 +88,7 @@ class Store(ABC):
 
     async def end(self, endings: list[Ending]) -> list[Ended]:
         """Ends attempts, one answer each, in order; one whose lease has ended changes nothing."""
-        return await self.write(self._end, endings)
+        return await self.write(self._end, endings, sum(len(one.result.data) for one in endings if one.result))
 
     async def cancel(self, task_ids: list[bytes]) -> list[Cancelled]:
         """Cancels tasks that wait or run; answers what each was before."""

@@ -5,7 +5,7 @@ Each sentence holds when servers hear each other's rings, and when they only loo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -31,6 +31,7 @@ from tests.rpc.support import (
     time_at,
 )
 from tests.rpc.world import LEASE_SECONDS, World
+from tests.support.pooler import Pooler
 
 
 class Neighbour(World):
@@ -45,14 +46,24 @@ class Neighbour(World):
             await self.server.neighbours.tick()
 
 
+@pytest.fixture
+def pooler(postgres_url: str) -> Iterator[Pooler]:
+    with Pooler(postgres_url) as pooler:
+        yield pooler
+
+
 @pytest.fixture(params=["ring", "look"])
-async def pair(request: pytest.FixtureRequest, start_server: StartServer) -> AsyncIterator[tuple[Neighbour, Neighbour]]:
-    """Two servers, already started."""
+async def pair(
+    request: pytest.FixtureRequest, start_server: StartServer, postgres_url: str
+) -> AsyncIterator[tuple[Neighbour, Neighbour]]:
+    """Two servers, already started; those that only look are behind a pooler, each transaction on any connection."""
     here, there = Neighbour(start_server), Neighbour(start_server)
     there.clock = here.clock
+    rings = request.param == "ring"
+    pooled = {} if rings else {"pgbouncer": True, "database_url": request.getfixturevalue("pooler").url}
     for world in (here, there):
-        world.rings = request.param == "ring"
-        await world.begin(pgbouncer=not world.rings)
+        world.rings = rings
+        await world.begin(**pooled)
     for world in (here, there):
         await world.server.neighbours.tick()  # type: ignore[union-attr]
     yield here, there
@@ -388,7 +399,10 @@ async def test_a_session_that_another_server_has_ended_is_told_so(pair: Pair) ->
     silent = await there.processor()
     task_id = await there.scheduler.enqueue()
     await silent.take_one()
-    await here.let_pass(LEASE_SECONDS * 1.5)
+    for _ in range(12):  # in steps that neither server takes for a pause of its own
+        here.clock.advance(LEASE_SECONDS / 8)
+        for world in pair:
+            await world.server.housekeeper.tick()
     await ends(here, task_id)
 
     await there.looks()
