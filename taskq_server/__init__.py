@@ -11,5 +11,5 @@ Start at `server.py`, which builds everything, or follow a task:
 `database.py` is `taskq db`: what is done to a database without a server.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> {dispatcher, housekeeper,
-task_queue, sessions} -> store -> core`; `clock` and `config` are leaves. `database.py` is the `taskq db` command.
+task_queue, sessions} -> store -> core`; `clock` and `config` are leaves.
 """
