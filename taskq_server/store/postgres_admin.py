@@ -115,7 +115,7 @@ class PostgresDatabase:
             migrate.must_be_head(guard)
             guard.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SERVERS_SECONDS}s'")
             try:
-                guard.exec_driver_sql("LOCK TABLE server IN SHARE ROW EXCLUSIVE MODE")
+                guard.exec_driver_sql(postgres_start.KEEP_SERVERS_OFF)
             except exc.DBAPIError as error:
                 if _sqlstate(error) not in LOCKED_OUT:
                     raise
