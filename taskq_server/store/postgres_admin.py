@@ -50,9 +50,10 @@ def run(work: Callable[[], Answer]) -> Answer:
 
 
 class PostgresDatabase:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pooler: bool = False) -> None:
         self.name = shown(url)
-        self._engine = engine_of(url, settings=_UNTIMED, command_seconds=None, hide_parameters=True).sync_engine
+        engine = engine_of(url, pooler=pooler, settings=_UNTIMED, command_seconds=None, hide_parameters=True)
+        self._engine = engine.sync_engine
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:

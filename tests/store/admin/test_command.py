@@ -15,6 +15,7 @@ from taskq_server.store import migrate
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import contents, copied, found, mark_of, opened, run_sql, silent
 from tests.support.databases import Databases
+from tests.support.pooler import Pooler
 from tests.support.process import ROOT, ServerProcess
 from tests.support.waiting import until
 
@@ -142,6 +143,18 @@ def test_what_a_server_on_postgresql_has_is_not_copied(run: Run, queue: str, pos
         finally:
             server.kill()
     assert run("copy", postgres, new_file())[0] == 0
+
+
+def test_by_way_of_a_pooler_all_of_it_works_too(run: Run, databases: Databases, queue: str, new_file: NewFile) -> None:
+    with databases.bare() as url, Pooler(url) as pooler:
+        database_url = f"--database-url={pooler.url}"
+        assert run("check", database_url)[0] == 75, "it lets no settings through"
+        assert run("check", database_url, "--pgbouncer")[0] == 1
+        assert run("upgrade", database_url, TASKQ_PGBOUNCER="true")[1] == f"none -> {migrate.HEAD}\n"
+        assert run("check", database_url, "--pgbouncer")[0] == 0
+        assert run("copy", queue, pooler.url, "--pgbouncer")[0] == 0
+        assert run("copy", pooler.url, new_file(), "--pgbouncer")[0] == 0
+        assert contents(queue) == contents(url)
 
 
 def test_of_several_upgrades_at_once_one_does_it(postgres: str) -> None:
