@@ -29,7 +29,7 @@ WRONG_USAGE = 2
 OUR_FAULT = 70
 INTERRUPTED = 130
 
-OF_ALL = ["network_file_system", "log_level", "log_format"]
+OF_ALL = ["pgbouncer", "network_file_system", "log_level", "log_format"]
 
 
 class Verb(Protocol):
@@ -139,7 +139,7 @@ def _database(url: str, settings: Config) -> SQLiteFile | PostgresDatabase:
         return SQLiteFile(Path(url.removeprefix("sqlite:///")), allow_network=settings.network_file_system)
     from taskq_server.store.postgres_admin import PostgresDatabase
 
-    return PostgresDatabase(url)
+    return PostgresDatabase(url, pooler=settings.pgbouncer)
 
 
 def _runner(urls: Sequence[str]) -> Callable[[Callable[[], int]], int]:

@@ -50,9 +50,10 @@ def run(work: Callable[[], Answer]) -> Answer:
 
 
 class PostgresDatabase:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pooler: bool = False) -> None:
         self.name = shown(url)
-        self._engine = engine_of(url, settings=_UNTIMED, command_seconds=None, hide_parameters=True).sync_engine
+        engine = engine_of(url, pooler=pooler, settings=_UNTIMED, command_seconds=None, hide_parameters=True)
+        self._engine = engine.sync_engine
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
@@ -115,7 +116,7 @@ class PostgresDatabase:
             migrate.must_be_head(guard)
             guard.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SERVERS_SECONDS}s'")
             try:
-                guard.exec_driver_sql("LOCK TABLE server IN SHARE ROW EXCLUSIVE MODE")
+                guard.exec_driver_sql(postgres_start.KEEP_SERVERS_OFF)
             except exc.DBAPIError as error:
                 if _sqlstate(error) not in LOCKED_OUT:
                     raise

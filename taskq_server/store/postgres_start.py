@@ -34,6 +34,13 @@ SELECT current_setting('server_version_num')::int,
  WHERE datname = current_database()
 """
 
+KEEP_SERVERS_OFF = "LOCK TABLE server IN SHARE ROW EXCLUSIVE MODE"
+_KEPT_OFF = """
+SELECT 1
+  FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid
+ WHERE datname = current_database() AND relation = 'server'::regclass AND mode = 'ShareRowExclusiveLock' AND granted
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -65,6 +72,7 @@ def check(connection: Connection) -> None:
     found = facts(connection)
     refuse(found)
     check_schema(connection)
+    refuse_being_copied(connection)
     copy_mark.refuse_half_copied(connection)
     for warning, details in warnings(found):
         log.warning(warning, **details)
@@ -90,6 +98,13 @@ def check_schema(connection: Connection) -> None:
     if not migrate.serves(connection, found):
         had = "has no tables yet" if found is None else f"has schema {found}, older than {migrate.HEAD}"
         raise StoreRefused(f"the database {had}", "run `taskq db upgrade`")
+
+
+def refuse_being_copied(connection: Connection) -> None:
+    """Raises StoreRefused while `taskq db copy` keeps servers off the database: none could write down that it is here,
+    and would only time out."""
+    if connection.exec_driver_sql(_KEPT_OFF).first() is not None:
+        raise StoreRefused("a copy is being made from or to the database", "wait for its end", exit_code=75)
 
 
 def warnings(found: Facts) -> list[tuple[str, dict[str, object]]]:

@@ -19,15 +19,9 @@ from tests.support.databases import Databases
 SOUND = Facts(160_004, "16.4", "UTF8", False, "on", "on", "on", 0)
 
 
-@pytest.fixture(scope="module")
-def databases() -> Iterator[Databases]:
-    with Databases() as databases:
-        yield databases
-
-
 @pytest.fixture
-def database(databases: Databases) -> Iterator[Console]:
-    with databases.fresh() as url, Console(url) as console:
+def database(postgres_url: str) -> Iterator[Console]:
+    with Console(postgres_url) as console:
         yield console
 
 

@@ -15,12 +15,6 @@ from tests.support.databases import Databases
 NewFile = Callable[[], str]
 
 
-@pytest.fixture(scope="package")
-def databases() -> Iterator[Databases]:
-    with Databases() as databases:
-        yield databases
-
-
 @pytest.fixture(autouse=True)
 def unanalyzed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the planner was told makes a database unfit for the next test, and to make another takes half a second."""

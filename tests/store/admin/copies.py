@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from taskq_server.core.task import DedupHold, Payload, Progress
 from taskq_server.store import copying, postgres_admin, schema
 from taskq_server.store.copying import Copied, Tell
 from taskq_server.store.living import Advance
+from taskq_server.store.postgres import Postgres
 from taskq_server.store.postgres_admin import PostgresDatabase
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.sqlite_admin import SQLiteFile
+from taskq_server.store.store import Store
 from tests.store.conftest import RULES
 from tests.store.given import (
     NO_RETRY,
@@ -40,6 +43,12 @@ from tests.store.given import (
 from tests.support.console import Console
 
 TABLES = [table.name for table in schema.metadata.tables.values() if table.name not in ("server", "signal", "meta")]
+
+
+COLUMNS = {
+    name: [f'"{column.name}"' for column in schema.metadata.tables[name].columns if column.name != "server_seq"]
+    for name in TABLES
+}
 
 
 async def _make_queue(path: Path) -> None:
@@ -113,36 +122,45 @@ def run_sql(url: str, *statements: str) -> None:
             console.run(statement)
 
 
-def found(url: str, query: str) -> list[tuple[Any, ...]]:
+@contextmanager
+def asking(url: str) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-            return connection.execute(query).fetchall()
-    with Console(url) as console:
-        return console.rows(query)
+            yield lambda query: connection.execute(query).fetchall()
+    else:
+        with Console(url) as console:
+            yield console.rows
+
+
+def found(url: str, query: str) -> list[tuple[Any, ...]]:
+    with asking(url) as ask:
+        return ask(query)
 
 
 def contents(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table that is copied, without what belongs to a server."""
-    tables = {}
-    for name in TABLES:
-        columns = ", ".join(
-            f'"{column.name}"' for column in schema.metadata.tables[name].columns if column.name != "server_seq"
-        )
-        tables[name] = sorted(found(url, f"SELECT {columns} FROM {name}"), key=repr)  # noqa: S608
-    return tables
+    with asking(url) as ask:
+        return {
+            name: sorted(ask(f"SELECT {', '.join(columns)} FROM {name}"), key=repr)  # noqa: S608
+            for name, columns in COLUMNS.items()
+        }
 
 
 def mark_of(url: str) -> list[tuple[Any, ...]]:
     return found(url, "SELECT value FROM meta WHERE key = 'copying'")
 
 
-def run_all(path: Path) -> tuple[int, int]:
-    """Starts a server on the file and runs what is due in an hour: how many runs there were, and of how many tasks."""
+def run_all(url: str) -> tuple[int, int]:
+    """Starts a server and runs what is due in an hour: how many runs there were, and of how many tasks."""
 
     async def work() -> tuple[int, int]:
         clock = ManualClock()
         clock.advance(3600)
-        store = await SQLite.open(path, clock, RULES, print)
+        store: Store
+        if url.startswith("sqlite"):
+            store = await SQLite.open(Path(url.removeprefix("sqlite:///")), clock, RULES, print)
+        else:
+            store = await Postgres.open(url, clock, RULES)
         await added(store, a_task("new", requires=["a=b"]), a_task())
         cook = await a_processor(store, "cook", "bake", "new", slots=10_000, labels={"a": "b", "floor": "1"})
         ids = []

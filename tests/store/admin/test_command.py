@@ -15,6 +15,7 @@ from taskq_server.store import migrate
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import contents, copied, found, mark_of, opened, run_sql, silent
 from tests.support.databases import Databases
+from tests.support.pooler import Pooler
 from tests.support.process import ROOT, ServerProcess
 from tests.support.waiting import until
 
@@ -126,15 +127,45 @@ def test_beside_a_server_one_may_look_but_not_touch(
     assert server_process.stop() == 0
 
 
+def test_what_a_server_on_postgresql_has_is_not_copied(run: Run, queue: str, postgres: str, new_file: NewFile) -> None:
+    server = ServerProcess(postgres)
+    with server.log:
+        server.start()
+        try:
+            for arguments in (["copy", queue, postgres], ["copy", postgres, new_file()]):
+                code, _, err = run(*arguments)
+                assert code == 75 and f":{server.pid}" in err
+            assert run("check", f"--database-url={postgres}")[0] == 0
+            assert server.stop() == 0
+            assert run("copy", queue, postgres)[0] == 0
+            server.start()
+            assert server.stop() == 0
+        finally:
+            server.kill()
+    assert run("copy", postgres, new_file())[0] == 0
+
+
+def test_by_way_of_a_pooler_all_of_it_works_too(run: Run, databases: Databases, queue: str, new_file: NewFile) -> None:
+    with databases.bare() as url, Pooler(url) as pooler:
+        database_url = f"--database-url={pooler.url}"
+        assert run("check", database_url)[0] == 75, "it lets no settings through"
+        assert run("check", database_url, "--pgbouncer")[0] == 1
+        assert run("upgrade", database_url, TASKQ_PGBOUNCER="true")[1] == f"none -> {migrate.HEAD}\n"
+        assert run("check", database_url, "--pgbouncer")[0] == 0
+        assert run("copy", queue, pooler.url, "--pgbouncer")[0] == 0
+        assert run("copy", pooler.url, new_file(), "--pgbouncer")[0] == 0
+        assert contents(queue) == contents(url)
+
+
 def test_of_several_upgrades_at_once_one_does_it(postgres: str) -> None:
     run_sql(postgres, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    processes = [process("upgrade", f"--database-url={postgres}") for _ in range(4)]
+    processes = [process("upgrade", f"--database-url={postgres}") for _ in range(3)]
     answers = [(*one.communicate(timeout=60), one.returncode) for one in processes]
 
-    assert sorted(out for out, _, _ in answers) == [f"{migrate.HEAD} -> {migrate.HEAD}\n"] * 3 + [
+    assert sorted(out for out, _, _ in answers) == [f"{migrate.HEAD} -> {migrate.HEAD}\n"] * 2 + [
         f"none -> {migrate.HEAD}\n"
     ]
-    assert [code for _, _, code in answers] == [0] * 4
+    assert [code for _, _, code in answers] == [0] * 3
 
 
 # ── copy ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import migrate, postgres_admin, sqlite_start
+from taskq_server.store import migrate, postgres_admin, postgres_start, sqlite_start
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import (
     contents,
@@ -78,9 +78,12 @@ def test_while_it_is_copied_no_server_can_start_on_either_side(
             run_sql(url, "SET lock_timeout = '10ms'; INSERT INTO server VALUES (1, 'x', 0, 0)")
         except Exception as error:  # noqa: BLE001
             refusals.append(type(error).__name__)
+        with pytest.raises(StoreRefused) as caught, opened(url).looking() as connection:
+            postgres_start.check(connection)
+        refusals.append(str(caught.value.exit_code))
 
     copied(postgres, another_postgres, start_a_server)
-    assert set(refusals) == {"LockNotAvailableError"}
+    assert set(refusals) == {"LockNotAvailableError", "75"}
 
 
 def test_two_copies_at_once_are_one(

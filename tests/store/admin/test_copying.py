@@ -85,9 +85,9 @@ def test_afterwards_the_tasks_run_each_once_and_new_ones_too(queue: str, postgre
     copied(queue, postgres)
     copied(postgres, back)
 
-    runs, tasks = run_all(Path(back.removeprefix("sqlite:///")))
+    runs, tasks = run_all(queue)
     assert runs == tasks > 95
-    assert (runs, tasks) == run_all(Path(queue.removeprefix("sqlite:///")))
+    assert run_all(postgres) == run_all(back) == (runs, tasks)
 
 
 def test_numbers_that_were_given_are_not_given_again_though_their_rows_are_gone(
