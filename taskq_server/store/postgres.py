@@ -19,7 +19,8 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskq_server.clock import Clock, DatabaseClock
-from taskq_server.core.errors import StoreRefused
+from taskq_server.config import shown
+from taskq_server.core.errors import StorageUnavailable, StoreRefused
 from taskq_server.store import faults, living, postgres_start, servers
 from taskq_server.store.bell import Bell
 from taskq_server.store.end_batch import Rules
@@ -36,8 +37,6 @@ Answer = TypeVar("Answer")
 
 log = structlog.get_logger("taskq.store")
 
-TRY_AGAIN = 75
-
 _BEGIN = """
 SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), pg_current_xact_id()::text
 """
@@ -45,6 +44,12 @@ _SET = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[])
 _NOT_LOCAL = ("tcp_", "idle_", "default_")
 _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if not name.startswith(_NOT_LOCAL)}
 """What a pooler does not let through at the start, and may be set for a transaction."""
+
+
+def _refusal(error: Exception, name: str) -> StoreRefused | None:
+    if isinstance(error, StorageUnavailable):  # it was there a moment ago
+        return StoreRefused(f"{name} does not answer: {error.detail}", "try again", faults.TRY_AGAIN)
+    return faults.cannot_connect(error, name)
 
 
 class Postgres(SharedStore):
@@ -86,11 +91,9 @@ class Postgres(SharedStore):
             await store._join()
         except Exception as error:
             await store._let_go()
-            if faults.translate(error) is None:
+            if (refused := _refusal(error, shown(url))) is None:
                 raise
-            detail = getattr(error, "orig", None) or error
-            why = f"the database cannot be used: {type(detail).__name__}: {detail}"
-            raise StoreRefused(why, "start it, or correct TASKQ_DATABASE_URL", exit_code=TRY_AGAIN) from error
+            raise refused from error
         return store
 
     def _check(self, connection: Connection) -> None:

@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import asyncpg
-from asyncpg.exceptions import TargetServerAttributeNotMatched
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.util import greenlet_spawn
 
 from taskq_server.config import shown
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import copy_mark, migrate, postgres_start
+from taskq_server.store import copy_mark, faults, migrate, postgres_start
 from taskq_server.store.copy_ends import PostgresEnd
 from taskq_server.store.copy_rows import ROWS
+from taskq_server.store.faults import sqlstate
 from taskq_server.store.postgres_url import SETTINGS, engine_of
 
 Answer = TypeVar("Answer")
@@ -34,12 +33,6 @@ UPGRADING = 0x7461736B71
 """The advisory lock of upgrades, so that of several at once the first does it and the others find it done."""
 LOCKED_OUT = {"55P03", "40P01"}
 """A lock could not be had in time; a deadlock, of which we were the victim."""
-
-_OPERATORS = ("28", "3D", "42501")
-"""Classes of errors: who may not, what is not there."""
-_PASSING = ("08", "57", "53300")
-"""The connection broke, the database stops or starts, or has too many connections."""
-_ERRORS = (exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _UNTIMED = {**SETTINGS, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 _ALIVE = "SELECT name FROM server WHERE alive_until_us > extract(epoch FROM clock_timestamp()) * 1000000"
@@ -84,7 +77,7 @@ class PostgresDatabase:
                     with connection.begin():
                         return _upgrade(connection)
                 except exc.DBAPIError as error:
-                    if _sqlstate(error) not in LOCKED_OUT:
+                    if sqlstate(error) not in LOCKED_OUT:
                         raise
                 say("others hold locks on the tables; this waits for them")
                 with connection.begin():
@@ -118,7 +111,7 @@ class PostgresDatabase:
             try:
                 guard.exec_driver_sql(postgres_start.KEEP_SERVERS_OFF)
             except exc.DBAPIError as error:
-                if _sqlstate(error) not in LOCKED_OUT:
+                if sqlstate(error) not in LOCKED_OUT:
                     raise
                 raise StoreRefused(f"{self.name} is in use by another copy", "wait for its end", 75) from error
             if names := list(guard.exec_driver_sql(_ALIVE).scalars()):
@@ -134,47 +127,23 @@ class PostgresDatabase:
     def _connected(self) -> Iterator[Connection]:
         try:
             connection = self._engine.connect()
-        except OSError as error:
-            raise StoreRefused(f"{self.name} cannot be reached: {error}", "start it, or mend the URL", 75) from error
-        except ValueError:  # whose words may be those of the password
-            raise StoreRefused(f"{self.name} is no URL", "what is special in a password must be %-encoded") from None
-        except _ERRORS as error:
-            raise _refusal(error, when_not_said=_OPERATORS[0]) from error
+        except Exception as error:
+            if (refused := faults.cannot_connect(error, self.name)) is None:
+                raise
+            raise refused from error
         try:
             with connection:
                 yield connection
-        except _ERRORS as error:
+        except faults.OF_POSTGRES as error:
             if isinstance(error, exc.DBAPIError) and not hasattr(error.orig, "sqlstate"):
                 raise  # of the SQLite file at the other end of a copy
-            raise _refusal(error) from error
+            raise faults.refusal(error) from error
 
 
 def _analyze(connection: Connection) -> None:
     """Leaves to autovacuum what autovacuum is at."""
     with connection.begin():
         connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {', '.join(rows.name for rows in ROWS)}")
-
-
-def _refusal(error: Exception, when_not_said: str = "08") -> StoreRefused:
-    """Without a word of the server's: when connecting, the URL is no good; later, the connection broke."""
-    if isinstance(_original(error).__cause__ or error, TargetServerAttributeNotMatched):
-        return StoreRefused("the database can only be read", "name the primary in the URL", 75)
-    state = _sqlstate(error) or when_not_said
-    who = "PostgreSQL says" if _sqlstate(error) else "the connection failed"
-    why = f"{who}: {_original(error)}"
-    if state.startswith(_OPERATORS):
-        return StoreRefused(why, "mend the URL, or what the database allows this user")
-    if state.startswith(_PASSING):
-        return StoreRefused(why, "try again", 75)
-    return StoreRefused(why, "look at its log, then try again", 74)
-
-
-def _sqlstate(error: Exception) -> str:
-    return getattr(_original(error), "sqlstate", None) or ""
-
-
-def _original(error: Exception) -> BaseException:
-    return (error.orig if isinstance(error, exc.DBAPIError) else None) or error
 
 
 def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
