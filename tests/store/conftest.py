@@ -1,4 +1,4 @@
-"""A store to say sentences about. A second database is added here, and in no other place."""
+"""A store to say sentences about, on each database that there is; another one is added here, and in no other place."""
 
 from __future__ import annotations
 
@@ -79,16 +79,26 @@ class PostgresDatabase:
 Database = SQLiteFile | PostgresDatabase
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[Database]:
-    """Every sentence holds for each of these; what only one of them promises stands in test_<its name>_*.py."""
-    if request.param == "sqlite":
-        shutil.copyfile(empty_sqlite, tmp_path / "taskq.db")
-        database: Database = SQLiteFile(tmp_path / "taskq.db")
-    else:
-        database = PostgresDatabase(request.getfixturevalue("postgres_url"))
+@pytest.fixture
+async def sqlite_database(tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[SQLiteFile]:
+    shutil.copyfile(empty_sqlite, tmp_path / "taskq.db")
+    database = SQLiteFile(tmp_path / "taskq.db")
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def postgres_database(postgres_url: str) -> AsyncIterator[PostgresDatabase]:
+    database = PostgresDatabase(postgres_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Every sentence holds for each of these; what only one of them promises stands in test_<its name>_*.py, where
+    `database` is that one."""
+    return request.getfixturevalue(f"{request.param}_database")  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -101,7 +111,8 @@ Reopen = Callable[[], Awaitable[Store]]
 
 @pytest.fixture
 def reopen(database: Database, clock: ManualClock) -> Reopen:
-    """Stops the server and starts another on the same database, on the same clock."""
+    """Stops the server and starts another on the same database, on the same clock. Sessions become its own when it
+    takes them over."""
 
     async def reopen() -> Store:
         await database.close()
