@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from taskq_server.store.postgres import Postgres
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.store import Rules, Store
 from tests.store.given import days
+from tests.support.console import Console
 
 RULES = Rules(retention_us=days(7), max_lost_leases=3)
 
@@ -119,3 +120,10 @@ def reopen(database: Database, clock: ManualClock) -> Reopen:
         return await database.open(clock)
 
     return reopen
+
+
+@pytest.fixture
+def console(postgres_url: str) -> Iterator[Console]:
+    """Another client of the PostgreSQL database."""
+    with Console(postgres_url) as console:
+        yield console
