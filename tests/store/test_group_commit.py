@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from taskq_server.core.errors import TaskqError
-from taskq_server.core.task import EnqueueOutcome, TaskState
+from taskq_server.core.task import EnqueueOutcome, NewTask, TaskState
 from taskq_server.store.group import MOST_ITEMS_PER_COMMIT
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
@@ -125,6 +125,21 @@ async def test_an_item_that_fails_fails_only_its_caller(store: Store) -> None:
 
     assert [isinstance(answer, AssertionError) for answer in answers] == [i % 5 == 0 for i in range(20)]
     assert await rows(store, "SELECT count(*) AS n FROM task") == [{"n": 32}]
+
+
+@pytest.mark.parametrize("bad", [a_task(due_at=1 << 63), a_task("\ud800"), a_task(content="x", headers={"\ud800": ""})])
+async def test_a_value_that_the_driver_refuses_fails_only_its_caller(store: Store, bad: NewTask) -> None:
+    gate = Gate()
+    held = await gate.hold(store)
+    waiting = [asyncio.create_task(store.add([task])) for task in (a_task(), bad, a_task())]
+    await asyncio.sleep(0)
+    gate.open()
+
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    await held
+
+    assert [isinstance(answer, list) for answer in answers] == [True, False, True]
+    assert not isinstance(answers[1], TaskqError), "to try it again would be in vain"
 
 
 async def test_a_verb_that_fails_leaves_nothing_of_itself(store: Store) -> None:
