@@ -122,6 +122,22 @@ def reopen(database: Database, clock: ManualClock) -> Reopen:
     return reopen
 
 
+Servers = Callable[[int], Awaitable[list[Postgres]]]
+
+
+@pytest.fixture
+def servers(postgres_database: PostgresDatabase, clock: ManualClock) -> Servers:
+    """Several servers on one database, which know of each other, on one clock."""
+
+    async def open_several(many: int) -> list[Postgres]:
+        stores = [await postgres_database.open(clock) for _ in range(many)]
+        for store in stores:
+            await store.renew()
+        return stores
+
+    return open_several
+
+
 @pytest.fixture
 def console(postgres_url: str) -> Iterator[Console]:
     """Another client of the PostgreSQL database."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
 
 from taskq_server.core.matching import Demand, Seats, route_of
@@ -302,10 +302,10 @@ class Gate:
         self._opened = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def pass_by(self, tx: Transaction) -> None:
+    def pass_by(self, connection: Connection) -> None:
         self._loop.call_soon_threadsafe(self.reached.set)
         opened = asyncio.wait_for(self._opened.wait(), 30)
-        if tx.connection.dialect.name == "sqlite":  # the verb has a thread of its own, and on PostgreSQL the loop's
+        if connection.dialect.name == "sqlite":  # the verb has a thread of its own, and on PostgreSQL the loop's
             asyncio.run_coroutine_threadsafe(opened, self._loop).result()
         else:
             await_only(opened)
@@ -317,7 +317,7 @@ class Gate:
         """Holds a transaction open, on PostgreSQL in the lane of that verb: what is asked for there has to wait."""
 
         def wait(tx: Transaction, items: list[None]) -> list[None]:
-            self.pass_by(tx)
+            self.pass_by(tx.connection)
             return items
 
         if isinstance(store, Postgres):

@@ -82,7 +82,7 @@ async def test_nobody_is_answered_before_the_commit(store: Store) -> None:
 
     def add_and_wait(tx: Transaction, items: list[Any]) -> list[Any]:
         store._add(tx, [task])
-        gate.pass_by(tx)
+        gate.pass_by(tx.connection)
         return items
 
     waiting = asyncio.create_task(store.write(add_and_wait, [None]))

@@ -34,7 +34,7 @@ from tests.store.given import (
     succeeded,
     the_task,
 )
-from tests.store.rivals import LOCK_TASK, holding, somebody_waits
+from tests.store.rivals import LOCK_TASK, each_run, holding, somebody_waits
 from tests.support.console import Console
 
 
@@ -147,7 +147,7 @@ async def test_an_enqueue_that_has_written_and_not_committed_holds_up_nothing_th
 
     def add_slowly(tx: Transaction, items: list[Any]) -> list[Any]:
         answers = add(tx, items)
-        gate.pass_by(tx)
+        gate.pass_by(tx.connection)
         return answers
 
     replace_verb(store, "_add", add_slowly)
@@ -233,24 +233,12 @@ async def test_a_transaction_is_not_taken_for_stalled_before_its_time(
 # ── what is run again ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def each_run(store: Postgres, name: str) -> list[Transaction]:
-    """The transactions in which a verb runs from now on."""
-    verb, seen = getattr(store, name), []
-
-    def note(tx: Transaction, items: list[Any]) -> Any:
-        seen.append(tx)
-        return verb(tx, items)
-
-    replace_verb(store, name, note)
-    return seen
-
-
 async def test_a_transaction_that_was_chosen_to_end_a_deadlock_is_run_again_and_answered_once(
     store: Postgres, console: Console
 ) -> None:
     oven = await a_processor(store)
     one, two = await running(store, oven, a_task(), a_task())
-    runs, told = each_run(store, "_end"), []
+    runs, told = each_run("_end", store), []
     store.on_change = told.extend
 
     with Console(console.url) as watcher, holding(console, LOCK_TASK, two.task_id):

@@ -90,7 +90,7 @@ async def test_a_transaction_whose_connection_is_ended_is_run_again_on_another(
 
     def add_slowly(tx: Transaction, items: list[Any]) -> list[Any]:
         runs.append(tx)
-        gate.pass_by(tx)
+        gate.pass_by(tx.connection)
         return add(tx, items)
 
     replace_verb(store, "_add", add_slowly)
