@@ -4,7 +4,8 @@ A transaction runs one verb, so that locks are taken in one order, and is shared
 verb meanwhile. Lanes do not wait for each other: what drains work (reports, heartbeats) has connections of its own.
 
 A connection that is lost during COMMIT leaves it open whether the transaction counts. Then the lane looks, on another
-connection, what became of it: nothing is ever done a second time to find out.
+connection, what became of it: nothing is ever done a second time to find out. After a crash it does not believe what
+it sees, since PostgreSQL may have given the number of a transaction that it has lost to another.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from taskq_server.clock import pause
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.store import faults
 from taskq_server.store.group import Group, Room, Waiting, answer, apply, fail
-from taskq_server.store.transaction import Transaction, Verb
+from taskq_server.store.transaction import Again, Transaction, Verb
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -38,7 +39,9 @@ LOOK_SECONDS = 10.0
 """How long a lane looks for what became of a COMMIT whose answer it did not get."""
 LOOK_AGAIN_SECONDS = 0.1
 
-_OUTCOME = "SELECT pg_xact_status($1::text::xid8)"
+# What this says changes with every crash, also with one that leaves the postmaster alive: statistics are reset then.
+_INCARNATION = "SELECT concat_ws(' ', pg_postmaster_start_time(), stats_reset) FROM pg_stat_bgwriter"
+_OUTCOME = f"SELECT pg_xact_status($1::text::xid8), ({_INCARNATION})"
 
 
 class Lane:
@@ -62,6 +65,8 @@ class Lane:
         self._queue: deque[Waiting[Any, Any]] = deque()
         self._wake = asyncio.Event()
         self._connection: AsyncConnection | None = None
+        self._incarnation = ""
+        """Of the server that the connection is to."""
         self._busy_since: float | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -150,9 +155,8 @@ class Lane:
             return apply(began[0], group)
 
         try:
-            connection = await self._connected()
-            answers = await connection.run_sync(run)
-            await self._commit(connection, began[0])
+            answers = await self._apply(run)
+            await self._commit(began[0])
         except BaseException as error:
             for transaction in began:
                 for take_back in transaction.after_rollback:
@@ -164,39 +168,60 @@ class Lane:
         self._after_commit(began[0])
         return answers
 
-    async def _commit(self, connection: AsyncConnection, transaction: Transaction) -> None:
+    async def _apply(self, run: Callable[[Connection], list[list[Any]]]) -> list[list[Any]]:
+        """A connection that has served before may have ended meanwhile. What was not told to commit does not count, so
+        it is run again on another."""
+        is_new = self._connection is None
+        connection = await self._connected()
         try:
-            await connection.commit()
+            return await connection.run_sync(run)
+        except Exception as error:
+            if is_new or isinstance(error, TimeoutError) or not faults.is_lost(error):
+                raise
+            await self._drop_connection()
+            raise Again from error
+
+    async def _commit(self, transaction: Transaction) -> None:
+        assert self._connection is not None
+        incarnation = self._incarnation
+        try:
+            await self._connection.commit()
         except Exception as error:
             if not faults.is_lost(error):
                 raise
             await self._drop_connection()
-            if not await self._was_committed(transaction):
+            if not await self._was_committed(transaction, incarnation):
                 raise
             log.warning("a commit was not answered, and counts", lane=self._name)
 
-    async def _was_committed(self, transaction: Transaction) -> bool:
+    async def _was_committed(self, transaction: Transaction, incarnation: str) -> bool:
         """Looks on other connections until one tells; StorageUnavailable when none does."""
         if transaction.xid is None:
             return True  # it has changed nothing
         ends_at = self._loop.time() + LOOK_SECONDS
-        outcome = None
+        outcome, same = None, False
         while self._loop.time() < ends_at:
             try:
                 connection = await self._connected()
-                outcome = (await connection.exec_driver_sql(_OUTCOME, (transaction.xid,))).scalar()
+                found: Any = (await connection.exec_driver_sql(_OUTCOME, (transaction.xid,))).one()
+                outcome, same = found[0], found[1] == incarnation
                 await connection.rollback()
             except Exception as error:  # noqa: BLE001 - the database may still be away
                 log.info("the outcome of a commit cannot be seen yet", lane=self._name, why=type(error).__name__)
                 await self._drop_connection()
-            if outcome in ("committed", "aborted"):
-                return bool(outcome == "committed")
+            if outcome == "aborted":
+                return False
+            if outcome == "committed" and same:
+                return True
+            if outcome == "committed":
+                break  # that, or another that got its number after a crash
             await pause(LOOK_AGAIN_SECONDS)
         raise StorageUnavailable("it is not known whether the last transaction counts")
 
     async def _connected(self) -> AsyncConnection:
         if self._connection is None:
             self._connection = await self._engine.connect()
+            self._incarnation = str((await self._connection.exec_driver_sql(_INCARNATION)).scalar_one())
         return self._connection
 
     async def _roll_back(self, error: BaseException) -> None:

@@ -1,10 +1,10 @@
-"""A store to say sentences about. A second database is added here, and in no other place."""
+"""A store to say sentences about, on each database that there is; another one is added here, and in no other place."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from taskq_server.store.postgres import Postgres
 from taskq_server.store.sqlite import SQLite
 from taskq_server.store.store import Rules, Store
 from tests.store.given import days
+from tests.support.console import Console
 
 RULES = Rules(retention_us=days(7), max_lost_leases=3)
 
@@ -79,16 +80,26 @@ class PostgresDatabase:
 Database = SQLiteFile | PostgresDatabase
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[Database]:
-    """Every sentence holds for each of these; what only one of them promises stands in test_<its name>_*.py."""
-    if request.param == "sqlite":
-        shutil.copyfile(empty_sqlite, tmp_path / "taskq.db")
-        database: Database = SQLiteFile(tmp_path / "taskq.db")
-    else:
-        database = PostgresDatabase(request.getfixturevalue("postgres_url"))
+@pytest.fixture
+async def sqlite_database(tmp_path: Path, empty_sqlite: Path) -> AsyncIterator[SQLiteFile]:
+    shutil.copyfile(empty_sqlite, tmp_path / "taskq.db")
+    database = SQLiteFile(tmp_path / "taskq.db")
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def postgres_database(postgres_url: str) -> AsyncIterator[PostgresDatabase]:
+    database = PostgresDatabase(postgres_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """Every sentence holds for each of these; what only one of them promises stands in test_<its name>_*.py, where
+    `database` is that one."""
+    return request.getfixturevalue(f"{request.param}_database")  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -101,10 +112,34 @@ Reopen = Callable[[], Awaitable[Store]]
 
 @pytest.fixture
 def reopen(database: Database, clock: ManualClock) -> Reopen:
-    """Stops the server and starts another on the same database, on the same clock."""
+    """Stops the server and starts another on the same database, on the same clock. Sessions become its own when it
+    takes them over."""
 
     async def reopen() -> Store:
         await database.close()
         return await database.open(clock)
 
     return reopen
+
+
+Servers = Callable[[int], Awaitable[list[Postgres]]]
+
+
+@pytest.fixture
+def servers(postgres_database: PostgresDatabase, clock: ManualClock) -> Servers:
+    """Several servers on one database, which know of each other, on one clock."""
+
+    async def open_several(many: int) -> list[Postgres]:
+        stores = [await postgres_database.open(clock) for _ in range(many)]
+        for store in stores:
+            await store.renew()
+        return stores
+
+    return open_several
+
+
+@pytest.fixture
+def console(postgres_url: str) -> Iterator[Console]:
+    """Another client of the PostgreSQL database."""
+    with Console(postgres_url) as console:
+        yield console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import sqlite3
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.util import await_only
 
 from taskq_server.core.matching import Demand, Seats, route_of
 from taskq_server.core.retry import DEFAULT_RETRY_POLICY, Jitter, RetryPolicy
@@ -31,8 +33,9 @@ from taskq_server.core.task import (
 )
 from taskq_server.store.leasing import Leased
 from taskq_server.store.living import NewSession, StoredSession
+from taskq_server.store.postgres import Postgres
 from taskq_server.store.store import Store
-from taskq_server.store.transaction import Transaction
+from taskq_server.store.transaction import Transaction, Verb
 
 SECOND = 1_000_000
 LEASE = 30 * SECOND
@@ -282,3 +285,43 @@ def fails_with(error: BaseException) -> Callable[[Transaction, list[Any]], list[
         raise error
 
     return fail
+
+
+def replace_verb(store: Store, name: str, verb: Verb[Any, Any]) -> None:
+    """Puts a verb in the place of another, in PostgreSQL on the same lane."""
+    if isinstance(store, Postgres):
+        store._lanes[verb] = store._lanes.get(getattr(store, name), store._housekeeping)
+    setattr(store, name, verb)
+
+
+class Gate:
+    """Stops whoever passes it inside of a transaction, until it opens: `await gate.reached.wait()`, `gate.open()`."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def pass_by(self, connection: Connection) -> None:
+        self._loop.call_soon_threadsafe(self.reached.set)
+        opened = asyncio.wait_for(self._opened.wait(), 30)
+        if connection.dialect.name == "sqlite":  # the verb has a thread of its own, and on PostgreSQL the loop's
+            asyncio.run_coroutine_threadsafe(opened, self._loop).result()
+        else:
+            await_only(opened)
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def hold(self, store: Store, lane: str = "_add") -> asyncio.Task[list[None]]:
+        """Holds a transaction open, on PostgreSQL in the lane of that verb: what is asked for there has to wait."""
+
+        def wait(tx: Transaction, items: list[None]) -> list[None]:
+            self.pass_by(tx.connection)
+            return items
+
+        if isinstance(store, Postgres):
+            store._lanes[wait] = store._lanes.get(getattr(store, lane), store._housekeeping)
+        held = asyncio.create_task(store.write(wait, [None]))
+        await self.reached.wait()
+        return held

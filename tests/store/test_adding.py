@@ -7,9 +7,12 @@ import asyncio
 import pytest
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.matching import Route
 from taskq_server.core.retry import Jitter, RetryPolicy
-from taskq_server.core.task import EnqueueOutcome, Payload, TaskState
+from taskq_server.core.task import EnqueueOutcome, NewTask, Payload, TaskState
 from taskq_server.store.store import Store
+from taskq_server.store.transaction import Transaction
+from tests.store.conftest import Reopen
 from tests.store.given import (
     a_processor,
     a_task,
@@ -197,38 +200,59 @@ async def test_a_batch_that_fails_leaves_no_task_no_route_and_no_hint_that_is_to
     assert await rows(store, "SELECT count(*) AS n FROM task JOIN route USING (route_id)") == [{"n": 2}]
 
 
-async def test_the_number_of_a_route_never_comes_to_mean_another(store: Store) -> None:
-    seen: dict[int, object] = {}
+async def add_and_fail(store: Store, *tasks: NewTask) -> dict[int, Route]:
+    """A batch that is undone; answers the routes that could be seen meanwhile."""
+    seen: dict[int, Route] = {}
 
-    def add_then_fail(tx, items):  # type: ignore[no-untyped-def]
-        store._add(tx, [a_task("never stored")])
+    def add_then_fail(tx: Transaction, items: list[None]) -> list[None]:
+        store._add(tx, list(tasks))
         seen.update(store.routes)  # as a dispatcher could, which matches sessions with routes once
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await store.write(add_then_fail, [None])
-    await added(store, a_task("another"))
+    return seen
 
+
+async def test_the_number_of_a_route_never_comes_to_mean_another(store: Store) -> None:
+    await added(store, a_task("first"))
+    seen = await add_and_fail(store, a_task("never stored"), a_task("first"))
+    await added(store, a_task("another"))
+    await add_and_fail(store, a_task("never stored either"))
+    await added(store, a_task("never stored"), a_task("yet another"))
+
+    names = ["first", "another", "never stored", "yet another"]
     assert {number: store.routes[number] for number in seen if number in store.routes} == {
         number: route for number, route in seen.items() if number in store.routes
     }
-    assert sorted(store.routes) == list(range(1, len(store.routes) + 1))  # sessions count on no gaps
+    assert sorted(route.name for route in store.routes.values()) == sorted(names)
+    written = await rows(store, "SELECT route_id, name FROM route")
+    assert {number: route.name for number, route in store.routes.items()} == {
+        row["route_id"]: row["name"] for row in written
+    }
 
 
-async def test_routes_have_no_gaps_after_a_failed_batch_and_a_restart(store: Store, reopen) -> None:  # type: ignore[no-untyped-def]
-    def add_then_fail(tx, items):  # type: ignore[no-untyped-def]
-        store._add(tx, [a_task("never stored")])
-        raise ZeroDivisionError
+async def test_new_routes_come_after_those_that_were_known(store: Store) -> None:
+    """A session is matched with each once: with those that have come since it was matched last."""
+    known: list[tuple[int, Route]] = []
+    for names in (["c", "a"], ["b"], ["d", "a", "0"]):
+        await added(store, *(a_task(name) for name in names))
+        await add_and_fail(store, a_task(f"never stored beside {names}"))
 
-    with pytest.raises(ZeroDivisionError):
-        await store.write(add_then_fail, [None])
-    await added(store, a_task("another"))
+        assert list(store.routes.items())[: len(known)] == known
+        known = list(store.routes.items())
+
+
+async def test_routes_after_a_failed_batch_and_a_restart_are_those_of_before(store: Store, reopen: Reopen) -> None:
+    await add_and_fail(store, a_task("never stored"))
+    await added(store, a_task("another"), a_task(requires=["gpu exists"]))
     routes = store.routes
 
     again = await reopen()
 
     assert again.routes == routes
-    assert sorted(again.routes) == list(range(1, len(again.routes) + 1))
+    await added(again, a_task("one more"))
+    assert {number: again.routes[number] for number in routes} == routes
 
 
 async def test_a_caller_is_not_failed_by_a_neighbour_in_the_same_commit(store: Store) -> None:

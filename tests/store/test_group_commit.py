@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from taskq_server.core.errors import StorageUnavailable, TaskqError
-from taskq_server.core.task import EnqueueOutcome, TaskState
-from taskq_server.store.shared_connection import MOST_ITEMS_PER_COMMIT
+from taskq_server.core.errors import TaskqError
+from taskq_server.core.task import EnqueueOutcome, NewTask, TaskState
+from taskq_server.store.group import MOST_ITEMS_PER_COMMIT
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
 from tests.store.conftest import Reopen
 from tests.store.given import (
-    a_processor,
+    Gate,
     a_task,
     added,
-    fails_with,
-    lease,
     outcomes,
+    replace_verb,
     rows,
-    running,
-    succeeded,
     the_task,
 )
-
-
-class Gate:
-    """A verb that holds its transaction open until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self._go_on = threading.Event()
-
-    def __call__(self, tx: Transaction, items: list[Any]) -> list[Any]:
-        self.entered.set()
-        assert self._go_on.wait(30)
-        return items
-
-    async def hold(self, store: Store) -> asyncio.Task[list[Any]]:
-        held = asyncio.create_task(store.write(self, [None]))
-        await asyncio.to_thread(self.entered.wait, 30)
-        return held
-
-    def go_on(self) -> None:
-        self._go_on.set()
 
 
 def transactions_of(store: Store) -> list[Transaction]:
@@ -61,7 +36,7 @@ def transactions_of(store: Store) -> list[Transaction]:
             seen.append(tx)
         return add(tx, items)
 
-    store._add = note  # type: ignore[assignment]
+    replace_verb(store, "_add", note)
     return seen
 
 
@@ -71,7 +46,7 @@ async def test_callers_who_wait_while_a_commit_is_in_flight_share_the_next_one(s
     waiting = [asyncio.create_task(store.add([a_task(), a_task()])) for _ in range(200)]
     await asyncio.sleep(0)
 
-    gate.go_on()
+    gate.open()
     answers = await asyncio.gather(*waiting)
     await held
 
@@ -86,7 +61,7 @@ async def test_a_commit_takes_only_so_many_items(store: Store) -> None:
     waiting = [asyncio.create_task(store.add([a_task() for _ in range(1_000)])) for _ in range(9)]
     await asyncio.sleep(0)
 
-    gate.go_on()
+    gate.open()
     await asyncio.gather(held, *waiting)
 
     assert len(transactions) == 9_000 // MOST_ITEMS_PER_COMMIT + 1
@@ -107,16 +82,17 @@ async def test_nobody_is_answered_before_the_commit(store: Store) -> None:
 
     def add_and_wait(tx: Transaction, items: list[Any]) -> list[Any]:
         store._add(tx, [task])
-        return gate(tx, items)
+        gate.pass_by(tx.connection)
+        return items
 
     waiting = asyncio.create_task(store.write(add_and_wait, [None]))
-    await asyncio.to_thread(gate.entered.wait, 30)
+    await gate.reached.wait()
     for _ in range(20):
         await asyncio.sleep(0)
 
     assert not waiting.done()
     assert await store.get([task.task_id]) == {}  # nor does anybody see it
-    gate.go_on()
+    gate.open()
     await waiting
     assert (await the_task(store, task.task_id)).state is TaskState.SCHEDULED
 
@@ -128,55 +104,42 @@ async def test_what_was_answered_can_be_read_at_once(store: Store) -> None:
         assert list(await store.get([task.task_id])) == [task.task_id]
 
 
-async def test_different_verbs_share_a_commit_too(store: Store) -> None:
-    oven = await a_processor(store)
-    (assignment,) = await running(store, oven, a_task())
-    gate = Gate()
-    held = await gate.hold(store)
-    seqs: list[Transaction] = []
+async def test_an_item_that_fails_fails_only_its_caller(store: Store) -> None:
+    add, gate = store._add, Gate()
 
-    def note(tx: Transaction, items: list[Any]) -> list[Any]:
-        seqs.append(tx)
-        return items
+    def add_what_can_be(tx: Transaction, items: list[Any]) -> list[Any]:
+        answers = add(tx, items)
+        assert all(item.route.name != "impossible" for item in items)
+        return answers
 
-    everything = [
-        asyncio.create_task(one)
-        for one in (
-            store.add([a_task()]),
-            store.write(note, [1]),
-            store.end([succeeded(assignment)]),
-            lease(store, oven),
-            store.write(lambda tx, items: note(tx, items), [2]),
-            store.reclaim(),
-        )
-    ]
-    await asyncio.sleep(0)
-    gate.go_on()
-    answers = await asyncio.gather(*everything)
-    await held
-
-    assert answers[0][0].outcome is EnqueueOutcome.CREATED
-    assert answers[1] == [1] and answers[4] == [2]
-    assert len(seqs) == 2 and seqs[0] is seqs[1]
-
-
-async def test_a_verb_that_fails_fails_only_its_caller(store: Store) -> None:
-    gate = Gate()
+    replace_verb(store, "_add", add_what_can_be)
     held = await gate.hold(store)
     waiting = [
-        asyncio.create_task(
-            store.write(fails_with(ZeroDivisionError()), [None]) if i % 5 == 0 else store.add([a_task()])
-        )
-        for i in range(20)
+        asyncio.create_task(store.add([a_task(), a_task("impossible" if i % 5 == 0 else "cook")])) for i in range(20)
     ]
     await asyncio.sleep(0)
-    gate.go_on()
+    gate.open()
 
     answers = await asyncio.gather(*waiting, return_exceptions=True)
     await held
 
-    assert [isinstance(answer, ZeroDivisionError) for answer in answers] == [i % 5 == 0 for i in range(20)]
-    assert await rows(store, "SELECT count(*) AS n FROM task") == [{"n": 16}]
+    assert [isinstance(answer, AssertionError) for answer in answers] == [i % 5 == 0 for i in range(20)]
+    assert await rows(store, "SELECT count(*) AS n FROM task") == [{"n": 32}]
+
+
+@pytest.mark.parametrize("bad", [a_task(due_at=1 << 63), a_task("\ud800"), a_task(content="x", headers={"\ud800": ""})])
+async def test_a_value_that_the_driver_refuses_fails_only_its_caller(store: Store, bad: NewTask) -> None:
+    gate = Gate()
+    held = await gate.hold(store)
+    waiting = [asyncio.create_task(store.add([task])) for task in (a_task(), bad, a_task())]
+    await asyncio.sleep(0)
+    gate.open()
+
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    await held
+
+    assert [isinstance(answer, list) for answer in answers] == [True, False, True]
+    assert not isinstance(answers[1], TaskqError), "to try it again would be in vain"
 
 
 async def test_a_verb_that_fails_leaves_nothing_of_itself(store: Store) -> None:
@@ -207,7 +170,7 @@ async def test_a_caller_who_leaves_before_his_transaction_begins_leaves_nothing_
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
 
-    gate.go_on()
+    gate.open()
     await asyncio.gather(held, stays)
 
     assert list(await store.get([leaving.task_id, staying.task_id])) == [staying.task_id]
@@ -220,7 +183,7 @@ async def test_a_caller_who_leaves_later_has_his_work_committed_and_harms_nobody
     await asyncio.sleep(0)
     held.cancel()
 
-    gate.go_on()
+    gate.open()
     await beside
 
     await asyncio.gather(held, return_exceptions=True)
@@ -254,7 +217,7 @@ async def test_closing_commits_what_waits(store: Store, reopen: Reopen) -> None:
     reopening = asyncio.create_task(reopen())
     await asyncio.sleep(0)
 
-    gate.go_on()
+    gate.open()
     await asyncio.gather(held, *waiting)
 
     again = await reopening
@@ -271,20 +234,3 @@ async def test_a_closed_store_refuses_instead_of_hanging(store: Store) -> None:
 async def test_closing_twice_is_closing_once(store: Store) -> None:
     await store.close()
     await store.close()
-
-
-async def test_the_driver_saying_busy_is_unavailable_and_nothing_worse(store: Store, database) -> None:  # type: ignore[no-untyped-def]
-    import sqlite3
-
-    from sqlalchemy import exc
-
-    def busy(tx: Transaction, items: list[Any]) -> list[Any]:
-        error = sqlite3.OperationalError("database is locked")
-        error.sqlite_errorcode, error.sqlite_errorname = 5, "SQLITE_BUSY"
-        raise exc.OperationalError("UPDATE", (), error)
-
-    with pytest.raises(StorageUnavailable):
-        await store.write(busy, [None])
-
-    assert database.fatal == []
-    await added(store, a_task())

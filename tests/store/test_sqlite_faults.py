@@ -29,6 +29,11 @@ BIG = b"x" * 200_000
 
 
 @pytest.fixture
+def database(sqlite_database: SQLiteFile) -> SQLiteFile:
+    return sqlite_database
+
+
+@pytest.fixture
 async def store(database: SQLiteFile, clock: ManualClock) -> SQLite:
     return await database.open(clock)
 

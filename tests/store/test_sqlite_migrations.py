@@ -12,7 +12,13 @@ from sqlalchemy import Connection, create_engine, event, inspect
 
 from taskq_server.store import migrate, schema
 from taskq_server.store.store import Store
+from tests.store.conftest import SQLiteFile
 from tests.store.given import rows
+
+
+@pytest.fixture
+def database(sqlite_database: SQLiteFile) -> SQLiteFile:
+    return sqlite_database
 
 
 def a_file(path: Path) -> Connection:

@@ -34,6 +34,11 @@ from tests.store.given import (
 
 
 @pytest.fixture
+def database(sqlite_database: SQLiteFile) -> SQLiteFile:
+    return sqlite_database
+
+
+@pytest.fixture
 async def plans(database: SQLiteFile, clock: ManualClock) -> dict[str, list[str]]:
     """The plan of every statement of a busy day, over a table with a backlog."""
     store = await database.open(clock)
