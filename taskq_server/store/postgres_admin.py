@@ -45,7 +45,7 @@ def run(work: Callable[[], Answer]) -> Answer:
 class PostgresDatabase:
     def __init__(self, url: str, *, pooler: bool = False) -> None:
         self.name = shown(url)
-        engine = engine_of(url, pooler=pooler, settings=_UNTIMED, command_seconds=None, hide_parameters=True)
+        engine = engine_of(url, pooler=pooler, settings=_UNTIMED, limited=False, hide_parameters=True)
         self._engine = engine.sync_engine
 
     @contextmanager

@@ -51,7 +51,7 @@ def engine_of(
     *,
     pooler: bool = False,
     settings: dict[str, str] | None = None,
-    command_seconds: float | None = COMMAND_SECONDS,
+    limited: bool = True,
     **options: Any,
 ) -> AsyncEngine:
     """An engine whose connections are opened and closed by whoever uses them.
@@ -64,7 +64,7 @@ def engine_of(
         return await asyncpg.connect(
             url,
             timeout=CONNECT_SECONDS,
-            command_timeout=command_seconds,
+            command_timeout=COMMAND_SECONDS if limited else None,
             statement_cache_size=0,  # SQLAlchemy keeps the statements
             target_session_attrs="any" if pooler else "read-write",
             server_settings=None if pooler else {**(SETTINGS if settings is None else settings), **_name()},
