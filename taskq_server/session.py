@@ -143,8 +143,13 @@ class Session:
             self.stream.wake.set()
 
     def _add(self, name: str, key: AttemptKey, *, sent: bool) -> None:
+        if key not in self.in_flight:
+            self._count[name] = self._count.get(name, 0) + 1
         self.in_flight[key] = InFlight(name, sent)
-        self._count[name] = self._count.get(name, 0) + 1
+
+    def knows(self, key: AttemptKey) -> bool:
+        """Whether it holds the attempt, or has just reported it."""
+        return key in self.in_flight or key in self._settled[0] or key in self._settled[1]
 
     def let_go(self, key: AttemptKey) -> bool:
         """Takes a credit back; False when it was not held."""

@@ -191,7 +191,7 @@ class Sessions:
             stream.superseded = True
 
     async def review(self) -> None:
-        """Compares all sessions with the database, after signals may have been lost."""
+        """Compares all sessions with the database, after signals or the answer to a lease may have been lost."""
         for session in list(self._by_seq.values()):
             stored = await self._store.find_session(session.session_id)
             if stored is None:
@@ -202,6 +202,9 @@ class Sessions:
                 held = {(one.task_id, one.attempt) for one in stored.held}
                 for key in session.in_flight.keys() - held:
                     session.revoke(key, cancelled=False)
+                for one in stored.held:  # heartbeats find that it never arrived
+                    if not session.knows((one.task_id, one.attempt)):
+                        session.hold(one)
 
     def forget_elsewhere(self) -> None:
         """Those that were not heard here for a lease are heard elsewhere, or not at all."""

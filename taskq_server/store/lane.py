@@ -4,7 +4,8 @@ A transaction runs one verb, so that locks are taken in one order, and is shared
 verb meanwhile. Lanes do not wait for each other: what drains work (reports, heartbeats) has connections of its own.
 
 A connection that is lost during COMMIT leaves it open whether the transaction counts. Then the lane looks, on another
-connection, what became of it: nothing is ever done a second time to find out.
+connection, what became of it: nothing is ever done a second time to find out. A PostgreSQL that has crashed since
+cannot tell: what was not yet in its log it has forgotten, and it gives the same numbers to other transactions.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ LOOK_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.1
 
 _OUTCOME = "SELECT pg_xact_status($1::text::xid8)"
+_HISTORY = "SELECT stats_reset::text FROM pg_stat_archiver"
+"""What changes by every recovery from a crash, and on another cluster: statistics are lost with it."""
 
 
 class Lane:
@@ -62,6 +65,8 @@ class Lane:
         self._queue: deque[Waiting[Any, Any]] = deque()
         self._wake = asyncio.Event()
         self._connection: AsyncConnection | None = None
+        self._history: str | None = None
+        """Of the last connection: as long as it is the same, no number was given to two transactions."""
         self._busy_since: float | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -170,13 +175,14 @@ class Lane:
         except Exception as error:
             if not faults.is_lost(error):
                 raise
+            history = self._history
             await self._drop_connection()
-            if not await self._was_committed(transaction):
+            if not await self._was_committed(transaction, history):
                 raise
             log.warning("a commit was not answered, and counts", lane=self._name)
 
-    async def _was_committed(self, transaction: Transaction) -> bool:
-        """Looks on other connections until one tells; StorageUnavailable when none does."""
+    async def _was_committed(self, transaction: Transaction, history: str | None) -> bool:
+        """Looks on other connections until one tells; StorageUnavailable when none does, or none can."""
         if transaction.xid is None:
             return True  # it has changed nothing
         ends_at = self._loop.time() + LOOK_SECONDS
@@ -189,6 +195,8 @@ class Lane:
             except Exception as error:  # noqa: BLE001 - the database may still be away
                 log.info("the outcome of a commit cannot be seen yet", lane=self._name, why=type(error).__name__)
                 await self._drop_connection()
+            if self._history != history:
+                break
             if outcome in ("committed", "aborted"):
                 return bool(outcome == "committed")
             await pause(LOOK_AGAIN_SECONDS)
@@ -197,6 +205,7 @@ class Lane:
     async def _connected(self) -> AsyncConnection:
         if self._connection is None:
             self._connection = await self._engine.connect()
+            self._history = (await self._connection.exec_driver_sql(_HISTORY)).scalar()
         return self._connection
 
     async def _roll_back(self, error: BaseException) -> None:
