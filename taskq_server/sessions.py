@@ -51,6 +51,7 @@ class Sessions:
 
     def _keep(self, session_seq: int, new: NewSession, held: Iterable[Held] = ()) -> Session:
         session = Session(session_seq, new)
+        session.heard_us = self._clock.now_us()
         for one in held:
             session.hold(one)
         self._by_id[session.session_id] = self._by_seq[session_seq] = session
@@ -112,6 +113,7 @@ class Sessions:
         await self._store.save_progress(advances)
 
     async def _compare(self, session: Session, sightings: list[Sighting], draining: bool) -> Pulse:
+        session.heard_us = self._clock.now_us()
         was_draining, session.draining = session.draining, draining
         held = len(session.in_flight)
         lost, cancelled, never_received = session.compare(sightings, self._sent_before_us())
@@ -159,7 +161,6 @@ class Sessions:
 
     def drop(self, session_seq: int, why: str) -> None:
         """The session has ended, or another server pushes to it."""
-        self._store.let_go(session_seq)
         if (session := self._by_seq.pop(session_seq, None)) is not None:
             del self._by_id[session.session_id]
             log.info("session ended", processor=session.processor_name, session=session.session_id.hex(), why=why)
@@ -207,9 +208,13 @@ class Sessions:
                         session.hold(one)
 
     def forget_elsewhere(self) -> None:
-        """Those that were not heard here for a lease are heard elsewhere, or not at all."""
+        """Those that were not heard here for a lease are heard elsewhere, or not at all: when such a processor has
+        stopped what it was told to stop, nobody says so here."""
         since_us = self._clock.now_us() - self._lease_duration_us
         self._elsewhere = {key: one for key, one in self._elsewhere.items() if one.heard_us >= since_us}
+        for session in self._by_seq.values():
+            if session.heard_us < since_us:
+                session.forgive()
 
     def drain_streams(self, why: str) -> None:
         """No stream brings anything more."""

@@ -31,6 +31,7 @@ from taskq_server.store.transaction import Transaction
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
     batch = EndBatch(memory, rules, tx)
+    batch.hold({ending.session_seq for ending in endings})
     batch.read({ending.task_id for ending in endings})
     first = [batch.end(ending) for ending in endings]
     batch.write()
@@ -50,6 +51,7 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
     """Cancels what waits or runs; what is finished stays as it is."""
     batch = EndBatch(memory, rules, tx)
     batch.read(set(task_ids))
+    batch.hold({row.session_seq for row in batch.rows.values() if row.state == TaskState.RUNNING})
     answers = []
     for task_id in task_ids:
         row = batch.rows.get(task_id)

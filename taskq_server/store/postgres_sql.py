@@ -30,6 +30,9 @@ WHERE task.task_id IN (
   JOIN dedup ON dedup.scope = asked.scope AND dedup.key = asked.key
 ) ORDER BY task.seq FOR NO KEY UPDATE
 """
+_OWN = """
+SELECT session_seq, server_seq FROM session WHERE session_seq = ANY ($1::bigint[]) ORDER BY session_seq FOR KEY SHARE
+"""
 # What is due later than known_us alone is looked at: what lies before it in the index has been leased already, and may
 # be dead rows by the thousands when somebody holds an old snapshot.
 _DUE = """
@@ -115,6 +118,10 @@ class PostgresSql(Sql):
     def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
         statement = f"SELECT {columns} FROM task WHERE task_id = ANY ($1::bytea[]) ORDER BY seq FOR NO KEY UPDATE"  # noqa: S608
         return tx.connection.exec_driver_sql(statement, (task_ids,)).all()
+
+    def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
+        found = tx.connection.exec_driver_sql(_OWN, (sorted(session_seqs),))
+        return {session_seq for session_seq, server_seq in found if server_seq == tx.server_seq}
 
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
         columns = tuple(map(list, zip(*asked, strict=True)))

@@ -80,6 +80,11 @@ class Sql(ABC):
         """Tasks that are about to change, locked in the order of their numbers."""
 
     @abstractmethod
+    def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
+        """Those of these sessions to which this server pushes. None of them moves before the transaction has ended:
+        whoever takes it over then sees what it holds, and whoever had it before is told."""
+
+    @abstractmethod
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
         """The most urgent due tasks of each route, which nobody else may take before this transaction has ended."""
 
