@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from taskq_server.clock import FAR_FUTURE_US, MILLISECOND_US, SECOND_US, Alarm, Clock
+from taskq_server.clock import FAR_FUTURE_US, MILLISECOND_US, SECOND_US, SET_BACK_US, Alarm, Clock
 from taskq_server.core.errors import TaskqError
 from taskq_server.sessions import Sessions
 from taskq_server.store.living import Grace
@@ -72,6 +72,8 @@ class Housekeeper:
     async def tick(self) -> int:
         """Does what is due and answers when to come back."""
         now_us = self._clock.now_us()
+        if now_us < self._last_tick_us - SET_BACK_US:
+            self._reclaim_at_us = self._prune_at_us = 0
         paused = now_us - self._last_tick_us > 2 * self._pulse_us
         if paused:
             await self._store.spare(Grace(self._grace_us, everybody=self._storage_was_away))
