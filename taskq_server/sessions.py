@@ -6,7 +6,6 @@ to which another server pushes are answered from the database.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 import structlog
@@ -40,7 +39,6 @@ class Sessions:
         self._by_id: dict[bytes, Session] = {}
         self._by_seq: dict[int, Session] = {}
         self._elsewhere: dict[bytes, Elsewhere] = {}
-        self._arriving = asyncio.Lock()
 
     async def register(self, new: NewSession) -> Session:
         """Opens a session; under the same name too, it is another."""
@@ -59,14 +57,15 @@ class Sessions:
 
     async def take(self, session_id: bytes) -> Session:
         """The session, to which this server pushes from now on; SessionNotFound when it has ended."""
-        async with self._arriving:
-            if (session := self._by_id.get(session_id)) is not None:
-                return session
-            if (stored := await self._store.take_over(session_id)) is None:
-                raise SessionNotFound(to_text(session_id))
-            self._elsewhere.pop(session_id, None)
-            log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
-            return self._keep(stored.session_seq, stored.session, stored.held)
+        if (session := self._by_id.get(session_id)) is not None:
+            return session
+        if (stored := await self._store.take_over(session_id)) is None:
+            raise SessionNotFound(to_text(session_id))
+        if (session := self._by_id.get(session_id)) is not None:
+            return session  # another call was there first
+        self._elsewhere.pop(session_id, None)
+        log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
+        return self._keep(stored.session_seq, stored.session, stored.held)
 
     def find(self, session_id: bytes) -> Session | None:
         return self._by_id.get(session_id)
