@@ -82,7 +82,7 @@ class Housekeeper:
         if now_us >= self._reclaim_at_us:
             await self._reclaim()
         if now_us >= self._prune_at_us:
-            await self._prune(now_us)
+            await self._prune_safely(now_us)
         return min(self._reclaim_at_us, self._prune_at_us, self._clock.now_us() + self._pulse_us)
 
     async def _reclaim(self) -> None:
@@ -101,6 +101,15 @@ class Housekeeper:
             next_us = max(next_us, now_us + LOCKED_US)
         # a session that registers may end before any other
         self._reclaim_at_us = min(self._reclaim_at_us, now_us + 8 * self._pulse_us, next_us)
+
+    async def _prune_safely(self, now_us: int) -> None:
+        """What cannot be pruned must not keep those alive who are dead, as a pause does."""
+        try:
+            await self._prune(now_us)
+        except TaskqError as error:
+            log.error("pruning failed", error=str(error))
+            self._prune_at_us = now_us + SECOND_US
+            self._storage_was_away = True
 
     async def _prune(self, now_us: int) -> None:
         pruned = await self._store.prune(self._retention_us)
