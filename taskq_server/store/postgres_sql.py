@@ -21,6 +21,10 @@ from taskq_server.store.transaction import Transaction
 NO_SERVER = 0
 """Of a session that no server pushes to."""
 
+MOST_LOCKS = 1_024
+_FIRST_LOCK = int.from_bytes(b"taskq") << 16
+"""Of a range that nobody else should use."""
+
 _NUMBERS = "SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint)"
 _LOCK_KEYS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 _LOCK_HOLDERS = """
@@ -157,6 +161,7 @@ class PostgresSql(Sql):
 
 
 def _lock_of(scope: str, key: str) -> int:
-    """Two keys may share a lock, at the price of a short wait."""
-    digest = hashlib.blake2b(f"taskq\0{scope}\0{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    """Many keys share a lock, at the price of a short wait: the instance has room for only so many at a time, which it
+    shares with everybody (`max_locks_per_transaction`)."""
+    digest = hashlib.blake2b(f"{scope}\0{key}".encode(), digest_size=8).digest()
+    return _FIRST_LOCK + int.from_bytes(digest, "big") % MOST_LOCKS
