@@ -93,6 +93,8 @@ class Sessions:
         if server_seq != self._store.server_seq:
             if (session := self._by_seq.get(session_seq)) is not None:
                 self._move(session)
+            if draining:
+                await self._store.drain(session_seq)
             return await self._heartbeat_elsewhere(session_id, sightings)
         if (session := self._by_id.get(session_id)) is None:
             session = await self.take(session_id)
@@ -176,6 +178,8 @@ class Sessions:
             self.drop(session.seq, "another server has ended it")
         elif signal.kind is SignalKind.MOVED:
             self._move(session)
+        elif signal.kind is SignalKind.DRAINING:
+            session.draining = True
         elif signal.task_id is not None and signal.attempt is not None:
             key = signal.task_id, signal.attempt
             if signal.kind is SignalKind.SETTLED:

@@ -179,6 +179,12 @@ def save_progress(tx: Transaction, advances: list[Advance]) -> list[None]:
     return [None] * len(advances)
 
 
+def drain(tx: Transaction, session_seqs: list[int]) -> list[None]:
+    """Lets the servers that push to sessions know that these take nothing more."""
+    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.DRAINING) for session_seq in session_seqs])
+    return [None] * len(session_seqs)
+
+
 def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[None]:
     """Ends sessions that say goodbye; what they hold is released."""
     _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED)

@@ -113,6 +113,7 @@ class Postgres(SharedStore):
             self._cancel: self._reporting,
             living.keep_alive: self._heartbeats,
             living.save_progress: self._heartbeats,
+            living.drain: self._heartbeats,
             living.register: self._heartbeats,
             self._take_over: self._heartbeats,
             self._unregister: self._heartbeats,

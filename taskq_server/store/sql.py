@@ -46,6 +46,8 @@ class SignalKind(IntEnum):
     """The session has ended."""
     MOVED = 5
     """The session's processor has opened its stream at another server."""
+    DRAINING = 6
+    """The session's processor takes nothing more."""
 
 
 class NewSignal(NamedTuple):

@@ -114,6 +114,10 @@ class Store(ABC):
         """Keeps progress and checkpoints of attempts that are still held."""
         await self.write(living.save_progress, advances)
 
+    async def drain(self, session_seq: int) -> None:
+        """Lets the server that pushes to a session know that it takes nothing more."""
+        await self.write(living.drain, [session_seq])
+
     async def unregister(self, session_seq: int) -> None:
         """Ends a session and releases what it holds."""
         await self.write(self._unregister, [session_seq])

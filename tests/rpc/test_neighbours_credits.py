@@ -93,3 +93,14 @@ async def test_an_attempt_that_ran_too_long_frees_its_credit_though_heartbeats_c
 
     second = await there.scheduler.enqueue()
     assert await is_pushed(there, second)
+
+
+async def test_a_processor_that_says_to_another_server_that_it_drains_is_given_nothing_more(pair: Pair) -> None:
+    here, there = pair
+    processor = await there.processor()
+
+    await here.moved(processor).heartbeat(draining=True)
+
+    await there.looks()
+    task_id = await there.scheduler.enqueue()
+    assert not await is_pushed(there, task_id)
