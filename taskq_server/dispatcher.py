@@ -28,6 +28,8 @@ class Dispatcher:
         self._alarm = alarm
         self._expect = expect
         """Told when a leased attempt will have run too long."""
+        self._unsure = False
+        """A lease has failed, and may count all the same: sessions may hold what was never pushed to them."""
         self._stopping = False
 
     async def run(self) -> None:
@@ -41,9 +43,13 @@ class Dispatcher:
 
     async def _tick_safely(self) -> int | None:
         try:
+            if self._unsure:
+                await self._sessions.review()
+                self._unsure = False
             return await self.tick()
         except TaskqError as error:
             log.error("dispatch failed", error=str(error))
+            self._unsure = True
             return self._clock.now_us() + SECOND_US
 
     async def tick(self) -> int | None:

@@ -25,12 +25,13 @@ from taskq_server.store.end_batch import EndBatch, Rules
 from taskq_server.store.few import MOST_AT_ONCE
 from taskq_server.store.memory import ANYWHERE, Memory
 from taskq_server.store.sql import SignalKind
-from taskq_server.store.transaction import Transaction
+from taskq_server.store.transaction import Again, Transaction
 
 
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
     batch = EndBatch(memory, rules, tx)
+    batch.hold({ending.session_seq for ending in endings})
     batch.read({ending.task_id for ending in endings})
     first = [batch.end(ending) for ending in endings]
     batch.write()
@@ -49,7 +50,13 @@ class Cancelled(NamedTuple):
 def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes]) -> list[Cancelled]:
     """Cancels what waits or runs; what is finished stays as it is."""
     batch = EndBatch(memory, rules, tx)
+    task = schema.task
+    running = select(task.c.session_seq).where(schema.IS_RUNNING, tx.sql.among(task.c.task_id, task_ids))
+    holders = set(tx.connection.execute(running).scalars())
+    batch.hold(holders)  # before the tasks, as whoever ends a session does
     batch.read(set(task_ids))
+    if any(row.state == TaskState.RUNNING and row.session_seq not in holders for row in batch.rows.values()):
+        raise Again
     answers = []
     for task_id in task_ids:
         row = batch.rows.get(task_id)

@@ -28,6 +28,8 @@ from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
 
 SLOW_US = 1_000_000
+MOST_SESSIONS_PER_RECLAIM = 10
+"""Each may hold thousands of tasks, and all that a transaction ends keeps everybody else waiting."""
 LONGEST_LEASE_US = 3_600_000_000
 """As the settings allow."""
 
@@ -177,6 +179,12 @@ def save_progress(tx: Transaction, advances: list[Advance]) -> list[None]:
     return [None] * len(advances)
 
 
+def drain(tx: Transaction, session_seqs: list[int]) -> list[None]:
+    """Lets the servers that push to sessions know that these take nothing more."""
+    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.DRAINING) for session_seq in session_seqs])
+    return [None] * len(session_seqs)
+
+
 def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[None]:
     """Ends sessions that say goodbye; what they hold is released."""
     _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED)
@@ -218,6 +226,7 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
         select(session.c.session_seq)
         .where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
         .order_by(session.c.session_seq)
+        .limit(MOST_SESSIONS_PER_RECLAIM)
         .with_for_update(skip_locked=True)
     )
     had_to_wait = tx.now_us - min(asked_us) > SLOW_US

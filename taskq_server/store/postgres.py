@@ -41,7 +41,7 @@ _BEGIN = """
 SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), pg_current_xact_id()::text
 """
 _SET = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
-_NOT_LOCAL = ("tcp_", "idle_", "default_")
+_NOT_LOCAL = ("tcp_", "default_")
 _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if not name.startswith(_NOT_LOCAL)}
 """What a pooler does not let through at the start, and may be set for a transaction."""
 
@@ -116,6 +116,7 @@ class Postgres(SharedStore):
             self._cancel: self._reporting,
             living.keep_alive: self._heartbeats,
             living.save_progress: self._heartbeats,
+            living.drain: self._heartbeats,
             living.register: self._heartbeats,
             self._take_over: self._heartbeats,
             self._unregister: self._heartbeats,

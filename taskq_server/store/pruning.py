@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, func, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 
 from taskq_server.core.task import DedupHold, TaskState
 from taskq_server.store import schema
@@ -41,8 +41,10 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     if seqs:
         tx.connection.execute(delete(attempt).where(among(attempt.c.task_seq, seqs)))
         tx.connection.execute(delete(task).where(among(task.c.seq, seqs)))
-    unfinished = exists().where(task.c.task_id == dedup.c.task_id, task.c.state <= int(TaskState.RUNNING))
-    over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | ~unfinished
+    # Not EXISTS, which PostgreSQL may answer by reading the whole table once.
+    state = select(task.c.state).where(task.c.task_id == dedup.c.task_id).scalar_subquery()
+    finished = func.coalesce(state, int(TaskState.SUCCEEDED)) > int(TaskState.RUNNING)
+    over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | finished
     some = (
         select(dedup.c.scope, dedup.c.key)
         .where(*over)

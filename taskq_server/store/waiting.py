@@ -26,9 +26,13 @@ class Waiting:
         """A task that is committed waits until `due_time_us`."""
         with self._lock:
             self._note(route_id, priority, due_time_us)
-            for look in self._looks:
-                place = route_id, priority
-                look.noted[place] = min(due_time_us, look.noted.get(place, due_time_us))
+            self._tell_others(route_id, priority, due_time_us)
+
+    def _tell_others(self, route_id: int, priority: int, due_time_us: int) -> None:
+        """Those who look now may not see it."""
+        for look in self._looks:
+            place = route_id, priority
+            look.noted[place] = min(due_time_us, look.noted.get(place, due_time_us))
 
     def _note(self, route_id: int, priority: int, due_time_us: int) -> None:
         priorities = self._due.setdefault(route_id, {})
@@ -49,6 +53,7 @@ class Waiting:
                 self._due.setdefault(route_id, {}).pop(priority, None)
                 if due_time_us is not None:
                     self._note(route_id, priority, due_time_us)
+                    self._tell_others(route_id, priority, due_time_us)
             for (route_id, priority), due_time_us in look.noted.items():
                 self._note(route_id, priority, due_time_us)
 
