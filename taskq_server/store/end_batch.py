@@ -58,6 +58,8 @@ class EndRow(NamedTuple):
     retention_us: int | None
     expire_time_us: int | None
     last_outcome: int | None
+    server_seq: int | None
+    """The server that may push to its session: not what memory says, which may not have heard yet that it has moved."""
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -67,7 +69,8 @@ class EndRow(NamedTuple):
             return RetryPolicy(max_attempts=1)
 
 
-_COLUMNS = ", ".join(EndRow._fields).replace("retry_column", "retry_policy")
+_SERVER = "(SELECT server_seq FROM session WHERE session.session_seq = task.session_seq)"
+_COLUMNS = ", ".join(EndRow._fields).replace("retry_column", "retry_policy").replace("server_seq", _SERVER)
 _SUCCEED = Many(
     schema.task,
     "UPDATE task SET state = 3, finish_time_us = {finish_time_us}, prune_time_us = {prune_time_us}, "
@@ -145,7 +148,7 @@ class EndBatch:
             self._reschedule(row, ending, after)
         due_time_us = None if after.state.finished else after.due_time_us
         self._ended[ending.task_id] = after.state, due_time_us, ending.session_seq, ending.outcome
-        if ending.session_seq not in self._memory.sessions:
+        if row.server_seq != self._tx.server_seq:
             kind = told or _TOLD.get(ending.outcome, SignalKind.SETTLED)
             self._signals.append(NewSignal(ending.session_seq, kind, ending.task_id, ending.attempt))
         return Ended(ending.task_id, ending.attempt, EndStatus.ACCEPTED, after.state, due_time_us)
