@@ -25,11 +25,11 @@ class Waiting:
     def note(self, route_id: int, priority: int, due_time_us: int) -> None:
         """A task that is committed waits until `due_time_us`."""
         with self._lock:
-            self._note(route_id, priority, due_time_us)
-            self._tell_others(route_id, priority, due_time_us)
+            self._note_for_all(route_id, priority, due_time_us)
 
-    def _tell_others(self, route_id: int, priority: int, due_time_us: int) -> None:
-        """Those who look now may not see it."""
+    def _note_for_all(self, route_id: int, priority: int, due_time_us: int) -> None:
+        """Also for the looks that go on, which may have begun before it was there to see."""
+        self._note(route_id, priority, due_time_us)
         for look in self._looks:
             place = route_id, priority
             look.noted[place] = min(due_time_us, look.noted.get(place, due_time_us))
@@ -52,8 +52,7 @@ class Waiting:
             for (route_id, priority), due_time_us in look.found.items():
                 self._due.setdefault(route_id, {}).pop(priority, None)
                 if due_time_us is not None:
-                    self._note(route_id, priority, due_time_us)
-                    self._tell_others(route_id, priority, due_time_us)
+                    self._note_for_all(route_id, priority, due_time_us)
             for (route_id, priority), due_time_us in look.noted.items():
                 self._note(route_id, priority, due_time_us)
 
