@@ -19,7 +19,7 @@ from taskq_server.store.adding import add
 from taskq_server.store.end_batch import Rules
 from taskq_server.store.ending import Cancelled, cancel, end
 from taskq_server.store.leasing import Leased, lease
-from taskq_server.store.living import Advance, Grace, NewSession, Reclaimed, Sign, StoredSession
+from taskq_server.store.living import Advance, Grace, Held, NewSession, Reclaimed, Sign, StoredSession
 from taskq_server.store.memory import Memory
 from taskq_server.store.pruning import Pruned
 from taskq_server.store.reading import Fate
@@ -54,6 +54,7 @@ class Store(ABC):
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
+        self._held_here = partial(living.held_here, self.memory)
 
     def _after_commit(self, transaction: Transaction) -> None:
         if transaction.changed:
@@ -110,6 +111,10 @@ class Store(ABC):
         if stored is not None:
             self.memory.sessions.add(stored.session_seq)
         return stored
+
+    async def held_here(self) -> list[Held]:
+        """All that is leased to sessions to which this server pushes; waits for leases whose end is not known yet."""
+        return (await self.write(self._held_here, [None]))[0]
 
     def let_go(self, session_seq: int) -> None:
         """This server pushes to the session no more: it has ended, or moved."""
