@@ -7,9 +7,11 @@ from collections.abc import Callable
 import structlog
 
 from taskq_server.clock import SECOND_US, Alarm, Clock
-from taskq_server.core.errors import TaskqError
+from taskq_server.core.errors import StorageUnavailable, TaskqError
+from taskq_server.core.matching import Demand
 from taskq_server.core.task import Assignment
 from taskq_server.sessions import Sessions
+from taskq_server.store.leasing import Leased
 from taskq_server.store.living import Held
 from taskq_server.store.store import Store
 
@@ -28,9 +30,9 @@ class Dispatcher:
         self._alarm = alarm
         self._expect = expect
         """Told when a leased attempt will have run too long."""
-        self._unsure = False
-        """A lease has failed, and may count all the same: sessions may hold what was never pushed to them."""
         self._stopping = False
+        self._in_doubt = False
+        """The last lease may have been committed, or not: nobody was told."""
 
     async def run(self) -> None:
         while not self._stopping:
@@ -43,27 +45,33 @@ class Dispatcher:
 
     async def _tick_safely(self) -> int | None:
         try:
-            if self._unsure:
-                await self._sessions.review()
-                self._unsure = False
             return await self.tick()
         except TaskqError as error:
             log.error("dispatch failed", error=str(error))
-            self._unsure = True
             return self._clock.now_us() + SECOND_US
 
     async def tick(self) -> int | None:
         """Leases and pushes what is due and has a seat. Answers when to come back; None: when something changes."""
+        if self._in_doubt:
+            await self._sessions.take_stock()
+            self._in_doubt = False
         demand = self._sessions.demand()
         next_due_us = self._store.next_due_us({route_id for seats in demand.seats for route_id in seats.routes})
         if next_due_us is None or next_due_us > self._clock.now_us():
             return next_due_us
-        leased = await self._store.lease(demand)
+        leased = await self._lease(demand)
         gone = [assignment for assignment in leased.assignments if not self._push(assignment)]
         if gone:
             await self._give_back(gone)
             return self._clock.now_us()  # another may take them
         return leased.next_due_us
+
+    async def _lease(self, demand: Demand) -> Leased:
+        try:
+            return await self._store.lease(demand)
+        except StorageUnavailable:
+            self._in_doubt = True
+            raise
 
     async def _give_back(self, gone: list[Assignment]) -> None:
         """Their streams ended while the leases were being committed."""

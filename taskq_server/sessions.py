@@ -154,6 +154,18 @@ class Sessions:
     async def _give_back(self, session_seq: int, keys: list[AttemptKey]) -> None:
         await self._store.end([Ending(*key, session_seq, Outcome.NOT_RECEIVED) for key in keys])
 
+    async def take_stock(self) -> None:
+        """Gives back what is leased to sessions here without this server having heard that it is. Nothing may be on
+        its way to them from a lease meanwhile."""
+        unheard: dict[int, list[AttemptKey]] = {}
+        for one in await self._store.held_here():
+            session, key = self._by_seq.get(one.session_seq), (one.task_id, one.attempt)
+            if session is not None and key not in session.in_flight:
+                unheard.setdefault(one.session_seq, []).append(key)
+        for session_seq, keys in unheard.items():
+            log.warning("tasks were leased, and nobody heard of it", session=session_seq, tasks=len(keys))
+            await self._give_back(session_seq, keys)
+
     async def unregister(self, session_id: bytes) -> None:
         """Ends a session; one that has ended already is fine. Call it shielded: half done, it would stay in memory."""
         if (session_seq := await self._seq_of(session_id)) is not None:

@@ -41,7 +41,7 @@ LOOK_AGAIN_SECONDS = 0.1
 
 # What this says changes with every crash, also with one that leaves the postmaster alive: statistics are reset then.
 _INCARNATION = "SELECT concat_ws(' ', pg_postmaster_start_time(), stats_reset) FROM pg_stat_bgwriter"
-_OUTCOME = f"SELECT pg_xact_status($1::text::xid8), ({_INCARNATION})"
+_OUTCOME = "SELECT pg_xact_status($1::text::xid8)"
 
 
 class Lane:
@@ -199,22 +199,19 @@ class Lane:
         if transaction.xid is None:
             return True  # it has changed nothing
         ends_at = self._loop.time() + LOOK_SECONDS
-        outcome, same = None, False
+        outcome = None
         while self._loop.time() < ends_at:
             try:
                 connection = await self._connected()
-                found: Any = (await connection.exec_driver_sql(_OUTCOME, (transaction.xid,))).one()
-                outcome, same = found[0], found[1] == incarnation
+                if self._incarnation != incarnation:
+                    break  # the number may not have been given again yet, or to another
+                outcome = (await connection.exec_driver_sql(_OUTCOME, (transaction.xid,))).scalar()
                 await connection.rollback()
             except Exception as error:  # noqa: BLE001 - the database may still be away
                 log.info("the outcome of a commit cannot be seen yet", lane=self._name, why=type(error).__name__)
                 await self._drop_connection()
-            if outcome == "aborted":
-                return False
-            if outcome == "committed" and same:
-                return True
-            if outcome == "committed":
-                break  # that, or another that got its number after a crash
+            if outcome in ("committed", "aborted"):
+                return bool(outcome == "committed")
             await pause(LOOK_AGAIN_SECONDS)
         raise StorageUnavailable("it is not known whether the last transaction counts")
 

@@ -274,6 +274,16 @@ def take_over(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list
     return find(memory, tx, session_ids)
 
 
+def held_here(memory: Memory, tx: Transaction, nothing: list[None]) -> list[list[Held]]:
+    """What the sessions hold to which this server pushes, once all that was being leased to them has been or never
+    will be, also where it is not known which."""
+    session, task = schema.session, schema.task
+    mine = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.server_seq == tx.server_seq)
+    seqs = list(tx.connection.execute(mine.order_by(session.c.session_seq).with_for_update()).scalars())
+    held = _held(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(task.c.session_seq, seqs)) if seqs else []
+    return [held] * len(nothing)
+
+
 def _stored(row: Row[Any]) -> StoredSession | None:
     """None when it cannot be read: its processor is told to register again, and what it holds is reclaimed in time."""
     try:

@@ -112,6 +112,7 @@ class Postgres(SharedStore):
         self._lanes = {
             self._add: self._enqueuing,
             self._lease: self._dispatching,
+            self._held_here: self._dispatching,
             self._end: self._reporting,
             self._cancel: self._reporting,
             living.keep_alive: self._heartbeats,

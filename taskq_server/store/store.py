@@ -19,7 +19,7 @@ from taskq_server.store.adding import add
 from taskq_server.store.end_batch import Rules
 from taskq_server.store.ending import Cancelled, cancel, end
 from taskq_server.store.leasing import Leased, lease
-from taskq_server.store.living import Advance, Grace, NewSession, Reclaimed, Sign, StoredSession
+from taskq_server.store.living import Advance, Grace, Held, NewSession, Reclaimed, Sign, StoredSession
 from taskq_server.store.memory import Memory
 from taskq_server.store.pruning import Pruned
 from taskq_server.store.reading import Fate
@@ -54,6 +54,7 @@ class Store(ABC):
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
+        self._held_here = partial(living.held_here, self.memory)
 
     def _after_commit(self, transaction: Transaction) -> None:
         if transaction.changed:
@@ -105,6 +106,10 @@ class Store(ABC):
     async def take_over(self, session_id: bytes) -> StoredSession | None:
         """Lets this server push to a session, and no other; answers it and what it holds, None when it has ended."""
         return (await self.write(self._take_over, [session_id]))[0]
+
+    async def held_here(self) -> list[Held]:
+        """All that is leased to sessions to which this server pushes; waits for leases whose end is not known yet."""
+        return (await self.write(self._held_here, [None]))[0]
 
     async def keep_alive(self, sign: Sign) -> int | None:
         """Lets a session live on; answers the server that may push to it, None when it has ended."""

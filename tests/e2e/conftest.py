@@ -1,8 +1,9 @@
 """Real processes, killed for real.
 
---kills=300 (or TASKQ_KILLS=300)   how often the server is killed under load
---slow      (or TASKQ_SLOW=1)      also the tests that take minutes
---seed=7    (or TASKQ_SEED=7)      the random instants of an earlier run, which is printed when one fails
+--kills=300 (or TASKQ_KILLS=300)       how often the server is killed under load
+--restarts=50 (or TASKQ_RESTARTS=50)   how often PostgreSQL is restarted under load
+--slow      (or TASKQ_SLOW=1)          also the tests that take minutes
+--seed=7    (or TASKQ_SEED=7)          the random instants of an earlier run, which is printed when one fails
 """
 
 from __future__ import annotations
@@ -24,21 +25,23 @@ from tests.support.process import ROOT
 from tests.support.world import World
 
 KILLS = 30
+RESTARTS = 5
 StartWorld = Callable[..., World]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     # Known only when this folder is named on the command line; the environment always works.
     parser.addoption("--kills", type=int, help="how often the server is killed under load")
+    parser.addoption("--restarts", type=int, help="how often PostgreSQL is restarted under load")
     parser.addoption("--slow", action="store_true", default=None, help="also the tests that take minutes")
     parser.addoption("--seed", type=int, help="the seed of the random instants")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    seconds = 120 + 5 * _setting(config, "kills", KILLS)
+    seconds = {"kills": 5 * _setting(config, "kills", KILLS), "restarts": 15 * _setting(config, "restarts", RESTARTS)}
     for item in items:
-        if "kills" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(seconds))
+        for option in seconds.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(120 + seconds[option]))
 
 
 def _setting(config: pytest.Config, name: str, default: int) -> int:
@@ -49,6 +52,11 @@ def _setting(config: pytest.Config, name: str, default: int) -> int:
 @pytest.fixture
 def kills(pytestconfig: pytest.Config) -> int:
     return _setting(pytestconfig, "kills", KILLS)
+
+
+@pytest.fixture
+def restarts(pytestconfig: pytest.Config) -> int:
+    return _setting(pytestconfig, "restarts", RESTARTS)
 
 
 @pytest.fixture

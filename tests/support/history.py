@@ -49,6 +49,26 @@ class History:
         os.close(self._file)
 
 
+class Tail:
+    """What is written into a folder from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen = {path: path.stat().st_size for path in folder.glob("*.jsonl")}
+
+    def next(self) -> list[Event]:
+        """What has been written since it was asked last, by all observers."""
+        events = []
+        for path in self._folder.glob("*.jsonl"):
+            with path.open("rb") as lines:
+                lines.seek(self._seen.get(path, 0))
+                for line in lines:
+                    if line.endswith(b"\n"):
+                        events.append(Event(*json.loads(line)))
+                        self._seen[path] = self._seen.get(path, 0) + len(line)
+        return events
+
+
 def read(folder: Path) -> list[Event]:
     """All events of all observers, in the order of time."""
     return sorted(_read(folder), key=lambda event: event.time)

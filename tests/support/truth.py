@@ -72,6 +72,11 @@ def count(url: str) -> int:
     return int(rows(url, "SELECT count(*) FROM task")[0][0])
 
 
+def ids(url: str) -> set[str]:
+    """The ids of all tasks."""
+    return {str(UUID(bytes=bytes(task_id))) for (task_id,) in rows(url, "SELECT task_id FROM task")}
+
+
 def unfinished(url: str) -> dict[str, int]:
     """How many tasks wait or run, by state."""
     found = rows(url, "SELECT state, count(*) FROM task WHERE state < 3 GROUP BY state")

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from taskq.v1.scheduler_service_pb2 import NewTask
 from tests.support import history, ledger, truth
-from tests.support.history import History, digest
+from tests.support.history import History, Tail, digest
 from tests.support.invariants import Seen
 from tests.support.ledger import Run
 from tests.support.process import ServerProcess
@@ -30,11 +30,13 @@ class World:
         *,
         database_url: str = "",
         servers: int = 1,
+        server_urls: Sequence[str] = (),
         trace: str = "",
         inject: Sequence[str] = (),
         **settings: str,
     ) -> None:
-        """With `trace`, the system calls to write down, the server runs under strace, which spoils them by `inject`."""
+        """`server_urls` are by what ways the servers come to the database, where they do not all take the same; with
+        `trace`, the system calls to write down, the server runs under strace, which spoils them by `inject`."""
         self.folder = folder
         self.database_url = database_url or f"sqlite:///{folder}/taskq.db"
         self.history_folder = folder / "history"
@@ -42,10 +44,9 @@ class World:
         self.history_folder.mkdir()
         self.ledger_folder.mkdir()
         self.trace_file = folder / "strace"
-        url = self.database_url
         self.servers = [
             TracedServer(url, self.trace_file, trace, inject, **settings) if trace else ServerProcess(url, **settings)
-            for _ in range(servers)
+            for url in server_urls or [self.database_url] * servers
         ]
         self.programs: list[Program] = []
         self._history = History(self.history_folder, "test")
@@ -110,6 +111,15 @@ class World:
     def _ledger_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.ledger_folder.iterdir())
 
+    def served_within(self, seconds: float) -> float:
+        """How many seconds from now until an enqueue has been answered and a handler has begun. They are those of
+        programs that have been started."""
+        began = time.time()
+        answers, runs = Tail(self.history_folder), Tail(self.ledger_folder)
+        until(lambda: _has(answers, "enqueue", "ok"), "an enqueue is answered", seconds)
+        until(lambda: _has(runs, ledger.OP, "invoke"), "a handler begins", seconds)
+        return time.time() - began
+
     def drain(self, seconds: float = 60) -> None:
         """Returns once nothing waits and nothing runs; AssertionError when nothing has finished for so long. The
         database is read by this process, which never serves it."""
@@ -140,3 +150,7 @@ class World:
             server.kill()
             server.log.close()
         self._history.close()
+
+
+def _has(tail: Tail, op: str, phase: str) -> bool:
+    return any((event.op, event.phase) == (op, phase) for event in tail.next())
