@@ -36,14 +36,14 @@ LONGEST_LEASE_US = 3_600_000_000
 _SAVE_PROGRESS = Many(
     schema.task,
     "UPDATE task SET progress_fraction = {progress_fraction}, progress_message = {progress_message} {from rows} "
-    "WHERE task.task_id = {task_id} AND task.state = 2 AND task.attempt = {attempt} "
+    "WHERE task.task_id = {task_id} AND task.state + 0 = 2 AND task.attempt = {attempt} "
     "AND task.session_seq = {session_seq}",
 )
 _SAVE_CHECKPOINT = Many(
     schema.task,
     "UPDATE task SET checkpoint = {checkpoint}, checkpoint_type = {checkpoint_type}, "
     "checkpoint_metadata = {checkpoint_metadata} {from rows} "
-    "WHERE task.task_id = {task_id} AND task.state = 2 AND task.attempt = {attempt} "
+    "WHERE task.task_id = {task_id} AND task.state + 0 = 2 AND task.attempt = {attempt} "
     "AND task.session_seq = {session_seq}",
 )
 
@@ -240,7 +240,7 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
 
     expire(memory, rules, tx)  # whatever is known here: another server may have scheduled what is too late
     next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
-    next_timeout = tx.connection.execute(select(func.min(task.c.run_deadline_us)).where(schema.IS_TIMED)).scalar()
+    next_timeout = tx.connection.execute(reading.first(task.c.run_deadline_us, schema.IS_TIMED)).scalar()
     soon = next_dead, next_timeout, tx.connection.execute(reading.FIRST_EXPIRY).scalar()
     next_us = min((at for at in soon if at is not None), default=None)
     return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
@@ -251,7 +251,7 @@ def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[Stor
     table, server = schema.session, schema.server
     lives = exists().where(server.c.server_seq == table.c.server_seq, server.c.alive_until_us > tx.now_us)
     known = select(table, lives.label("server_lives")).where(
-        tx.sql.among(table.c.session_id, session_ids), schema.IS_ALIVE
+        tx.sql.among(table.c.session_id, session_ids), schema.LIVES
     )
     found = tx.connection.execute(known).all()
     stored = {row.session_id: session for row in found if (session := _stored(row)) is not None}
@@ -265,7 +265,7 @@ def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[Stor
 def take_over(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[StoredSession | None]:
     """Lets this server push to sessions, and the servers that did so until now know; answers as `find`."""
     table = schema.session
-    known = select(table.c.session_seq).where(tx.sql.among(table.c.session_id, session_ids), schema.IS_ALIVE)
+    known = select(table.c.session_seq).where(tx.sql.among(table.c.session_id, session_ids), schema.LIVES)
     # Whoever leases to them now has finished before, or finds that they have moved.
     seqs = list(tx.connection.execute(known.order_by(table.c.session_seq).with_for_update()).scalars())
     tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.MOVED) for session_seq in seqs])

@@ -72,7 +72,7 @@ UPDATE task SET state = 2, attempt = task.attempt + 1, session_seq = taken.sessi
   processor_name = taken.processor_name, lease_time_us = clock.now_us,
   run_deadline_us = clock.now_us + task.run_timeout_us
 FROM taken, clock
-WHERE task.seq = taken.seq AND task.state = 1 AND (taken.session_seq IN (SELECT session_seq FROM open)) IS TRUE
+WHERE task.seq = taken.seq AND task.state + 0 = 1 AND (taken.session_seq IN (SELECT session_seq FROM open)) IS TRUE
 RETURNING {", ".join("task." + name for name in rows.ASSIGNMENT_COLUMNS)}
 """  # noqa: S608 - our own names
 _TELL = """

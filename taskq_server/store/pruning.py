@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, tuple_
 
 from taskq_server.core.task import DedupHold, TaskState
-from taskq_server.store import schema
+from taskq_server.store import reading, schema
 from taskq_server.store.transaction import Transaction
 
 MOST_TASKS_PER_PRUNE = 500
@@ -56,5 +56,5 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     ended = select(session.c.session_seq).where(session.c.end_time_us < tx.now_us - keep_sessions_us)
     ended = ended.with_for_update(skip_locked=True)
     tx.connection.execute(delete(session).where(session.c.session_seq.in_(ended)))
-    next_us = tx.connection.execute(select(func.min(task.c.prune_time_us)).where(schema.IS_PRUNABLE)).scalar()
+    next_us = tx.connection.execute(reading.first(task.c.prune_time_us, schema.IS_PRUNABLE)).scalar()
     return Pruned(len(seqs), tx.now_us if keys == MOST_KEYS_PER_PRUNE else next_us)
