@@ -51,8 +51,8 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
     """Cancels what waits or runs; what is finished stays as it is."""
     batch = EndBatch(memory, rules, tx)
     task = schema.task
-    running = select(task.c.session_seq).where(schema.IS_RUNNING, tx.sql.among(task.c.task_id, task_ids))
-    holders = set(tx.connection.execute(running).scalars())
+    asked = select(task.c.session_seq, task.c.state).where(tx.sql.among(task.c.task_id, task_ids))
+    holders = {session_seq for session_seq, state in tx.connection.execute(asked) if state == TaskState.RUNNING}
     batch.hold(holders)  # before the tasks, as whoever ends a session does
     batch.read(set(task_ids))
     if any(row.state == TaskState.RUNNING and row.session_seq not in holders for row in batch.rows.values()):

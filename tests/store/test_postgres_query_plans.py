@@ -208,6 +208,7 @@ SORTED = [
     "ORDER BY seq FOR NO KEY UPDATE",
     "ORDER BY task.seq FOR NO KEY UPDATE",
     "ORDER BY session.session_seq",
+    "ORDER BY session_seq FOR KEY SHARE",
     "ORDER BY signal.signal_seq",
 ]
 """What is put in order before it is locked or written, of a batch; and signals, which are few."""
