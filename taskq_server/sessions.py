@@ -209,6 +209,7 @@ class Sessions:
     async def review(self) -> None:
         """Compares all sessions with the database, after signals or the answer to a lease may have been lost."""
         for session in list(self._by_seq.values()):
+            pushed = set(session.in_flight)  # what comes meanwhile is none of this
             stored = await self._store.find_session(session.session_id)
             if stored is None:
                 self.drop(session.seq, "it had ended in the database")
@@ -216,7 +217,7 @@ class Sessions:
                 self._move(session)
             else:
                 held = {(one.task_id, one.attempt) for one in stored.held}
-                for key in session.in_flight.keys() - held:
+                for key in pushed - held:
                     session.revoke(key, cancelled=False)
                 for one in stored.held:  # heartbeats find that it never arrived
                     if not session.knows((one.task_id, one.attempt)):

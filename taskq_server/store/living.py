@@ -253,12 +253,18 @@ def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[Stor
     known = select(table, lives.label("server_lives")).where(
         tx.sql.among(table.c.session_id, session_ids), schema.LIVES
     )
+    asked = select(table.c.session_seq).where(tx.sql.among(table.c.session_id, session_ids), schema.LIVES)
+    seqs = tx.connection.execute(asked).scalars().all()
+    # What is held first: of a session that ends meanwhile it must not look as if it lived and held nothing.
+    held = (
+        _held(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(schema.task.c.session_seq, seqs)) if seqs else []
+    )
     found = tx.connection.execute(known).all()
     stored = {row.session_id: session for row in found if (session := _stored(row)) is not None}
     by_seq = {session.session_seq: session for session in stored.values()}
-    if by_seq:
-        for held in _held(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(schema.task.c.session_seq, by_seq)):
-            by_seq[held.session_seq].held.append(held)
+    for one in held:
+        if one.session_seq in by_seq:
+            by_seq[one.session_seq].held.append(one)
     return [stored.get(session_id) for session_id in session_ids]
 
 

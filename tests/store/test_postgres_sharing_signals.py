@@ -99,12 +99,22 @@ async def test_what_changes_nothing_is_told_to_nobody(servers: Servers, console:
     await end(here, succeeded(held))
     await end(here, released(waits))
 
-    await there.end([succeeded(held), failed(held)])
     await there.cancel([held.task_id, waits.task_id])
     await there.keep_alive(Sign(session.seq, LEASE))
     await there.unregister(999)
 
     assert console.rows("SELECT * FROM signal") == []
+
+
+async def test_a_report_that_comes_too_late_still_says_that_its_processor_has_let_go(servers: Servers) -> None:
+    here, there = await servers(2)
+    session = await a_processor(here)
+    (held,) = await running(here, session, a_task())
+    await here.cancel([held.task_id])
+
+    await there.end([succeeded(held)])
+
+    assert await heard(here) == [(session.seq, SignalKind.SETTLED, held.task_id, 1)]
 
 
 async def test_the_end_of_a_session_is_told_to_the_server_that_pushes_to_it(servers: Servers) -> None:
@@ -155,7 +165,6 @@ async def test_what_happens_to_a_session_that_has_moved_is_told_to_the_server_it
     session = await a_processor(here)
     one, two = await running(here, session, a_task(), a_task())
     await there.take_over(session.session_id)
-    here.let_go(session.seq)
     await heard(here)
 
     await here.cancel([one.task_id])
