@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 
 SCHEMES = ("postgresql://", "postgres://")
 CONNECT_SECONDS = 5
-COMMAND_SECONDS = 8
-"""More than the server's own limit: this one only finds a connection that is dead."""
+COMMAND_SECONDS = 6
+"""More than the server's own limit: this one only finds a connection that is dead, and that before callers give up."""
 
 SETTINGS = {
     "TimeZone": "UTC",
