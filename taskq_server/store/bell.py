@@ -53,8 +53,10 @@ class Bell:
             try:
                 async with self._engine.connect() as connection:
                     driver: Any = (await connection.get_raw_connection()).driver_connection
-                    await driver.add_listener(CHANNEL, self._heard)
-                    await self._serve(driver)
+                    try:
+                        await self._serve(driver)
+                    finally:
+                        driver.terminate()  # one that is dead would not answer a goodbye, for which it would be waited
             except Exception as error:  # noqa: BLE001 - whatever it is, without it things are only slower
                 if self.listening:
                     log.warning("other servers are not heard", why=f"{type(error).__name__}: {error}")
@@ -62,8 +64,11 @@ class Bell:
             await pause(RECONNECT_SECONDS)
 
     async def _serve(self, driver: Any) -> None:
+        await driver.add_listener(CHANNEL, self._heard)
+        driver.add_termination_listener(lambda _: self._wanted.set())  # then the next ring finds that it is gone
         self.listening = True
         self._on_open()
+        self._wanted.set()  # what was to be rung last may not have been heard
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_SECONDS):
