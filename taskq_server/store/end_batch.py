@@ -140,7 +140,8 @@ class EndBatch:
             return Ended(ending.task_id, ending.attempt, EndStatus.NOT_FOUND)
         held = row.state == TaskState.RUNNING and ending.task_id not in self._ended
         if not held or row.attempt != ending.attempt or row.session_seq != ending.session_seq:
-            self._tell(ending, SignalKind.SETTLED)  # its processor has let go of it, which is news
+            if 0 < ending.attempt <= row.attempt:
+                self._tell(ending, SignalKind.SETTLED)  # its processor has let go of it, which is news
             return None
         after = after_attempt(
             row, ending, self._tx.now_us, max_lost_leases=self._rules.max_lost_leases, random=random.random

@@ -139,7 +139,7 @@ HOT = [
     (("min(session.alive_until_us)",), "INDEX session_alive"),
     (("SELECT task.seq", "prune_time_us"), "INDEX task_prunable (prune_time_us>? AND prune_time_us<?)"),
     (("min(task.prune_time_us)",), "INDEX task_prunable"),
-    (("DELETE FROM dedup", "hold_until_us <=", "EXISTS"), "INDEX dedup_ending (hold_until_us<?)"),
+    (("DELETE FROM dedup", "hold_until_us <=", "coalesce"), "INDEX dedup_ending (hold_until_us<?)"),
     (("FROM dedup LEFT OUTER JOIN task",), "SEARCH dedup USING PRIMARY KEY (scope=? AND key=?)"),
     (("FROM dedup LEFT OUTER JOIN task",), "SEARCH task USING INDEX task_id (task_id=?)"),
     (("DELETE FROM dedup", "dedup.scope ="), "SEARCH dedup USING PRIMARY KEY (scope=? AND key=?)"),
