@@ -27,6 +27,8 @@ from taskq_server.store.memory import ANYWHERE, Memory
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Again, Transaction
 
+MOST_ROUNDS = 4
+
 
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
@@ -75,11 +77,12 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
 
 
 def expire(memory: Memory, rules: Rules, tx: Transaction) -> None:
-    """Fails all that was not started in time."""
+    """Fails what was not started in time: not more than others can wait for, and the rest the next time."""
     look = memory.expiring.look()
     tx.after_rollback.append(look.abandon)
-    while _expire_some(memory, rules, tx) == MOST_AT_ONCE:
-        pass
+    for _ in range(MOST_ROUNDS):
+        if _expire_some(memory, rules, tx) < MOST_AT_ONCE:
+            break
     look.found[ANYWHERE] = tx.connection.execute(reading.FIRST_EXPIRY).scalar()
     tx.after_commit.append(look.end)
 

@@ -189,14 +189,16 @@ class Postgres(SharedStore):
     async def look_around(self) -> News:
         look = self.memory.waiting.look()
         try:
-            (signals,) = await self._looking.run(servers.signals, [None])
-            (earliest_us,) = await self._looking.run(self._sweep, [look])
+            return (await self._looking.run(self._look_around, [look]))[0]
         except BaseException:
             look.abandon()
             raise
-        return News(signals, earliest_us)
 
-    def _sweep(self, tx: Transaction, looks: list[Look]) -> list[int | None]:
+    def _look_around(self, tx: Transaction, looks: list[Look]) -> list[News]:
+        (signals,) = servers.signals(tx, [None])
+        return [News(signals, self._sweep(tx, looks))] * len(looks)
+
+    def _sweep(self, tx: Transaction, looks: list[Look]) -> int | None:
         """Finds where tasks wait, whoever has scheduled them; answers the earliest that was not known."""
         known = self.memory.waiting
         found = {(route_id, priority): due_us for route_id, priority, due_us in self._sql.first_due(tx.connection)}
@@ -207,7 +209,7 @@ class Postgres(SharedStore):
         for look in looks:
             look.found.update(dict.fromkeys(known.places()) | found)
             look.end()
-        return [min(new, default=None)] * len(looks)
+        return min(new, default=None)
 
     async def forget(self, signal_seqs: list[int]) -> None:
         await self.write(servers.heard, signal_seqs)
