@@ -21,6 +21,10 @@ LONGEST_SLEEP_SECONDS = 1.0
 """A sleeper looks at the clock this often, so that a step of the wall clock never makes it late by more."""
 
 
+SET_BACK_US = SECOND_US
+"""Less is how far two looks at a database's clock may differ."""
+
+
 class Clock(Protocol):
     """Tells the time and waits for it."""
 
@@ -29,7 +33,7 @@ class Clock(Protocol):
         ...
 
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
-        """Returns at `time_us`, or as soon as `wake` is set."""
+        """Returns at `time_us`, as soon as `wake` is set, or when the clock was set back."""
         ...
 
 
@@ -94,10 +98,12 @@ class DatabaseClock:
 
 
 async def _sleep(clock: Clock, time_us: int, wake: asyncio.Event) -> None:
-    while not wake.is_set() and (rest_us := time_us - clock.now_us()) > 0:
+    began_us = now_us = clock.now_us()
+    while not wake.is_set() and now_us < time_us and now_us > began_us - SET_BACK_US:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(rest_us / SECOND_US, LONGEST_SLEEP_SECONDS)):
+            async with asyncio.timeout(min((time_us - now_us) / SECOND_US, LONGEST_SLEEP_SECONDS)):
                 await wake.wait()
+        now_us = clock.now_us()
 
 
 async def pause(seconds: float) -> None:
@@ -152,9 +158,14 @@ class Alarm:
             self._wake.set()
 
     async def wait(self, until_us: int | None) -> None:
-        """Returns at `until_us` (None: never by itself), or at the earliest time that was rung for."""
+        """Returns at `until_us` (None: never by itself), or at the earliest time that was rung for; and when the clock
+        was set back, since what is to be done in a second is to be done in a second."""
         until_us = FAR_FUTURE_US if until_us is None else until_us
-        while (target_us := min(until_us, self._rung_for_us)) > self._clock.now_us():
+        before_us = self._clock.now_us()
+        while (target_us := min(until_us, self._rung_for_us)) > (now_us := self._clock.now_us()):
+            if now_us < before_us - SET_BACK_US:
+                break
+            before_us = now_us
             self._wake.clear()
             await self._clock.sleep_until(target_us, self._wake)
         self._rung_for_us = FAR_FUTURE_US

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from taskq_server.clock import FAR_FUTURE_US, SECOND_US, Alarm, Clock
+from taskq_server.clock import FAR_FUTURE_US, MILLISECOND_US, SECOND_US, SET_BACK_US, Alarm, Clock
 from taskq_server.core.errors import TaskqError
 from taskq_server.sessions import Sessions
 from taskq_server.store.living import Grace
@@ -14,6 +14,10 @@ from taskq_server.store.pruning import MOST_TASKS_PER_PRUNE
 from taskq_server.store.store import Store
 
 log = structlog.get_logger("taskq.housekeeper")
+
+
+LOCKED_US = 100 * MILLISECOND_US
+"""What is out of time and could not be taken back is in the hands of another server: so long it is left alone."""
 
 
 class Housekeeper:
@@ -68,6 +72,8 @@ class Housekeeper:
     async def tick(self) -> int:
         """Does what is due and answers when to come back."""
         now_us = self._clock.now_us()
+        if now_us < self._last_tick_us - SET_BACK_US:
+            self._reclaim_at_us = self._prune_at_us = 0
         paused = now_us - self._last_tick_us > 2 * self._pulse_us
         if paused:
             await self._store.spare(Grace(self._grace_us, everybody=self._storage_was_away))
@@ -76,7 +82,7 @@ class Housekeeper:
         if now_us >= self._reclaim_at_us:
             await self._reclaim()
         if now_us >= self._prune_at_us:
-            await self._prune(now_us)
+            await self._prune_safely(now_us)
         return min(self._reclaim_at_us, self._prune_at_us, self._clock.now_us() + self._pulse_us)
 
     async def _reclaim(self) -> None:
@@ -88,11 +94,22 @@ class Housekeeper:
             log.info("attempt ran too long", task=held.task_id.hex(), attempt=held.attempt, name=held.name)
             if (session := self._sessions.by_seq(held.session_seq)) is not None:
                 session.revoke((held.task_id, held.attempt), cancelled=False)
+        now_us, next_us = self._clock.now_us(), reclaimed.next_us or FAR_FUTURE_US
         if reclaimed.dead or reclaimed.timed_out:
             self._dispatch()
+        else:
+            next_us = max(next_us, now_us + LOCKED_US)
         # a session that registers may end before any other
-        soonest_us = self._clock.now_us() + 8 * self._pulse_us
-        self._reclaim_at_us = min(self._reclaim_at_us, soonest_us, reclaimed.next_us or FAR_FUTURE_US)
+        self._reclaim_at_us = min(self._reclaim_at_us, now_us + 8 * self._pulse_us, next_us)
+
+    async def _prune_safely(self, now_us: int) -> None:
+        """What cannot be pruned must not keep those alive who are dead, as a pause does."""
+        try:
+            await self._prune(now_us)
+        except TaskqError as error:
+            log.error("pruning failed", error=str(error))
+            self._prune_at_us = now_us + SECOND_US
+            self._storage_was_away = True
 
     async def _prune(self, now_us: int) -> None:
         pruned = await self._store.prune(self._retention_us)

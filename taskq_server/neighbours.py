@@ -20,7 +20,7 @@ log = structlog.get_logger("taskq.neighbours")
 
 LOOK_US = SECOND_US
 LOOK_UNHEARD_US = 250 * MILLISECOND_US
-"""Where rings are not heard, as behind PgBouncer."""
+"""As long as there is news, where rings are not heard, as behind PgBouncer."""
 SOONEST_SECONDS = 0.05
 """However often the others ring."""
 
@@ -44,6 +44,8 @@ class Neighbours:
         self._alarm = alarm
         self._dispatch = dispatch
         self._renew_at_us = 0
+        self._wait_us = LOOK_UNHEARD_US
+        """Until the next look, where rings are not heard: longer and longer while there is no news."""
         store.on_ring = alarm.ring
 
     async def run(self) -> None:
@@ -73,7 +75,9 @@ class Neighbours:
         if news.earliest_us is not None:
             self._dispatch(news.earliest_us)
         await self._tasks.look_again(self._store.versions)
-        wait_us = LOOK_US if self._store.listening else LOOK_UNHEARD_US
+        is_news = bool(news.signals) or news.earliest_us is not None
+        self._wait_us = LOOK_UNHEARD_US if is_news else min(2 * self._wait_us, LOOK_US)
+        wait_us = LOOK_US if self._store.listening else self._wait_us
         return now_us + round(wait_us * random.uniform(0.9, 1.1))
 
     async def _renew(self, now_us: int) -> None:

@@ -20,6 +20,9 @@ UNSENT_BYTES = 1 << 20
 MISSING_HEARTBEATS = 2
 """A pushed task that this many heartbeats running do not list was never received."""
 
+MOST_SETTLED = 10_000
+"""So many reports between two heartbeats are remembered."""
+
 AttemptKey = tuple[bytes, int]
 
 
@@ -92,6 +95,8 @@ class Session:
         self.max_in_flight = new.max_in_flight
         self.stream: Stream | None = None
         self.draining = False
+        self.heard_us = 0
+        """When its last heartbeat came here; others may go to another server."""
         self.in_flight: dict[AttemptKey, InFlight] = {}
         self._count: dict[str, int] = dict.fromkeys(new.capabilities, 0)
         self._outbox: list[Assignment] = []
@@ -143,8 +148,13 @@ class Session:
             self.stream.wake.set()
 
     def _add(self, name: str, key: AttemptKey, *, sent: bool) -> None:
+        if key not in self.in_flight:
+            self._count[name] = self._count.get(name, 0) + 1
         self.in_flight[key] = InFlight(name, sent)
-        self._count[name] = self._count.get(name, 0) + 1
+
+    def knows(self, key: AttemptKey) -> bool:
+        """Whether it holds the attempt, or has just reported it."""
+        return key in self.in_flight or key in self._settled[0] or key in self._settled[1]
 
     def let_go(self, key: AttemptKey) -> bool:
         """Takes a credit back; False when it was not held."""
@@ -157,6 +167,8 @@ class Session:
     def settle(self, key: AttemptKey) -> None:
         """The processor has reported it."""
         if self.let_go(key):
+            if len(self._settled[0]) >= MOST_SETTLED:  # its heartbeats go to another server
+                self._settled = set(), self._settled[0]
             self._settled[0].add(key)
 
     def revoke(self, key: AttemptKey, *, cancelled: bool) -> None:
@@ -173,6 +185,14 @@ class Session:
         self._stop.append(key)
         if self.stream is not None:
             self.stream.wake.set()
+
+    def forgive(self) -> None:
+        """Lets go of what it was told to stop some time ago, since its heartbeats do not come here."""
+        for key, held in list(self.in_flight.items()):
+            if held.revoked:
+                held.missing += 1
+                if held.missing >= MISSING_HEARTBEATS:
+                    self.let_go(key)
 
     def open_stream(self) -> Stream:
         """A new stream, which supersedes the one before."""

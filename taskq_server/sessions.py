@@ -6,7 +6,6 @@ to which another server pushes are answered from the database.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 import structlog
@@ -40,7 +39,6 @@ class Sessions:
         self._by_id: dict[bytes, Session] = {}
         self._by_seq: dict[int, Session] = {}
         self._elsewhere: dict[bytes, Elsewhere] = {}
-        self._arriving = asyncio.Lock()
 
     async def register(self, new: NewSession) -> Session:
         """Opens a session; under the same name too, it is another."""
@@ -51,6 +49,7 @@ class Sessions:
 
     def _keep(self, session_seq: int, new: NewSession, held: Iterable[Held] = ()) -> Session:
         session = Session(session_seq, new)
+        session.heard_us = self._clock.now_us()
         for one in held:
             session.hold(one)
         self._by_id[session.session_id] = self._by_seq[session_seq] = session
@@ -58,14 +57,15 @@ class Sessions:
 
     async def take(self, session_id: bytes) -> Session:
         """The session, to which this server pushes from now on; SessionNotFound when it has ended."""
-        async with self._arriving:
-            if (session := self._by_id.get(session_id)) is not None:
-                return session
-            if (stored := await self._store.take_over(session_id)) is None:
-                raise SessionNotFound(to_text(session_id))
-            self._elsewhere.pop(session_id, None)
-            log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
-            return self._keep(stored.session_seq, stored.session, stored.held)
+        if (session := self._by_id.get(session_id)) is not None:
+            return session
+        if (stored := await self._store.take_over(session_id)) is None:
+            raise SessionNotFound(to_text(session_id))
+        if (session := self._by_id.get(session_id)) is not None:
+            return session  # another call was there first
+        self._elsewhere.pop(session_id, None)
+        log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
+        return self._keep(stored.session_seq, stored.session, stored.held)
 
     def find(self, session_id: bytes) -> Session | None:
         return self._by_id.get(session_id)
@@ -93,6 +93,8 @@ class Sessions:
         if server_seq != self._store.server_seq:
             if (session := self._by_seq.get(session_seq)) is not None:
                 self._move(session)
+            if draining:
+                await self._store.drain(session_seq)
             return await self._heartbeat_elsewhere(session_id, sightings)
         if (session := self._by_id.get(session_id)) is None:
             session = await self.take(session_id)
@@ -112,6 +114,7 @@ class Sessions:
         await self._store.save_progress(advances)
 
     async def _compare(self, session: Session, sightings: list[Sighting], draining: bool) -> Pulse:
+        session.heard_us = self._clock.now_us()
         was_draining, session.draining = session.draining, draining
         held = len(session.in_flight)
         lost, cancelled, never_received = session.compare(sightings, self._sent_before_us())
@@ -171,7 +174,6 @@ class Sessions:
 
     def drop(self, session_seq: int, why: str) -> None:
         """The session has ended, or another server pushes to it."""
-        self._store.let_go(session_seq)
         if (session := self._by_seq.pop(session_seq, None)) is not None:
             del self._by_id[session.session_id]
             log.info("session ended", processor=session.processor_name, session=session.session_id.hex(), why=why)
@@ -188,6 +190,8 @@ class Sessions:
             self.drop(session.seq, "another server has ended it")
         elif signal.kind is SignalKind.MOVED:
             self._move(session)
+        elif signal.kind is SignalKind.DRAINING:
+            session.draining = True
         elif signal.task_id is not None and signal.attempt is not None:
             key = signal.task_id, signal.attempt
             if signal.kind is SignalKind.SETTLED:
@@ -203,7 +207,7 @@ class Sessions:
             stream.superseded = True
 
     async def review(self) -> None:
-        """Compares all sessions with the database, after signals may have been lost."""
+        """Compares all sessions with the database, after signals or the answer to a lease may have been lost."""
         for session in list(self._by_seq.values()):
             stored = await self._store.find_session(session.session_id)
             if stored is None:
@@ -214,11 +218,18 @@ class Sessions:
                 held = {(one.task_id, one.attempt) for one in stored.held}
                 for key in session.in_flight.keys() - held:
                     session.revoke(key, cancelled=False)
+                for one in stored.held:  # heartbeats find that it never arrived
+                    if not session.knows((one.task_id, one.attempt)):
+                        session.hold(one)
 
     def forget_elsewhere(self) -> None:
-        """Those that were not heard here for a lease are heard elsewhere, or not at all."""
+        """Those that were not heard here for a lease are heard elsewhere, or not at all: when such a processor has
+        stopped what it was told to stop, nobody says so here."""
         since_us = self._clock.now_us() - self._lease_duration_us
         self._elsewhere = {key: one for key, one in self._elsewhere.items() if one.heard_us >= since_us}
+        for session in self._by_seq.values():
+            if session.heard_us < since_us:
+                session.forgive()
 
     def drain_streams(self, why: str) -> None:
         """No stream brings anything more."""

@@ -125,7 +125,7 @@ class TaskQueue:
 
     async def look_again(self, versions: Callable[[list[bytes]], Awaitable[dict[bytes, Version]]]) -> None:
         """Tells those who watch of what other servers have changed: looks at some of the tasks, in turn."""
-        watched = list(self._watchers)
+        watched = list(self._seen)  # who has not been told anything yet is about to be
         self._looked_at = self._looked_at % len(watched) if watched else 0
         some = watched[self._looked_at : self._looked_at + MOST_LOOKED_AT]
         self._looked_at += len(some)

@@ -31,13 +31,13 @@ _HOLD = Many.insert(schema.dedup, ("scope", "key", "task_id", "hold", "hold_unti
 _LET_GO = Many(schema.dedup, "DELETE FROM dedup {using rows} WHERE dedup.scope = {scope} AND dedup.key = {key}")
 _MOVE = Many(
     schema.task,
-    "UPDATE task SET due_time_us = {due_time_us} {from rows} WHERE task.task_id = {task_id} AND task.state = 1",
+    "UPDATE task SET due_time_us = {due_time_us} {from rows} WHERE task.task_id = {task_id} AND task.state + 0 = 1",
 )
 _REPLACE = Many(
     schema.task,
     "UPDATE task SET due_time_us = {due_time_us}, payload = {payload}, payload_crc = {payload_crc}, "
     "content_type = {content_type}, payload_metadata = {payload_metadata}, headers = {headers} {from rows} "
-    "WHERE task.task_id = {task_id} AND task.state = 1",
+    "WHERE task.task_id = {task_id} AND task.state + 0 = 1",
 )
 
 

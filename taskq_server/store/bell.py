@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskq_server.clock import pause
 
@@ -52,19 +52,22 @@ class Bell:
         while True:
             try:
                 async with self._engine.connect() as connection:
-                    driver: Any = (await connection.get_raw_connection()).driver_connection
-                    try:
-                        await self._serve(driver)
-                    finally:
-                        driver.terminate()  # one that is dead would not answer a goodbye, for which it would be waited
+                    await self._listen(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, without it things are only slower
                 if self.listening:
                     log.warning("other servers are not heard", why=f"{type(error).__name__}: {error}")
             self.listening = False
             await pause(RECONNECT_SECONDS)
 
+    async def _listen(self, connection: AsyncConnection) -> None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        try:
+            await driver.add_listener(CHANNEL, self._heard)
+            await self._serve(driver)
+        finally:
+            driver.terminate()  # it may be dead, and would not even answer a goodbye
+
     async def _serve(self, driver: Any) -> None:
-        await driver.add_listener(CHANNEL, self._heard)
         driver.add_termination_listener(lambda _: self._wanted.set())  # then the next ring finds that it is gone
         self.listening = True
         self._on_open()

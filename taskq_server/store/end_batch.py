@@ -107,6 +107,8 @@ class EndBatch:
         self._rules = rules
         self._tx = tx
         self.rows: dict[bytes, EndRow] = {}
+        self._own: set[int] = set()
+        """Sessions to which this server pushes."""
         self._ended: dict[bytes, tuple[TaskState, int | None, int, Outcome]] = {}
         """What this batch has ended already, so that a report that it holds twice is answered as a repeated one."""
         self._succeeded: list[tuple[object, ...]] = []
@@ -118,6 +120,11 @@ class EndBatch:
         """The earliest of what is scheduled again, by place."""
         self._expires_us: list[int] = []
         self._signals: list[NewSignal] = []
+
+    def hold(self, session_seqs: set[int]) -> None:
+        """Keeps sessions where they are, so that it is clear which server must hear what becomes of their attempts."""
+        if session_seqs:
+            self._own |= self._tx.sql.own(self._tx, session_seqs)
 
     def read(self, task_ids: set[bytes]) -> None:
         """Reads the tasks, and lets nobody else change them."""
@@ -133,6 +140,8 @@ class EndBatch:
             return Ended(ending.task_id, ending.attempt, EndStatus.NOT_FOUND)
         held = row.state == TaskState.RUNNING and ending.task_id not in self._ended
         if not held or row.attempt != ending.attempt or row.session_seq != ending.session_seq:
+            if 0 < ending.attempt <= row.attempt:
+                self._tell(ending, SignalKind.SETTLED)  # its processor has let go of it, which is news
             return None
         after = after_attempt(
             row, ending, self._tx.now_us, max_lost_leases=self._rules.max_lost_leases, random=random.random
@@ -145,10 +154,12 @@ class EndBatch:
             self._reschedule(row, ending, after)
         due_time_us = None if after.state.finished else after.due_time_us
         self._ended[ending.task_id] = after.state, due_time_us, ending.session_seq, ending.outcome
-        if ending.session_seq not in self._memory.sessions:
-            kind = told or _TOLD.get(ending.outcome, SignalKind.SETTLED)
-            self._signals.append(NewSignal(ending.session_seq, kind, ending.task_id, ending.attempt))
+        self._tell(ending, told or _TOLD.get(ending.outcome, SignalKind.SETTLED))
         return Ended(ending.task_id, ending.attempt, EndStatus.ACCEPTED, after.state, due_time_us)
+
+    def _tell(self, ending: Ending, kind: SignalKind) -> None:
+        if ending.session_seq not in self._own:
+            self._signals.append(NewSignal(ending.session_seq, kind, ending.task_id, ending.attempt))
 
     def _succeed(self, row: EndRow, ending: Ending) -> None:
         self._succeeded.append(

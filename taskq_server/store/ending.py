@@ -25,12 +25,15 @@ from taskq_server.store.end_batch import EndBatch, Rules
 from taskq_server.store.few import MOST_AT_ONCE
 from taskq_server.store.memory import ANYWHERE, Memory
 from taskq_server.store.sql import SignalKind
-from taskq_server.store.transaction import Transaction
+from taskq_server.store.transaction import Again, Transaction
+
+MOST_ROUNDS = 4
 
 
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
     batch = EndBatch(memory, rules, tx)
+    batch.hold({ending.session_seq for ending in endings})
     batch.read({ending.task_id for ending in endings})
     first = [batch.end(ending) for ending in endings]
     batch.write()
@@ -49,7 +52,13 @@ class Cancelled(NamedTuple):
 def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes]) -> list[Cancelled]:
     """Cancels what waits or runs; what is finished stays as it is."""
     batch = EndBatch(memory, rules, tx)
+    task = schema.task
+    asked = select(task.c.session_seq, task.c.state).where(tx.sql.among(task.c.task_id, task_ids))
+    holders = {session_seq for session_seq, state in tx.connection.execute(asked) if state == TaskState.RUNNING}
+    batch.hold(holders)  # before the tasks, as whoever ends a session does
     batch.read(set(task_ids))
+    if any(row.state == TaskState.RUNNING and row.session_seq not in holders for row in batch.rows.values()):
+        raise Again
     answers = []
     for task_id in task_ids:
         row = batch.rows.get(task_id)
@@ -68,11 +77,12 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
 
 
 def expire(memory: Memory, rules: Rules, tx: Transaction) -> None:
-    """Fails all that was not started in time."""
+    """Fails what was not started in time: not more than others can wait for, and the rest the next time."""
     look = memory.expiring.look()
     tx.after_rollback.append(look.abandon)
-    while _expire_some(memory, rules, tx) == MOST_AT_ONCE:
-        pass
+    for _ in range(MOST_ROUNDS):
+        if _expire_some(memory, rules, tx) < MOST_AT_ONCE:
+            break
     look.found[ANYWHERE] = tx.connection.execute(reading.FIRST_EXPIRY).scalar()
     tx.after_commit.append(look.end)
 

@@ -16,8 +16,9 @@ _CONNECTION_IS_LOST = ("08", "57P", "25006")
 """SQLSTATEs, or how they begin: no connection; the server stops or starts; it can only be read, as after fail-over."""
 _AGAIN = ("40001", "40P01")
 _FULL = "53100"
-_UNAVAILABLE = ("53", "55P03", "57014", "58")
-"""Out of something; a lock or a statement took too long; the server's own files fail."""
+_UNAVAILABLE = ("53", "55P03", "57014", "58", "28", "3D")
+"""Out of something; a lock or a statement took too long; the server's own files fail; it lets nobody in any more, which
+an operator may mend while we run."""
 _OPERATORS = ("28", "3D", "42501")
 """Who may not, what is not there."""
 OF_POSTGRES = (exc.DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)

@@ -28,20 +28,22 @@ from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
 
 SLOW_US = 1_000_000
+MOST_SESSIONS_PER_RECLAIM = 10
+"""Each may hold thousands of tasks, and all that a transaction ends keeps everybody else waiting."""
 LONGEST_LEASE_US = 3_600_000_000
 """As the settings allow."""
 
 _SAVE_PROGRESS = Many(
     schema.task,
     "UPDATE task SET progress_fraction = {progress_fraction}, progress_message = {progress_message} {from rows} "
-    "WHERE task.task_id = {task_id} AND task.state = 2 AND task.attempt = {attempt} "
+    "WHERE task.task_id = {task_id} AND task.state + 0 = 2 AND task.attempt = {attempt} "
     "AND task.session_seq = {session_seq}",
 )
 _SAVE_CHECKPOINT = Many(
     schema.task,
     "UPDATE task SET checkpoint = {checkpoint}, checkpoint_type = {checkpoint_type}, "
     "checkpoint_metadata = {checkpoint_metadata} {from rows} "
-    "WHERE task.task_id = {task_id} AND task.state = 2 AND task.attempt = {attempt} "
+    "WHERE task.task_id = {task_id} AND task.state + 0 = 2 AND task.attempt = {attempt} "
     "AND task.session_seq = {session_seq}",
 )
 
@@ -70,7 +72,7 @@ class StoredSession:
     session: NewSession
     alive_until_us: int
     server_seq: int
-    """The server that may push to it; NO_SERVER for none."""
+    """The server that may push to it."""
     server_lives: bool = False
     """Whether that one has been heard of lately; it may be this one."""
     held: list[Held] = field(default_factory=list)
@@ -177,6 +179,12 @@ def save_progress(tx: Transaction, advances: list[Advance]) -> list[None]:
     return [None] * len(advances)
 
 
+def drain(tx: Transaction, session_seqs: list[int]) -> list[None]:
+    """Lets the servers that push to sessions know that these take nothing more."""
+    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.DRAINING) for session_seq in session_seqs])
+    return [None] * len(session_seqs)
+
+
 def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[None]:
     """Ends sessions that say goodbye; what they hold is released."""
     _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED)
@@ -218,6 +226,7 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
         select(session.c.session_seq)
         .where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
         .order_by(session.c.session_seq)
+        .limit(MOST_SESSIONS_PER_RECLAIM)
         .with_for_update(skip_locked=True)
     )
     had_to_wait = tx.now_us - min(asked_us) > SLOW_US
@@ -231,7 +240,7 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
 
     expire(memory, rules, tx)  # whatever is known here: another server may have scheduled what is too late
     next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
-    next_timeout = tx.connection.execute(select(func.min(task.c.run_deadline_us)).where(schema.IS_TIMED)).scalar()
+    next_timeout = tx.connection.execute(reading.first(task.c.run_deadline_us, schema.IS_TIMED)).scalar()
     soon = next_dead, next_timeout, tx.connection.execute(reading.FIRST_EXPIRY).scalar()
     next_us = min((at for at in soon if at is not None), default=None)
     return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
@@ -242,7 +251,7 @@ def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[Stor
     table, server = schema.session, schema.server
     lives = exists().where(server.c.server_seq == table.c.server_seq, server.c.alive_until_us > tx.now_us)
     known = select(table, lives.label("server_lives")).where(
-        tx.sql.among(table.c.session_id, session_ids), schema.IS_ALIVE
+        tx.sql.among(table.c.session_id, session_ids), schema.LIVES
     )
     found = tx.connection.execute(known).all()
     stored = {row.session_id: session for row in found if (session := _stored(row)) is not None}
@@ -256,7 +265,7 @@ def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[Stor
 def take_over(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[StoredSession | None]:
     """Lets this server push to sessions, and the servers that did so until now know; answers as `find`."""
     table = schema.session
-    known = select(table.c.session_seq).where(tx.sql.among(table.c.session_id, session_ids), schema.IS_ALIVE)
+    known = select(table.c.session_seq).where(tx.sql.among(table.c.session_id, session_ids), schema.LIVES)
     # Whoever leases to them now has finished before, or finds that they have moved.
     seqs = list(tx.connection.execute(known.order_by(table.c.session_seq).with_for_update()).scalars())
     tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.MOVED) for session_seq in seqs])

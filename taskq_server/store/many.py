@@ -27,7 +27,11 @@ _ARRAYS = {
 
 class Many:
     """`UPDATE task SET result = {result} {from rows} WHERE task.seq = {seq}`: each `{column}` is one value of a row, in
-    the order in which they stand."""
+    the order in which they stand.
+
+    A guard of the state is written `task.state + 0 = 1`, which does not offer the index of all tasks in that state:
+    PostgreSQL takes them for few until it has counted them.
+    """
 
     def __init__(self, table: Table, template: str) -> None:
         columns = _COLUMN.findall(_SOURCE.sub("", template))

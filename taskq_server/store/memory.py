@@ -28,8 +28,6 @@ class Memory:
         self.waiting = Waiting()
         self.routes: dict[int, Route] = {}
         """By number, in the order in which they were learned."""
-        self.sessions: set[int] = set()
-        """The sessions that this server may push to, as far as it knows."""
         self.expiring = Waiting()
         """When the first scheduled task expires, wherever it waits."""
         self._route_ids: dict[Route, int] = {}

@@ -44,7 +44,7 @@ _BEGIN = """
 SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), pg_current_xact_id()::text
 """
 _SET = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
-_NOT_LOCAL = ("tcp_", "idle_", "default_")
+_NOT_LOCAL = ("tcp_", "default_")
 _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if not name.startswith(_NOT_LOCAL)}
 """What a pooler does not let through at the start, and may be set for a transaction."""
 
@@ -120,6 +120,7 @@ class Postgres(SharedStore):
             self._cancel: self._reporting,
             living.keep_alive: self._heartbeats,
             living.save_progress: self._heartbeats,
+            living.drain: self._heartbeats,
             living.register: self._heartbeats,
             self._take_over: self._heartbeats,
             self._unregister: self._heartbeats,
@@ -190,14 +191,16 @@ class Postgres(SharedStore):
     async def look_around(self) -> News:
         look = self.memory.waiting.look()
         try:
-            (signals,) = await self._looking.run(servers.signals, [None])
-            (earliest_us,) = await self._looking.run(self._sweep, [look])
+            return (await self._looking.run(self._look_around, [look]))[0]
         except BaseException:
             look.abandon()
             raise
-        return News(signals, earliest_us)
 
-    def _sweep(self, tx: Transaction, looks: list[Look]) -> list[int | None]:
+    def _look_around(self, tx: Transaction, looks: list[Look]) -> list[News]:
+        (signals,) = servers.signals(tx, [None])
+        return [News(signals, self._sweep(tx, looks))] * len(looks)
+
+    def _sweep(self, tx: Transaction, looks: list[Look]) -> int | None:
         """Finds where tasks wait, whoever has scheduled them; answers the earliest that was not known."""
         known = self.memory.waiting
         found = {(route_id, priority): due_us for route_id, priority, due_us in self._sql.first_due(tx.connection)}
@@ -208,7 +211,7 @@ class Postgres(SharedStore):
         for look in looks:
             look.found.update(dict.fromkeys(known.places()) | found)
             look.end()
-        return [min(new, default=None)] * len(looks)
+        return min(new, default=None)
 
     async def forget(self, signal_seqs: list[int]) -> None:
         await self.write(servers.heard, signal_seqs)

@@ -18,8 +18,9 @@ from taskq_server.store import rows
 from taskq_server.store.sql import Asked, Due, NewSignal, Sql
 from taskq_server.store.transaction import Transaction
 
-NO_SERVER = 0
-"""Of a session that no server pushes to."""
+MOST_LOCKS = 1_024
+_FIRST_LOCK = int.from_bytes(b"taskq") << 16
+"""Of a range that nobody else should use."""
 
 _NUMBERS = "SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint)"
 _LOCK_KEYS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
@@ -29,6 +30,9 @@ WHERE task.task_id IN (
   SELECT dedup.task_id FROM unnest($1::text[], $2::text[]) AS asked (scope, key)
   JOIN dedup ON dedup.scope = asked.scope AND dedup.key = asked.key
 ) ORDER BY task.seq FOR NO KEY UPDATE
+"""
+_OWN = """
+SELECT session_seq, server_seq FROM session WHERE session_seq = ANY ($1::bigint[]) ORDER BY session_seq FOR KEY SHARE
 """
 # What is due later than known_us alone is looked at: what lies before it in the index has been leased already, and may
 # be dead rows by the thousands when somebody holds an old snapshot.
@@ -68,7 +72,7 @@ UPDATE task SET state = 2, attempt = task.attempt + 1, session_seq = taken.sessi
   processor_name = taken.processor_name, lease_time_us = clock.now_us,
   run_deadline_us = clock.now_us + task.run_timeout_us
 FROM taken, clock
-WHERE task.seq = taken.seq AND task.state = 1 AND (taken.session_seq IN (SELECT session_seq FROM open)) IS TRUE
+WHERE task.seq = taken.seq AND task.state + 0 = 1 AND (taken.session_seq IN (SELECT session_seq FROM open)) IS TRUE
 RETURNING {", ".join("task." + name for name in rows.ASSIGNMENT_COLUMNS)}
 """  # noqa: S608 - our own names
 _TELL = """
@@ -76,7 +80,7 @@ INSERT INTO signal (server_seq, session_seq, kind, task_id, attempt)
 SELECT session.server_seq, new.session_seq, new.kind, new.task_id, new.attempt
 FROM unnest($1::bigint[], $2::smallint[], $3::bytea[], $4::integer[]) AS new (session_seq, kind, task_id, attempt)
 JOIN session ON session.session_seq = new.session_seq
-WHERE session.server_seq NOT IN (0, $5::bigint)
+WHERE session.server_seq <> $5::bigint
 """
 # One seek from each place to the next, however many tasks wait in it.
 _FIRST_DUE = """
@@ -116,6 +120,10 @@ class PostgresSql(Sql):
         statement = f"SELECT {columns} FROM task WHERE task_id = ANY ($1::bytea[]) ORDER BY seq FOR NO KEY UPDATE"  # noqa: S608
         return tx.connection.exec_driver_sql(statement, (task_ids,)).all()
 
+    def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
+        found = tx.connection.exec_driver_sql(_OWN, (sorted(session_seqs),))
+        return {session_seq for session_seq, server_seq in found if server_seq == tx.server_seq}
+
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
         columns = tuple(map(list, zip(*asked, strict=True)))
         found: dict[int, Due] = {}
@@ -150,6 +158,7 @@ class PostgresSql(Sql):
 
 
 def _lock_of(scope: str, key: str) -> int:
-    """Two keys may share a lock, at the price of a short wait."""
-    digest = hashlib.blake2b(f"taskq\0{scope}\0{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    """Many keys share a lock, at the price of a short wait: the instance has room for only so many at a time, which it
+    shares with everybody (`max_locks_per_transaction`)."""
+    digest = hashlib.blake2b(f"{scope}\0{key}".encode(), digest_size=8).digest()
+    return _FIRST_LOCK + int.from_bytes(digest, "big") % MOST_LOCKS

@@ -15,7 +15,6 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-SCHEMES = ("postgresql://", "postgres://")
 CONNECT_SECONDS = 5
 COMMAND_SECONDS = 6
 """More than the server's own limit: this one only finds a connection that is dead, and that before callers give up."""
@@ -40,10 +39,6 @@ PLANS = {
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
 }
-
-
-def is_postgres(url: str) -> bool:
-    return url.startswith(SCHEMES)
 
 
 def engine_of(

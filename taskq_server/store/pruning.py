@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, func, select, tuple_
+from sqlalchemy import delete, func, select, tuple_
 
 from taskq_server.core.task import DedupHold, TaskState
-from taskq_server.store import schema
+from taskq_server.store import reading, schema
 from taskq_server.store.transaction import Transaction
 
 MOST_TASKS_PER_PRUNE = 500
@@ -41,8 +41,10 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     if seqs:
         tx.connection.execute(delete(attempt).where(among(attempt.c.task_seq, seqs)))
         tx.connection.execute(delete(task).where(among(task.c.seq, seqs)))
-    unfinished = exists().where(task.c.task_id == dedup.c.task_id, task.c.state <= int(TaskState.RUNNING))
-    over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | ~unfinished
+    # Not EXISTS, which PostgreSQL may answer by reading the whole table once.
+    state = select(task.c.state).where(task.c.task_id == dedup.c.task_id).scalar_subquery()
+    finished = func.coalesce(state, int(TaskState.SUCCEEDED)) > int(TaskState.RUNNING)
+    over = dedup.c.hold_until_us <= tx.now_us, (dedup.c.hold == int(DedupHold.TTL)) | finished
     some = (
         select(dedup.c.scope, dedup.c.key)
         .where(*over)
@@ -54,5 +56,5 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     ended = select(session.c.session_seq).where(session.c.end_time_us < tx.now_us - keep_sessions_us)
     ended = ended.with_for_update(skip_locked=True)
     tx.connection.execute(delete(session).where(session.c.session_seq.in_(ended)))
-    next_us = tx.connection.execute(select(func.min(task.c.prune_time_us)).where(schema.IS_PRUNABLE)).scalar()
+    next_us = tx.connection.execute(reading.first(task.c.prune_time_us, schema.IS_PRUNABLE)).scalar()
     return Pruned(len(seqs), tx.now_us if keys == MOST_KEYS_PER_PRUNE else next_us)

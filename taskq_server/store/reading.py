@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Column, Select, TextClause, select
 
 from taskq_server.core.task import Outcome, Task
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 
-FIRST_EXPIRY = select(func.min(schema.task.c.expire_time_us)).where(schema.IS_EXPIRING)
+
+def first(column: Column[int], where: TextClause) -> Select[Any]:
+    """The smallest, by the index that has them in order; for min(), PostgreSQL may read all of it."""
+    return select(column).where(where).order_by(column).limit(1)
+
+
+FIRST_EXPIRY = first(schema.task.c.expire_time_us, schema.IS_EXPIRING)
 _COLUMNS = [schema.task.c[name] for name in rows.TASK_COLUMNS]
 
 

@@ -90,6 +90,8 @@ IS_EXPIRING = text("state = 1 AND expire_time_us IS NOT NULL AND failed_attempts
 IS_TIMED = text("state = 2 AND run_deadline_us IS NOT NULL")
 IS_PRUNABLE = text("prune_time_us IS NOT NULL")
 IS_ALIVE = text("end_time_us IS NULL")
+LIVES = text("end_time_us + 0 IS NULL")
+"""The same of a session that is looked for by its id; it does not offer the index of all that live."""
 
 
 def _partial(name: str, *columns: Column[int], where: TextClause) -> Index:

@@ -103,7 +103,8 @@ def signals(tx: Transaction, nothing: list[None]) -> list[list[Signal]]:
     """What was left for this server, in the order in which it happened."""
     table = schema.signal
     left = select(table.c.signal_seq, table.c.session_seq, table.c.kind, table.c.task_id, table.c.attempt)
-    mine = left.where(table.c.server_seq == tx.server_seq).order_by(table.c.signal_seq)
+    known = table.c.kind.in_(list(SignalKind))  # a server of the next version may say more
+    mine = left.where(table.c.server_seq == tx.server_seq, known).order_by(table.c.signal_seq)
     found = [
         Signal(row.signal_seq, row.session_seq, SignalKind(row.kind), row.task_id, row.attempt)
         for row in tx.connection.execute(mine)

@@ -46,6 +46,8 @@ class SignalKind(IntEnum):
     """The session has ended."""
     MOVED = 5
     """The session's processor has opened its stream at another server."""
+    DRAINING = 6
+    """The session's processor takes nothing more."""
 
 
 class NewSignal(NamedTuple):
@@ -78,6 +80,11 @@ class Sql(ABC):
     @abstractmethod
     def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
         """Tasks that are about to change, locked in the order of their numbers."""
+
+    @abstractmethod
+    def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
+        """Those of these sessions to which this server pushes. None of them moves before the transaction has ended:
+        whoever takes it over then sees what it holds, and whoever had it before is told."""
 
     @abstractmethod
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:

@@ -15,7 +15,8 @@ from taskq_server.store.transaction import Transaction
 
 _DUE = (
     "SELECT seq, due_time_us, coalesce(length(payload), 0) + coalesce(length(checkpoint), 0) FROM task "
-    "WHERE state = 1 AND route_id = ? AND priority = ? ORDER BY due_time_us, seq LIMIT ?"
+    "WHERE state = 1 AND route_id = ? AND priority = ? "
+    "AND (expire_time_us IS NULL OR failed_attempts > 0 OR expire_time_us > ?) ORDER BY due_time_us, seq LIMIT ?"
 )
 _TAKE = (
     "UPDATE task SET state = 2, attempt = attempt + 1, session_seq = taken.value ->> 1, "  # noqa: S608 - our own names
@@ -55,6 +56,9 @@ class SQLiteSql(Sql):
             found += tx.connection.exec_driver_sql(statement, tuple(some)).all()
         return found
 
+    def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
+        return set(session_seqs)
+
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
         return [_due(tx, priority, one) for one in asked]
 
@@ -82,6 +86,6 @@ class SQLiteSql(Sql):
 def _due(tx: Transaction, priority: int, asked: Asked) -> Due:
     """Reads one row more than asked for, to know what comes next."""
     route_id, _, at_most = asked
-    found = tx.connection.exec_driver_sql(_DUE, (route_id, priority, at_most + 1)).all()
+    found = tx.connection.exec_driver_sql(_DUE, (route_id, priority, tx.now_us, at_most + 1)).all()
     due = [Candidate(seq, route_id, priority, at, size) for seq, at, size in found[:at_most] if at <= tx.now_us]
     return Due((route_id, priority), due, found[len(due)][1] if len(due) < len(found) else None)

@@ -97,9 +97,7 @@ class Store(ABC):
 
     async def register(self, session: NewSession) -> int:
         """Opens a session, to which this server may push; answers its number."""
-        session_seq = (await self.write(living.register, [session]))[0]
-        self.memory.sessions.add(session_seq)
-        return session_seq
+        return (await self.write(living.register, [session]))[0]
 
     async def find_session(self, session_id: bytes) -> StoredSession | None:
         """A session that lives, whichever server may push to it, and what it holds."""
@@ -107,18 +105,11 @@ class Store(ABC):
 
     async def take_over(self, session_id: bytes) -> StoredSession | None:
         """Lets this server push to a session, and no other; answers it and what it holds, None when it has ended."""
-        stored = (await self.write(self._take_over, [session_id]))[0]
-        if stored is not None:
-            self.memory.sessions.add(stored.session_seq)
-        return stored
+        return (await self.write(self._take_over, [session_id]))[0]
 
     async def held_here(self) -> list[Held]:
         """All that is leased to sessions to which this server pushes; waits for leases whose end is not known yet."""
         return (await self.write(self._held_here, [None]))[0]
-
-    def let_go(self, session_seq: int) -> None:
-        """This server pushes to the session no more: it has ended, or moved."""
-        self.memory.sessions.discard(session_seq)
 
     async def keep_alive(self, sign: Sign) -> int | None:
         """Lets a session live on; answers the server that may push to it, None when it has ended."""
@@ -127,6 +118,10 @@ class Store(ABC):
     async def save_progress(self, advances: list[Advance]) -> None:
         """Keeps progress and checkpoints of attempts that are still held."""
         await self.write(living.save_progress, advances)
+
+    async def drain(self, session_seq: int) -> None:
+        """Lets the server that pushes to a session know that it takes nothing more."""
+        await self.write(living.drain, [session_seq])
 
     async def unregister(self, session_seq: int) -> None:
         """Ends a session and releases what it holds."""

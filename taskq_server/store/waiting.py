@@ -25,10 +25,14 @@ class Waiting:
     def note(self, route_id: int, priority: int, due_time_us: int) -> None:
         """A task that is committed waits until `due_time_us`."""
         with self._lock:
-            self._note(route_id, priority, due_time_us)
-            for look in self._looks:
-                place = route_id, priority
-                look.noted[place] = min(due_time_us, look.noted.get(place, due_time_us))
+            self._note_for_all(route_id, priority, due_time_us)
+
+    def _note_for_all(self, route_id: int, priority: int, due_time_us: int) -> None:
+        """Also for the looks that go on, which may have begun before it was there to see."""
+        self._note(route_id, priority, due_time_us)
+        for look in self._looks:
+            place = route_id, priority
+            look.noted[place] = min(due_time_us, look.noted.get(place, due_time_us))
 
     def _note(self, route_id: int, priority: int, due_time_us: int) -> None:
         priorities = self._due.setdefault(route_id, {})
@@ -48,7 +52,7 @@ class Waiting:
             for (route_id, priority), due_time_us in look.found.items():
                 self._due.setdefault(route_id, {}).pop(priority, None)
                 if due_time_us is not None:
-                    self._note(route_id, priority, due_time_us)
+                    self._note_for_all(route_id, priority, due_time_us)
             for (route_id, priority), due_time_us in look.noted.items():
                 self._note(route_id, priority, due_time_us)
 

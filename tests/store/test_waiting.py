@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,29 @@ def test_what_is_noted_during_a_look_counts_though_the_look_did_not_see_it() -> 
 
     assert waiting.due(1, 9) == [(0, 5)]
     assert waiting.due(2, 9) == [(7, 6)]
+
+
+@pytest.mark.parametrize("older_ends_first", [False, True])
+def test_what_one_look_has_found_counts_though_another_that_goes_on_did_not_see_it(older_ends_first: bool) -> None:
+    waiting = Waiting()
+    older, newer = waiting.look(), waiting.look()
+    older.found[1, 0] = None
+    newer.found[1, 0] = 5
+    for look in (older, newer) if older_ends_first else (newer, older):
+        look.end()
+
+    assert waiting.due(1, 9) == [(0, 5)]
+
+
+def test_what_a_look_corrects_is_not_brought_back_by_one_that_has_ended() -> None:
+    waiting = Waiting()
+    waiting.note(1, 0, 5)
+    for found in (5, None):
+        look = waiting.look()
+        look.found[1, 0] = found
+        look.end()
+
+    assert waiting.next_due_us([1]) is None
 
 
 def test_a_look_that_is_abandoned_changes_nothing() -> None:
