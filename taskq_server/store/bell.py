@@ -60,17 +60,18 @@ class Bell:
             await pause(RECONNECT_SECONDS)
 
     async def _listen(self, connection: AsyncConnection) -> None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
         try:
-            driver: Any = (await connection.get_raw_connection()).driver_connection
             await driver.add_listener(CHANNEL, self._heard)
             await self._serve(driver)
-        except Exception:
-            await connection.invalidate()  # it may be dead, and would not even answer a goodbye
-            raise
+        finally:
+            driver.terminate()  # it may be dead, and would not even answer a goodbye
 
     async def _serve(self, driver: Any) -> None:
+        driver.add_termination_listener(lambda _: self._wanted.set())  # then the next ring finds that it is gone
         self.listening = True
         self._on_open()
+        self._wanted.set()  # what was to be rung last may not have been heard
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PROBE_SECONDS):

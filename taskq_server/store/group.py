@@ -29,6 +29,8 @@ class Waiting(Generic[Item, Answer]):
     future: asyncio.Future[list[Answer]]
     size_bytes: int = 0
     """About what its items hold, of those that may hold much."""
+    has_begun: bool = False
+    """A transaction has taken it up."""
 
 
 Group = list[Waiting[Any, Any]]

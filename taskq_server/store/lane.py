@@ -75,7 +75,8 @@ class Lane:
     async def run(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
         """Runs `verb` over `items`, together with everybody else's, and returns one answer an item once all is safe.
 
-        A caller that goes away before its transaction begins leaves nothing behind; later, it is committed anyway.
+        A caller that goes away before its transaction begins leaves nothing behind; later, it is committed anyway. One
+        whose transaction does not begin in time is told that the database does not answer.
         """
         if self._closed:
             raise StorageUnavailable("the store is closed")
@@ -84,9 +85,18 @@ class Lane:
         if not items:
             return []
         future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        self._queue.append(Waiting(verb, items, future, size_bytes))
+        waiting = Waiting(verb, items, future, size_bytes)
+        self._queue.append(waiting)
         self._wake.set()
-        return await future
+        patience = self._loop.call_later(STALLED_SECONDS, self._lose_patience, waiting)
+        try:
+            return await future
+        finally:
+            patience.cancel()
+
+    def _lose_patience(self, waiting: Waiting[Any, Any]) -> None:
+        if not waiting.has_begun:
+            fail([waiting], StorageUnavailable(f"it had to wait for {STALLED_SECONDS:g} s"))
 
     async def close(self) -> None:
         """Commits what waits, then lets go of the connection."""
@@ -95,17 +105,32 @@ class Lane:
         await self._worker
 
     async def _work(self) -> None:
-        while True:
-            if group := self._gather():
-                self._busy_since = self._loop.time()
-                await self._serve(group)
-                self._busy_since = None
-            elif self._closed:
-                break
-            else:
+        while self._queue or not self._closed:
+            if not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
+                continue
+            self._busy_since = self._loop.time()
+            if self._connection is not None or await self._reach():
+                self._busy_since = self._loop.time()
+                if group := self._gather():
+                    await self._serve(group)
+            self._busy_since = None
         await self._drop_connection()
+
+    async def _reach(self) -> bool:
+        """Opens a connection. When there is none to be had, all who have come meanwhile are told."""
+        try:
+            await self._connected()
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+            await self._drop_connection()
+            is_theirs = isinstance(error, faults.OF_POSTGRES)  # also that it knows us no longer
+            unavailable = StorageUnavailable(f"{type(error).__name__}: {error}") if is_theirs else error
+            fail(list(self._queue), faults.translate(error) or unavailable)
+            self._queue.clear()
+            await pause(LOOK_AGAIN_SECONDS)
+            return False
+        return True
 
     def _gather(self) -> Group:
         """All that waits for the same verb as the one who came first, at most about a batch; the others stay."""
@@ -114,7 +139,7 @@ class Lane:
         room = Room()
         while self._queue and room.left:
             waiting = self._queue.popleft()
-            if waiting.future.cancelled():
+            if waiting.future.done():
                 continue
             if group and waiting.verb is not group[0].verb:
                 others.append(waiting)
@@ -122,6 +147,8 @@ class Lane:
             group.append(waiting)
             room.take(waiting)
         self._queue.extendleft(reversed(others))
+        for waiting in group:
+            waiting.has_begun = True
         return group
 
     async def _serve(self, group: Group) -> None:

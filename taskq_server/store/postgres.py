@@ -37,6 +37,9 @@ Answer = TypeVar("Answer")
 
 log = structlog.get_logger("taskq.store")
 
+LEAVE_SECONDS = 2.0
+"""How long a server that stops waits for a database that may not answer."""
+
 _BEGIN = """
 SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), pg_current_xact_id()::text
 """
@@ -131,7 +134,6 @@ class Postgres(SharedStore):
         await self.renew()
         if not self._pooler:
             self._bell = Bell(self._read_engine, self.server_seq, self._hear_ring, lambda: self.on_ring())
-            self._bell.ring()
 
     def _hear_ring(self) -> None:
         self._others = max(1, self._others)
@@ -222,7 +224,8 @@ class Postgres(SharedStore):
         if self._bell is not None:
             await self._bell.close()
         try:
-            await self.write(servers.leave, [None])
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self.write(servers.leave, [None])
         except Exception as error:  # noqa: BLE001 - the others find out by themselves
             log.info("the other servers are not told that this one stops", why=type(error).__name__)
         await self._let_go()

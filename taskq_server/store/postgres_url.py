@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 CONNECT_SECONDS = 5
-COMMAND_SECONDS = 8
-"""More than the server's own limit: this one only finds a connection that is dead."""
+COMMAND_SECONDS = 6
+"""More than the server's own limit: this one only finds a connection that is dead, and that before callers give up."""
 
 SETTINGS = {
     "TimeZone": "UTC",

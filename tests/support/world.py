@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc
+
 from taskq.v1.scheduler_service_pb2 import NewTask
 from tests.support import history, ledger, truth
 from tests.support.history import History, Tail, digest
@@ -15,7 +17,7 @@ from tests.support.invariants import Seen
 from tests.support.ledger import Run
 from tests.support.process import ServerProcess
 from tests.support.program import Program
-from tests.support.raw import RawScheduler, connected
+from tests.support.raw import ANSWER_SECONDS, RawScheduler, connected
 from tests.support.strace import TracedServer
 from tests.support.verdict import Verdict, judge
 from tests.support.waiting import until
@@ -84,12 +86,21 @@ class World:
         return program
 
     def enqueue(self, *tasks: NewTask) -> None:
-        """Enqueues in one call, and writes it down as a scheduler does."""
+        """Enqueues in one call, at the first server, and writes it down as a scheduler does."""
+        with connected(self.server.address) as channel:
+            self.enqueue_by(RawScheduler(channel), *tasks)
+
+    def enqueue_by(self, scheduler: RawScheduler, *tasks: NewTask, timeout: float = ANSWER_SECONDS) -> None:
+        """The same by a scheduler of the test's own; raises grpc.RpcError."""
         for task in tasks:
             facts: dict[str, Any] = {"due": time.time(), "priority": task.priority, "name": task.name}
             self._history.write("enqueue", "invoke", task.task_id, payload=digest(task.payload.data), **facts)
-        with connected(self.server.address) as channel:
-            RawScheduler(channel).enqueue(*tasks)
+        try:
+            scheduler.enqueue(*tasks, timeout=timeout)
+        except grpc.RpcError:
+            for task in tasks:
+                self._history.write("enqueue", "info", task.task_id)
+            raise
         for task in tasks:
             self._history.write("enqueue", "ok", task.task_id, outcome="CREATED")
 
@@ -110,6 +121,10 @@ class World:
 
     def _ledger_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.ledger_folder.iterdir())
+
+    def tail(self) -> Tail:
+        """What schedulers and processors are answered from now on."""
+        return Tail(self.history_folder)
 
     def served_within(self, seconds: float) -> float:
         """How many seconds from now until an enqueue has been answered and a handler has begun. They are those of
