@@ -70,9 +70,11 @@ test: $(READY)  ## run the tests
 demo: $(READY)  ## watch pasta being cooked: about twenty seconds, on SQLite
 	$(BIN)/python -m examples.cook_pasta
 
+DATABASE ?= sqlite
+
 .PHONY: bench
-bench: $(READY)  ## measure the whole path: enqueue, push, run, report
-	$(BIN)/python -m benchmarks.lifecycle $(BENCH_ARGS)
+bench: $(READY)  ## measure the whole path: enqueue, push, run, report; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.lifecycle --database $(DATABASE) $(BENCH_ARGS)
 
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
