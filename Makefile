@@ -76,6 +76,14 @@ DATABASE ?= sqlite
 bench: $(READY)  ## measure the whole path: enqueue, push, run, report; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.lifecycle --database $(DATABASE) $(BENCH_ARGS)
 
+.PHONY: bench-scaling
+bench-scaling: $(READY)  ## measure PostgreSQL with more servers, processors and rows: ten minutes
+	$(BIN)/python -m benchmarks.scaling $(BENCH_ARGS)
+
+.PHONY: bench-bloat
+bench-bloat: $(READY)  ## measure PostgreSQL under an old snapshot, and with millions of old rows: ten minutes
+	$(BIN)/python -m benchmarks.bloat $(BENCH_ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
 	rm -rf $(VENV) $(GENERATOR_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

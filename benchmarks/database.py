@@ -7,7 +7,6 @@ folder and without fsync; this one only has to run, with the settings that its r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import os
 import pwd
@@ -160,13 +159,26 @@ class Cluster:
 
 
 @contextmanager
-def opened(kind: str) -> Iterator[SQLiteFile | Cluster]:
+def opened(kind: str) -> Iterator[Database]:
     """A new database of that kind, `sqlite` or `postgres`; it is removed in the end."""
-    with tempfile.TemporaryDirectory(prefix="taskq-bench-", dir=FOLDER) as folder, contextlib.ExitStack() as stack:
-        if kind == "sqlite":
-            yield SQLiteFile(Path(folder))
-        else:
-            yield stack.enter_context(Cluster(Path(folder)).running())
+    if kind == "postgres":
+        with new_cluster() as cluster:
+            yield cluster
+    else:
+        with _new_folder() as folder:
+            yield SQLiteFile(folder)
+
+
+@contextmanager
+def new_cluster() -> Iterator[Cluster]:
+    with _new_folder() as folder, Cluster(folder).running() as cluster:
+        yield cluster
+
+
+@contextmanager
+def _new_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="taskq-bench-", dir=FOLDER) as folder:
+        yield Path(folder)
 
 
 def _as_user(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ largest:
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from benchmarks import command, machine, report
 from benchmarks.database import Database, opened
@@ -104,9 +103,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     with opened(given.database) as database:
-        frame = partial(report.result, database.title, database.versions)
+        frame = report.frame(database)
     figures = report.spreads([run_once(given.database, given.tasks) for _ in range(given.runs)])
-    command.finish(given, SHOWN[given.database], frame(tasks=given.tasks, runs=given.runs, figures=figures))
+    result = {**frame, "tasks": given.tasks, "runs": given.runs, "figures": figures}
+    command.finish(given, SHOWN[given.database], result)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import machine
-from benchmarks.database import ROOT
+from benchmarks.database import ROOT, Database
 
 Result = dict[str, Any]
+Figures = dict[str, float]
+Point = TypeVar("Point")
+Cell = Callable[[dict[str, Any]], str]
+"""What a column shows of a point of a curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +63,45 @@ class Shown:
         return self._page.read_text().partition(f"{self.begin}\n")[2].partition(f"\n{self.end}")[0]
 
 
-def result(database: str, versions: dict[str, str], **more: Any) -> Result:
-    """The frame of every result: on what it was measured."""
-    packages = machine.versions("grpcio", "protobuf", "sqlalchemy")
-    return {"database": database, "machine": machine.facts(), "versions": versions | packages, **more}
+def frame(database: Database) -> Result:
+    """What every result begins with: on what it was measured."""
+    versions = database.versions | machine.versions("grpcio", "protobuf", "sqlalchemy")
+    return {"database": database.title, "machine": machine.facts(), "versions": versions}
 
 
 def facts(result: Result) -> str:
     return ", ".join(f"{name} {value}" for name, value in {**result["machine"], **result["versions"]}.items())
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> Figures:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def spreads(runs: Sequence[dict[str, float]]) -> dict[str, dict[str, float]]:
+def spreads(runs: Sequence[Figures]) -> dict[str, Figures]:
     return {name: spread([run[name] for run in runs]) for name in runs[0]}
+
+
+def curve(points: Sequence[Point], measure: Callable[[Point], Figures], rounds: int) -> list[dict[str, Any]]:
+    """Measures each point in each round."""
+    runs: dict[Point, list[Figures]] = {point: [] for point in points}
+    for _ in range(rounds):
+        for point in points:
+            runs[point].append(measure(point))
+    return compared(runs)
+
+
+def compared(runs: Mapping[Point, Sequence[Figures]]) -> list[dict[str, Any]]:
+    """The spread of each figure at each point, and of what it is relative to the first point in the same round."""
+    first = next(iter(runs.values()))
+    found = []
+    for point, figures in runs.items():
+        ratios = [_ratios(run, base) for run, base in zip(figures, first, strict=True)]
+        found.append({"point": point, "figures": spreads(figures), "relative": spreads(ratios)})
+    return found
+
+
+def _ratios(figures: Figures, base: Figures) -> Figures:
+    return {name: figures[name] / base[name] for name in figures if base[name]}
 
 
 def percentiles_ms(seconds: Sequence[float]) -> tuple[float, float]:
@@ -98,5 +125,23 @@ def figure(value: float, like: float | None = None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def cells(spread: dict[str, float]) -> list[str]:
+def cells(spread: Figures) -> list[str]:
     return [figure(spread[which], like=spread["median"]) for which in ("median", "min", "max")]
+
+
+def points(name: str, curve: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> str:
+    """A curve as a table; its points stand in the first column, under `name`."""
+    body = [[str(point["point"]), *(cell(point) for cell in columns.values())] for point in curve]
+    return rows([name, *columns], body)
+
+
+def median_of(name: str, kind: str = "figures") -> Cell:
+    return lambda point: figure(point[kind][name]["median"])
+
+
+def spread_of(name: str, kind: str = "figures") -> Cell:
+    def cell(point: dict[str, Any]) -> str:
+        median, least, most = cells(point[kind][name])
+        return f"{median} ({least} to {most})"
+
+    return cell

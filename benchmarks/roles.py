@@ -106,11 +106,11 @@ async def produce(address: str, tasks: int) -> dict[str, Any]:
 
 async def process(address: str, tasks: int | None = None, processors: int = 1) -> dict[str, Any]:
     """Runs no-op handlers until every result has been accepted: of so many, or of as many as came before its end."""
-    done, enough = 0, asyncio.Event()
+    done, last, enough = 0, 0.0, asyncio.Event()
 
     async def noop() -> None:
-        nonlocal done
-        done += 1
+        nonlocal done, last
+        done, last = done + 1, time.time()
         if done == tasks:
             enough.set()
 
@@ -124,7 +124,7 @@ async def process(address: str, tasks: int | None = None, processors: int = 1) -
     while not (await asyncio.wait(ends, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
         _say({"done": done})
     await asyncio.gather(*(processor.stop() for processor in crew))  # has flushed the reports
-    return {"started": started, "ended": time.time(), "done": done}
+    return {"started": started, "last": last, "ended": time.time(), "done": done}
 
 
 async def time_later(address: str, tasks: int, per_second: int) -> dict[str, Any]:
@@ -146,12 +146,14 @@ async def time_later(address: str, tasks: int, per_second: int) -> dict[str, Any
 
 
 async def time_starts(address: str, tasks: int, per_second: int) -> dict[str, Any]:
-    """Enqueues at a steady rate what is due at once; how long after each enqueue its handler was started."""
+    """Enqueues at a steady rate what is due at once; when each was sent, and how long after that it was started."""
+    sent_at: list[float] = []
     starts: list[float] = []
     processor = Processor(address, concurrency=CONCURRENCY, name="bench")
 
     @processor.task("bench.now")
     async def now(sent: float) -> None:
+        sent_at.append(sent)
         starts.append(time.time() - sent)
 
     await _ready()
@@ -159,11 +161,13 @@ async def time_starts(address: str, tasks: int, per_second: int) -> dict[str, An
         begun, waiting = time.time(), set()
         for i in range(tasks):
             await asyncio.sleep(max(0.0, begun + i / per_second - time.time()))
-            waiting.add(asyncio.create_task(scheduler.enqueue("bench.now", {"sent": time.time()})))
+            enqueued = asyncio.create_task(scheduler.enqueue("bench.now", {"sent": time.time()}))
+            waiting.add(enqueued)
+            enqueued.add_done_callback(waiting.discard)
         await asyncio.gather(*waiting)
         while len(starts) < tasks:
             await asyncio.sleep(0.05)
-    return {"seconds": starts}
+    return {"sent": sent_at, "seconds": starts}
 
 
 ROLES: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
@@ -175,12 +179,17 @@ ROLES: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
 
 
 async def _ready() -> asyncio.StreamReader:
-    """Waits for `go`; answers where `stop` would come from: the end of the input."""
+    """Waits for `go`, from which on its costs count; answers where `stop` would come from: the end of the input."""
+    global _cpu_seconds_before
     told = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
     print("ready", flush=True)
     await told.readline()
+    _cpu_seconds_before = machine.cpu_seconds(os.getpid())
     return told
+
+
+_cpu_seconds_before = 0.0
 
 
 def _say(what: dict[str, Any]) -> None:
@@ -190,7 +199,7 @@ def _say(what: dict[str, Any]) -> None:
 def main() -> None:
     name, address, given = sys.argv[1:]
     answer = asyncio.run(ROLES[name](address, **json.loads(given)))
-    _say({**answer, "cpu_seconds": machine.cpu_seconds(os.getpid())})
+    _say({**answer, "cpu_seconds": machine.cpu_seconds(os.getpid()) - _cpu_seconds_before})
 
 
 if __name__ == "__main__":
