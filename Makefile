@@ -70,9 +70,19 @@ test: $(READY)  ## run the tests
 demo: $(READY)  ## watch pasta being cooked: about twenty seconds, on SQLite
 	$(BIN)/python -m examples.cook_pasta
 
+DATABASE ?= sqlite
+
 .PHONY: bench
-bench: $(READY)  ## measure the whole path: enqueue, push, run, report
-	$(BIN)/python -m benchmarks.lifecycle $(BENCH_ARGS)
+bench: $(READY)  ## measure the whole path: enqueue, push, run, report; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.lifecycle --database $(DATABASE) $(BENCH_ARGS)
+
+.PHONY: bench-scaling
+bench-scaling: $(READY)  ## measure PostgreSQL with more servers, processors and rows: ten minutes
+	$(BIN)/python -m benchmarks.scaling $(BENCH_ARGS)
+
+.PHONY: bench-bloat
+bench-bloat: $(READY)  ## measure PostgreSQL under an old snapshot, and with millions of old rows: ten minutes
+	$(BIN)/python -m benchmarks.bloat $(BENCH_ARGS)
 
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/

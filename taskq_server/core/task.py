@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from taskq_server.core.matching import Route
 from taskq_server.core.retry import DEFAULT_RETRY_POLICY, RetryPolicy
@@ -83,8 +83,7 @@ def next_state(state: TaskState, event: Event) -> TaskState:
         raise IllegalTransition(f"{event.name} of a task that is {state.name}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """Bytes that the server keeps and passes on without reading them."""
 
     data: bytes = b""
@@ -170,8 +169,7 @@ class EnqueueOutcome(IntEnum):
     CONFLICT = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """What became of a new task, and which task exists now."""
 
     task_id: bytes
@@ -269,8 +267,7 @@ class EndStatus(IntEnum):
     NOT_FOUND = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """What became of an attempt, and where its task is now."""
 
     task_id: bytes
@@ -293,8 +290,7 @@ class RunningTask(Protocol):
     def retry_policy(self) -> RetryPolicy: ...
 
 
-@dataclass(frozen=True, slots=True)
-class AfterAttempt:
+class AfterAttempt(NamedTuple):
     """What a task becomes when an attempt ends."""
 
     state: TaskState

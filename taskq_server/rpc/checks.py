@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 
@@ -35,12 +34,11 @@ class Faults:
             raise InvalidFields(self.found)
 
     def uuid(self, field: str, text: str) -> bytes:
-        with contextlib.suppress(ValueError):
-            raw = from_text(text)
-            if len(raw) == len(_NO_BYTES):  # fromhex passes over white space
-                return raw
-        self.add(field, f"must be a UUID such as {EXAMPLE}; is {_shown(text)}" if text else "must be set")
-        return _NO_BYTES
+        try:
+            return from_text(text)
+        except ValueError:
+            self.add(field, f"must be a UUID such as {EXAMPLE}; is {_shown(text)}" if text else "must be set")
+            return _NO_BYTES
 
     def name(self, field: str, text: str) -> str:
         if not NAME.fullmatch(text):

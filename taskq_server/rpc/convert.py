@@ -41,6 +41,13 @@ def duration(span_us: int) -> Duration:
     return Duration(seconds=span_us // 1_000_000, nanos=span_us % 1_000_000 * 1_000)
 
 
+def time_fields(time_us: int) -> dict[str, int]:
+    """A Timestamp or a Duration inside another message. Where there are thousands, messages are made in their places,
+    of dicts: to make one by itself, and copy it to its place, takes four times as long."""
+    seconds, rest_us = divmod(time_us, 1_000_000)
+    return {"seconds": seconds, "nanos": rest_us * 1_000}
+
+
 def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int) -> list[NewTask]:
     """The tasks of an Enqueue; InvalidFields names every fault of every task."""
     faults = Faults()
@@ -100,7 +107,7 @@ def _optional_messages(faults: Faults, at: str, message: scheduler_pb2.NewTask, 
 
 
 def _route(faults: Faults, at: str, message: scheduler_pb2.NewTask) -> Route:
-    requires = tuple(message.requires)
+    requires = tuple(message.requires) if message.requires else ()
     try:
         return _known_route(message.name, requires)
     except ValueError:
@@ -206,15 +213,23 @@ def _member(faults: Faults, field: str, value: int, members: Sequence[int]) -> i
     return value
 
 
-def enqueue_results(enqueued: list[Enqueued]) -> list[scheduler_pb2.EnqueueResult]:
-    return [
-        scheduler_pb2.EnqueueResult(
-            task_id=task_id.to_text(one.task_id),
-            outcome=int(one.outcome),  # type: ignore[arg-type]
-            due_time=timestamp(one.due_time_us),
+def enqueue_response(enqueued: list[Enqueued], now_us: int) -> scheduler_pb2.EnqueueResponse:
+    response = scheduler_pb2.EnqueueResponse(server_time=timestamp(now_us))
+    for one in enqueued:
+        response.results.add(
+            task_id=task_id.to_text(one.task_id), outcome=int(one.outcome), due_time=time_fields(one.due_time_us)
         )
-        for one in enqueued
-    ]
+    return response
+
+
+def payload_fields(payload: Payload | None) -> dict[str, object] | None:
+    """As `time_fields`."""
+    if payload is None:
+        return None
+    fields: dict[str, object] = {"data": payload.data, "content_type": payload.content_type}
+    if payload.metadata:
+        fields["metadata"] = payload.metadata
+    return fields
 
 
 def payload_message(payload: Payload | None) -> task_pb2.Payload | None:

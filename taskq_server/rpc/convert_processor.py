@@ -17,7 +17,14 @@ from taskq_server.core.task import (
     TaskState,
 )
 from taskq_server.rpc.checks import DAY_US, Faults
-from taskq_server.rpc.convert import duration, failure_message, payload_message, payload_of, timestamp
+from taskq_server.rpc.convert import (
+    duration,
+    failure_message,
+    payload_fields,
+    payload_of,
+    time_fields,
+    timestamp,
+)
 from taskq_server.session import AttemptKey, Sighting
 from taskq_server.store.living import NewSession
 
@@ -143,49 +150,49 @@ def _for_people(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def answers(ended: list[Ended]) -> list[processor_pb2.ReportAnswer]:
-    return [
-        processor_pb2.ReportAnswer(
+def report_response(ended: list[Ended]) -> processor_pb2.ReportResultResponse:
+    response = processor_pb2.ReportResultResponse()
+    for one in ended:
+        response.answers.add(
             task_id=task_id.to_text(one.task_id),
             attempt=one.attempt,
-            status=int(one.status),  # type: ignore[arg-type]
-            state=int(one.state or 0),  # type: ignore[arg-type]
-            due_time=timestamp(one.due_time_us or 0) if one.state is TaskState.SCHEDULED else None,
+            status=int(one.status),
+            state=int(one.state or 0),
+            due_time=time_fields(one.due_time_us or 0) if one.state is TaskState.SCHEDULED else None,
         )
-        for one in ended
-    ]
+    return response
 
 
 def attempt_refs(keys: Iterable[AttemptKey]) -> list[processor_pb2.AttemptRef]:
     return [processor_pb2.AttemptRef(task_id=task_id.to_text(raw), attempt=attempt) for raw, attempt in keys]
 
 
-def task_batches(assignments: Iterable[Assignment]) -> Iterator[processor_pb2.TaskBatch]:
+def task_frames(assignments: Iterable[Assignment]) -> Iterator[processor_pb2.StreamTasksResponse]:
     """Batches that stay below what a message may be: `Assignment.size_bytes` is but a guess."""
-    batch, size_bytes = processor_pb2.TaskBatch(), 0
+    frame, size_bytes = processor_pb2.StreamTasksResponse(), 0
     for assignment in assignments:
-        message = assigned_task(assignment)
-        size_bytes += message.ByteSize()
-        if batch.tasks and size_bytes > MOST_BATCH_BYTES:
-            yield batch
-            batch, size_bytes = processor_pb2.TaskBatch(), message.ByteSize()
-        batch.tasks.append(message)
-    yield batch
+        size_bytes += _add(frame.tasks, assignment).ByteSize()
+        if size_bytes > MOST_BATCH_BYTES and len(frame.tasks.tasks) > 1:
+            del frame.tasks.tasks[-1]
+            yield frame
+            frame = processor_pb2.StreamTasksResponse()
+            size_bytes = _add(frame.tasks, assignment).ByteSize()
+    yield frame
 
 
-def assigned_task(assignment: Assignment) -> processor_pb2.AssignedTask:
-    message = processor_pb2.AssignedTask(
+def _add(batch: processor_pb2.TaskBatch, assignment: Assignment) -> processor_pb2.AssignedTask:
+    message = batch.tasks.add(
         task_id=task_id.to_text(assignment.task_id),
         name=assignment.route.name,
         attempt=assignment.attempt,
-        payload=payload_message(assignment.payload),
-        due_time=timestamp(assignment.due_time_us),
-        enqueue_time=timestamp(assignment.enqueue_time_us),
-        lease_time=timestamp(assignment.lease_time_us),
+        payload=payload_fields(assignment.payload),
+        due_time=time_fields(assignment.due_time_us),
+        enqueue_time=time_fields(assignment.enqueue_time_us),
+        lease_time=time_fields(assignment.lease_time_us),
         priority=assignment.priority,
         headers=assignment.headers,
         last_failure=failure_message(assignment.last_failure),
-        checkpoint=payload_message(assignment.checkpoint),
+        checkpoint=payload_fields(assignment.checkpoint),
         failed_attempts=assignment.failed_attempts,
         max_attempts=assignment.max_attempts,
         tags=assignment.tags,

@@ -94,8 +94,8 @@ class ProcessorService:
                 stop = processor_pb2.CancelTasks(attempts=convert.attempt_refs(outgoing.stop))
                 yield processor_pb2.StreamTasksResponse(cancel=stop)
             if outgoing.tasks:
-                for batch in convert.task_batches(outgoing.tasks):
-                    yield processor_pb2.StreamTasksResponse(tasks=batch)
+                for frame in convert.task_frames(outgoing.tasks):
+                    yield frame
                 stream.writing_bytes = 0
                 self._alarm.ring()  # what was held back until this was written
             if not woken:
@@ -126,9 +126,7 @@ class ProcessorService:
     async def ReportResult(self, request: processor_pb2.ReportResultRequest) -> processor_pb2.ReportResultResponse:
         session_id = convert.session_id(request.session_id)
         endings = convert.endings(request.results, self._config.max_payload_bytes, self._clock.now_us())
-        return processor_pb2.ReportResultResponse(
-            answers=convert.answers(await self._tasks.report(session_id, endings))
-        )
+        return convert.report_response(await self._tasks.report(session_id, endings))
 
     async def Unregister(self, request: processor_pb2.UnregisterRequest) -> processor_pb2.UnregisterResponse:
         await asyncio.shield(self._sessions.unregister(convert.session_id(request.session_id)))

@@ -24,8 +24,7 @@ class SchedulerService:
 
     async def Enqueue(self, request: scheduler_pb2.EnqueueRequest) -> scheduler_pb2.EnqueueResponse:
         tasks = convert.new_tasks(request.tasks, self._most_payload_bytes)
-        results = convert.enqueue_results(await self._tasks.enqueue(tasks))
-        return scheduler_pb2.EnqueueResponse(results=results, server_time=convert.timestamp(self._clock.now_us()))
+        return convert.enqueue_response(await self._tasks.enqueue(tasks), self._clock.now_us())
 
     async def GetTask(self, request: scheduler_pb2.GetTaskRequest) -> scheduler_pb2.GetTaskResponse:
         task = await self._tasks.get(_task_id(request.task_id))

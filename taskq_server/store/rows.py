@@ -167,7 +167,7 @@ def _assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
         tags, last_failure, checkpoint, checkpoint_type, checkpoint_metadata, failed_attempts, retry_policy,
         dedup_key,
     ) = row  # fmt: skip
-    if crc_of(payload) != payload_crc or any(type(one) is bytes for one in (content_type, checkpoint_type, dedup_key)):
+    if crc_of(payload) != payload_crc or bytes in (type(content_type), type(checkpoint_type), type(dedup_key)):
         return None
     return Assignment(
         seq,

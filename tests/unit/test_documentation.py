@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import pytest
 
 from benchmarks import lifecycle
+from benchmarks.report import Shown
 from taskq_server.config import Config
 from tests.support.process import ROOT
 
@@ -34,7 +35,6 @@ def test_the_table_of_settings_is_the_one_that_the_server_has() -> None:
     assert table == settings_table()
 
 
-def test_the_figures_are_those_that_the_benchmark_wrote() -> None:
-    text = lifecycle.PAGE.read_text()
-    shown = text.partition(f"{lifecycle.BEGIN}\n")[2].partition(f"\n{lifecycle.END}")[0]
-    assert shown == lifecycle.table(json.loads(lifecycle.RESULT.read_text()))
+@pytest.mark.parametrize("shown", lifecycle.SHOWN.values(), ids=lambda shown: shown.name)
+def test_the_figures_are_those_that_the_benchmark_wrote(shown: Shown) -> None:
+    assert shown.on_page() == shown.kept()

@@ -1,0 +1,147 @@
+"""Figures: their spread over several runs, as tables, as files, and in the documentation.
+
+A page shows a table between two marks, which name the command that writes it; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks import machine
+from benchmarks.database import ROOT, Database
+
+Result = dict[str, Any]
+Figures = dict[str, float]
+Point = TypeVar("Point")
+Cell = Callable[[dict[str, Any]], str]
+"""What a column shows of a point of a curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A result, where it is kept, and where and how it is shown."""
+
+    name: str
+    """Of its file, and in its marks."""
+    command: str
+    page: str
+    table: Callable[[Result], str]
+
+    @property
+    def begin(self) -> str:
+        return f"<!-- {self.name}: written by {self.command} BENCH_ARGS=--publish -->"
+
+    @property
+    def end(self) -> str:
+        return f"<!-- /{self.name} -->"
+
+    @property
+    def _page(self) -> Path:
+        return ROOT / "docs" / self.page
+
+    @property
+    def _file(self) -> Path:
+        return ROOT / "benchmarks" / "results" / f"{self.name}.json"
+
+    def publish(self, result: Result) -> None:
+        self._file.parent.mkdir(exist_ok=True)
+        self._file.write_text(json.dumps(result, indent=2) + "\n")
+        before, _, rest = self._page.read_text().partition(self.begin)
+        self._page.write_text(f"{before}{self.begin}\n{self.table(result)}\n{self.end}{rest.partition(self.end)[2]}")
+
+    def kept(self) -> str:
+        """The table of what was published last."""
+        return self.table(json.loads(self._file.read_text()))
+
+    def on_page(self) -> str:
+        """What the page shows."""
+        return self._page.read_text().partition(f"{self.begin}\n")[2].partition(f"\n{self.end}")[0]
+
+
+def frame(database: Database) -> Result:
+    """What every result begins with: on what it was measured."""
+    versions = database.versions | machine.versions("grpcio", "protobuf", "sqlalchemy")
+    return {"database": database.title, "machine": machine.facts(), "versions": versions}
+
+
+def facts(result: Result) -> str:
+    return ", ".join(f"{name} {value}" for name, value in {**result["machine"], **result["versions"]}.items())
+
+
+def spread(values: Sequence[float]) -> Figures:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def spreads(runs: Sequence[Figures]) -> dict[str, Figures]:
+    return {name: spread([run[name] for run in runs]) for name in runs[0]}
+
+
+def curve(points: Sequence[Point], measure: Callable[[Point], Figures], rounds: int) -> list[dict[str, Any]]:
+    """Measures each point in each round."""
+    runs: dict[Point, list[Figures]] = {point: [] for point in points}
+    for _ in range(rounds):
+        for point in points:
+            runs[point].append(measure(point))
+    return compared(runs)
+
+
+def compared(runs: Mapping[Point, Sequence[Figures]]) -> list[dict[str, Any]]:
+    """The spread of each figure at each point, and of what it is relative to the first point in the same round."""
+    first = next(iter(runs.values()))
+    found = []
+    for point, figures in runs.items():
+        ratios = [_ratios(run, base) for run, base in zip(figures, first, strict=True)]
+        found.append({"point": point, "figures": spreads(figures), "relative": spreads(ratios)})
+    return found
+
+
+def _ratios(figures: Figures, base: Figures) -> Figures:
+    return {name: figures[name] / base[name] for name in figures if base[name]}
+
+
+def percentiles_ms(seconds: Sequence[float]) -> tuple[float, float]:
+    """Their median and 99th percentile."""
+    cuts = statistics.quantiles(seconds, n=100)
+    return cuts[49] * 1000, cuts[98] * 1000
+
+
+def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is words and whose others are numbers."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *body]
+    marked = [f"| {' | '.join(cells)} |" for cells in lines]
+    marked[1] = marked[1].replace(" ", "")
+    return "\n".join(marked)
+
+
+def figure(value: float, like: float | None = None) -> str:
+    """A number, to about three digits; as exact as another."""
+    size = abs(value if like is None else like)
+    digits = 0 if size >= 100 else 2 if size >= 1 or not size else 3
+    return f"{value:,.{digits}f}"
+
+
+def cells(spread: Figures) -> list[str]:
+    return [figure(spread[which], like=spread["median"]) for which in ("median", "min", "max")]
+
+
+def points(name: str, curve: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> str:
+    """A curve as a table; its points stand in the first column, under `name`."""
+    body = [[str(point["point"]), *(cell(point) for cell in columns.values())] for point in curve]
+    return rows([name, *columns], body)
+
+
+def median_of(name: str, kind: str = "figures") -> Cell:
+    return lambda point: figure(point[kind][name]["median"])
+
+
+def spread_of(name: str, kind: str = "figures") -> Cell:
+    def cell(point: dict[str, Any]) -> str:
+        median, least, most = cells(point[kind][name])
+        return f"{median} ({least} to {most})"
+
+    return cell
