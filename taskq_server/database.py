@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 from taskq_server import config, logs
 from taskq_server.config import Config, WrongSettings, shown
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import copy_mark, copying, migrate
-from taskq_server.store.sqlite_admin import SQLiteFile
+from taskq_server.store import migrate
+from taskq_server.store.copying import copy as copying
+from taskq_server.store.copying import mark as copy_mark
+from taskq_server.store.sqlite.admin import SQLiteFile
 
 if TYPE_CHECKING:
-    from taskq_server.store.postgres_admin import PostgresDatabase
+    from taskq_server.store.postgres.admin import PostgresDatabase
 
 UPGRADE_NEEDED = 1
 WRONG_USAGE = 2
@@ -137,7 +139,7 @@ def _two_databases(options: argparse.Namespace) -> list[str]:
 def _database(url: str, settings: Config) -> SQLiteFile | PostgresDatabase:
     if url.startswith("sqlite:///"):
         return SQLiteFile(Path(url.removeprefix("sqlite:///")), allow_network=settings.network_file_system)
-    from taskq_server.store.postgres_admin import PostgresDatabase
+    from taskq_server.store.postgres.admin import PostgresDatabase
 
     return PostgresDatabase(url, pooler=settings.pgbouncer)
 
@@ -146,7 +148,7 @@ def _runner(urls: Sequence[str]) -> Callable[[Callable[[], int]], int]:
     if all(url.startswith("sqlite:///") for url in urls):
         return lambda work: work()
     try:
-        from taskq_server.store import postgres_admin
+        from taskq_server.store.postgres import admin as postgres_admin
     except ImportError as error:
         raise StoreRefused(f"PostgreSQL needs {error.name}", "pip install 'taskq[postgres]'") from error
     return postgres_admin.run

@@ -11,9 +11,9 @@ from taskq_server.core.errors import StorageUnavailable, TaskqError
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Assignment
 from taskq_server.sessions import Sessions
-from taskq_server.store.leasing import Leased
-from taskq_server.store.living import Held
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.leasing import Leased
+from taskq_server.store.verbs.living import Held
 
 log = structlog.get_logger("taskq.dispatcher")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from taskq_server.session import MISSING_HEARTBEATS, AttemptKey
-from taskq_server.store.living import Held
+from taskq_server.store.verbs.living import Held
 
 
 class Elsewhere:

@@ -9,9 +9,9 @@ import structlog
 from taskq_server.clock import FAR_FUTURE_US, MILLISECOND_US, SECOND_US, SET_BACK_US, Alarm, Clock
 from taskq_server.core.errors import TaskqError
 from taskq_server.sessions import Sessions
-from taskq_server.store.living import Grace
-from taskq_server.store.pruning import MOST_TASKS_PER_PRUNE
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Grace
+from taskq_server.store.verbs.pruning import MOST_TASKS_PER_PRUNE
 
 log = structlog.get_logger("taskq.housekeeper")
 

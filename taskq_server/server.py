@@ -20,11 +20,11 @@ from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.sessions import Sessions, microseconds
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.servers import server_lease_us
 from taskq_server.store.shared import SharedStore
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.end_batch import Rules
+from taskq_server.store.verbs.servers import server_lease_us
 from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.server")
@@ -78,7 +78,7 @@ class Server:
         if not config.database_url.startswith("sqlite:///"):
             if importlib.util.find_spec("asyncpg") is None:
                 raise StoreRefused("the driver of PostgreSQL is not installed", "pip install 'taskq[postgres]'")
-            from taskq_server.store.postgres import Postgres
+            from taskq_server.store.postgres.store import Postgres
 
             lease_us = server_lease_us(microseconds(config.lease_duration))
             return await Postgres.open(

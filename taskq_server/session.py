@@ -13,7 +13,7 @@ from itertools import islice
 
 from taskq_server.core.matching import Route, Seats
 from taskq_server.core.task import Assignment, Payload, Progress
-from taskq_server.store.living import Held, NewSession
+from taskq_server.store.verbs.living import Held, NewSession
 
 UNSENT_BYTES = 1 << 20
 """A session whose stream has this much left to write gets nothing more until it has read."""

@@ -16,11 +16,11 @@ from taskq_server.core.matching import Demand
 from taskq_server.core.task import Ending, Outcome
 from taskq_server.elsewhere import Elsewhere
 from taskq_server.session import AttemptKey, Pulse, Session, Sighting
-from taskq_server.store.living import Advance, Held, NewSession, Sign
-from taskq_server.store.reading import Fate
-from taskq_server.store.servers import Signal
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Advance, Held, NewSession, Sign
+from taskq_server.store.verbs.reading import Fate
+from taskq_server.store.verbs.servers import Signal
 from taskq_server.task_id import to_text
 
 log = structlog.get_logger("taskq.sessions")

@@ -20,8 +20,8 @@ from taskq_server.core.task import (
 )
 from taskq_server.session import Session
 from taskq_server.sessions import Sessions
-from taskq_server.store.servers import Version
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.servers import Version
 from taskq_server.task_id import to_text
 
 NO_SESSION = 0

@@ -26,7 +26,7 @@ from taskq_server.rpc.convert import (
     timestamp,
 )
 from taskq_server.session import AttemptKey, Sighting
-from taskq_server.store.living import NewSession
+from taskq_server.store.verbs.living import NewSession
 
 LABEL_KEY = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 MOST_IN_FLIGHT = 10_000

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from taskq_server.clock import Clock
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.servers import News, Renewed, Version
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.end_batch import Rules
+from taskq_server.store.verbs.servers import News, Renewed, Version
 
 
 class SharedStore(Store):

@@ -14,16 +14,17 @@ from typing import TypeVar
 from taskq_server.clock import Clock
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
-from taskq_server.store import living, pruning, reading
-from taskq_server.store.adding import add
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.ending import Cancelled, cancel, end
-from taskq_server.store.leasing import Leased, lease
-from taskq_server.store.living import Advance, Grace, Held, NewSession, Reclaimed, Sign, StoredSession
 from taskq_server.store.memory import Memory
-from taskq_server.store.pruning import Pruned
-from taskq_server.store.reading import Fate
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
+from taskq_server.store.verbs import living, pruning, reading, reclaiming
+from taskq_server.store.verbs.adding import add
+from taskq_server.store.verbs.end_batch import Rules
+from taskq_server.store.verbs.ending import Cancelled, cancel, end
+from taskq_server.store.verbs.leasing import Leased, lease
+from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
+from taskq_server.store.verbs.pruning import Pruned
+from taskq_server.store.verbs.reading import Fate
+from taskq_server.store.verbs.reclaiming import Reclaimed
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -49,8 +50,8 @@ class Store(ABC):
         self._lease = partial(lease, self.memory, rules)
         self._end = partial(end, self.memory, rules)
         self._cancel = partial(cancel, self.memory, rules)
-        self._unregister = partial(living.unregister, self.memory, rules)
-        self._reclaim = partial(living.reclaim, self.memory, rules)
+        self._unregister = partial(reclaiming.unregister, self.memory, rules)
+        self._reclaim = partial(reclaiming.reclaim, self.memory, rules)
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)

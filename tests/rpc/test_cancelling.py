@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
-from taskq_server.store.ending import Cancelled
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.ending import Cancelled
 from taskq_server.task_id import from_text
 from tests.rpc.support import (
     CANCELLED,

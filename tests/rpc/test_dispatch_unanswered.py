@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from taskq_server.store import lane
+from taskq_server.store.postgres import lane
 from tests.conftest import StartServer
 from tests.rpc.support import RUNNING
 from tests.rpc.world import LEASE_SECONDS, World

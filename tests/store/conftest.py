@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from taskq_server.clock import ManualClock
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Rules, Store
 from tests.store.given import days
 from tests.support.console import Console

@@ -31,11 +31,11 @@ from taskq_server.core.task import (
     Payload,
     Task,
 )
-from taskq_server.store.leasing import Leased
-from taskq_server.store.living import NewSession, StoredSession
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
+from taskq_server.store.verbs.leasing import Leased
+from taskq_server.store.verbs.living import NewSession, StoredSession
 
 SECOND = 1_000_000
 LEASE = 30 * SECOND

@@ -26,10 +26,10 @@ from taskq_server.core.task import (
     TaskState,
     next_state,
 )
-from taskq_server.store.ending import Cancelled
-from taskq_server.store.leasing import Leased
-from taskq_server.store.living import Reclaimed
 from taskq_server.store.store import Rules
+from taskq_server.store.verbs.ending import Cancelled
+from taskq_server.store.verbs.leasing import Leased
+from taskq_server.store.verbs.reclaiming import Reclaimed
 
 EXISTING, CONFLICT = EnqueueOutcome.EXISTING, EnqueueOutcome.CONFLICT
 SCHEDULED, RUNNING = TaskState.SCHEDULED, TaskState.RUNNING

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Connection, event
 
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction, Verb
 from tests.store.given import Gate, replace_verb
 from tests.support.console import Console

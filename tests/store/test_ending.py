@@ -173,7 +173,7 @@ async def test_attempts_that_did_not_finish_the_task_are_kept_as_its_history(sto
 
 async def test_a_retry_starts_without_the_progress_of_the_attempt_before_but_with_its_checkpoint(store: Store) -> None:
     from taskq_server.core.task import Progress
-    from taskq_server.store.living import Advance
+    from taskq_server.store.verbs.living import Advance
 
     oven = await a_processor(store)
     (assignment,) = await running(store, oven, a_task(retry=a_retry(initial_delay_us=0)))

@@ -9,8 +9,8 @@ import pytest
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import Assignment, Ending, EndStatus, Outcome, Payload, Progress, TaskState
-from taskq_server.store.living import Advance
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Advance
 from tests.store.given import (
     NO_RETRY,
     a_processor,

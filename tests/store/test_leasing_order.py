@@ -6,8 +6,8 @@ import random
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import TaskState
-from taskq_server.store.leasing import MOST_TASKS_PER_LEASE
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.leasing import MOST_TASKS_PER_LEASE
 from tests.store.given import (
     a_processor,
     a_task,

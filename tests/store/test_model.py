@@ -33,10 +33,10 @@ from taskq_server.core.task import (
     Outcome,
     TaskState,
 )
-from taskq_server.store.living import Grace, NewSession, Sign
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Rules
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.living import Grace, NewSession, Sign
 from tests.store.given import (
     LEASE,
     NO_RETRY,

@@ -8,9 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from taskq_server.store import bell
-from taskq_server.store.living import Sign
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres import bell
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.verbs.living import Sign
 from tests.store.conftest import Servers
 from tests.store.given import LEASE, Processor, a_processor, a_task, added, leased_ids
 from tests.store.rivals import end_connections

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taskq_server.clock import DatabaseClock
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from tests.store.conftest import RULES
 from tests.store.given import a_processor, a_task, added, hours, lease, leased_ids, seconds, the_task
 from tests.store.rivals import stopped_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskq_server.clock import Alarm, ManualClock
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.sessions import Sessions
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from tests.store.conftest import RULES
 from tests.store.given import LEASE, a_processor, hours, living_sessions, seconds
 

@@ -13,9 +13,9 @@ import pytest
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.core.task import Ending, EndStatus, EnqueueOutcome, NewTask, Outcome, Progress, TaskState
-from taskq_server.store import lane
-from taskq_server.store.living import Advance, Grace, NewSession, Sign
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres import lane
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.verbs.living import Advance, Grace, NewSession, Sign
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
     LEASE,

@@ -18,8 +18,8 @@ from taskq_server.clock import DatabaseClock
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.core.task import EnqueueOutcome
 from taskq_server.store.migrate import to_head
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store.postgres.engine import engine_of
+from taskq_server.store.postgres.store import Postgres
 from tests.store.conftest import RULES
 from tests.store.given import a_task, added, an_id
 from tests.support.console import connect

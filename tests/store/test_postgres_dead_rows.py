@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from taskq_server.clock import ManualClock
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.postgres_sql import _DUE
+from taskq_server.store.postgres.sql import _DUE
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
 from tests.store.conftest import Servers
 from tests.store.given import a_processor, a_task, added, lease, leased_ids, succeeded

@@ -12,8 +12,9 @@ from sqlalchemy import exc, text
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, TaskNotFound, TaskqError
-from taskq_server.store import faults, postgres_url
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres import engine as postgres_url
+from taskq_server.store.postgres import faults
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Again, Transaction
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import a_task, added, rows

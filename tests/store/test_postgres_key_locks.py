@@ -9,8 +9,8 @@ import pytest
 
 from taskq_server.clock import DatabaseClock
 from taskq_server.store.migrate import to_head
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store.postgres.engine import engine_of
+from taskq_server.store.postgres.store import Postgres
 from tests.store.conftest import RULES
 from tests.store.given import a_task
 from tests.support.postgres import PostgresProcess

@@ -13,10 +13,10 @@ from sqlalchemy.util import await_only
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.core.task import EndStatus, EnqueueOutcome, Progress, TaskState
-from taskq_server.store import lane
-from taskq_server.store.living import Advance, Grace, Sign
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres import lane
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Again, Transaction
+from taskq_server.store.verbs.living import Advance, Grace, Sign
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
     Gate,

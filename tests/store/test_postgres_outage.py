@@ -12,12 +12,13 @@ import pytest
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.core.task import EndStatus, EnqueueOutcome, NewTask, TaskState
-from taskq_server.store import lane, postgres_url
-from taskq_server.store.living import Sign
 from taskq_server.store.migrate import to_head
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store.postgres import engine as postgres_url
+from taskq_server.store.postgres import lane
+from taskq_server.store.postgres.engine import engine_of
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.living import Sign
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
     LEASE,

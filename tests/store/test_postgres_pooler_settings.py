@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskq_server.clock import ManualClock
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
 from tests.store.conftest import RULES
 from tests.support.pooler import Pooler

@@ -9,7 +9,7 @@ from taskq_server.core.errors import StorageUnavailable
 from taskq_server.core.task import DedupHold
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.sessions import Sessions
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from tests.store.conftest import RULES
 from tests.store.given import LEASE, a_processor, a_task, added, living_sessions, rows, seconds
 from tests.support.console import Console

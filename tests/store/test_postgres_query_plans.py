@@ -18,10 +18,10 @@ from sqlalchemy import event
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import DedupConflict, Payload, Progress
-from taskq_server.store.living import Advance, Grace, Sign
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.postgres_url import PLANS
+from taskq_server.store.postgres.engine import PLANS
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.living import Advance, Grace, Sign
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
     Processor,

@@ -9,8 +9,8 @@ import pytest
 from taskq_server.clock import Alarm, ManualClock
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.sessions import Sessions
-from taskq_server.store.living import MOST_SESSIONS_PER_RECLAIM
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.verbs.reclaiming import MOST_SESSIONS_PER_RECLAIM
 from tests.store.conftest import RULES
 from tests.store.given import LEASE, a_processor, living_sessions, seconds
 from tests.support.console import connect

@@ -21,9 +21,9 @@ from taskq_server.core.task import (
     Progress,
     TaskState,
 )
-from taskq_server.store import living
-from taskq_server.store.living import Advance, Sign
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.verbs import living
+from taskq_server.store.verbs.living import Advance, Sign
 from tests.store.conftest import Servers
 from tests.store.given import (
     LEASE,

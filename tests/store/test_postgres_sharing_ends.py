@@ -9,8 +9,8 @@ from typing import Any
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import EndStatus, Outcome, TaskState
-from taskq_server.store.living import Sign
-from taskq_server.store.pruning import MOST_TASKS_PER_PRUNE
+from taskq_server.store.verbs.living import Sign
+from taskq_server.store.verbs.pruning import MOST_TASKS_PER_PRUNE
 from tests.store.conftest import Servers
 from tests.store.given import (
     LEASE,

@@ -8,7 +8,7 @@ import pytest
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import TaskState
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from tests.store.conftest import Servers
 from tests.store.given import (
     a_processor,

@@ -11,8 +11,9 @@ import pytest
 from taskq_server.clock import ManualClock
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Outcome, TaskState
-from taskq_server.store.living import Reclaimed, Sign, StoredSession
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.verbs.living import Sign, StoredSession
+from taskq_server.store.verbs.reclaiming import Reclaimed
 from tests.store.conftest import Servers
 from tests.store.given import (
     LEASE,

@@ -10,10 +10,10 @@ import pytest
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import Assignment, EndStatus
-from taskq_server.store.living import Grace, Sign
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.servers import LONGEST_SERVER_LEASE_US, Renewed
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.sql import SignalKind
+from taskq_server.store.verbs.living import Grace, Sign
+from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, Renewed
 from tests.store.conftest import PostgresDatabase, Servers
 from tests.store.given import (
     LEASE,

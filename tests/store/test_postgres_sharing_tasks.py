@@ -18,7 +18,7 @@ from taskq_server.core.task import (
     NewTask,
     Payload,
 )
-from taskq_server.store.postgres import Postgres
+from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
 from tests.store.conftest import Servers
 from tests.store.given import (

@@ -10,9 +10,11 @@ import pytest
 import structlog
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import migrate, postgres_admin, postgres_start
-from taskq_server.store.postgres_start import Facts
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store import migrate
+from taskq_server.store.postgres import admin as postgres_admin
+from taskq_server.store.postgres import start as postgres_start
+from taskq_server.store.postgres.engine import engine_of
+from taskq_server.store.postgres.start import Facts
 from tests.support.console import Console
 from tests.support.databases import Databases
 

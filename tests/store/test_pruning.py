@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import DedupHold
-from taskq_server.store.pruning import MOST_KEYS_PER_PRUNE, MOST_TASKS_PER_PRUNE
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.pruning import MOST_KEYS_PER_PRUNE, MOST_TASKS_PER_PRUNE
 from tests.store.conftest import RULES
 from tests.store.given import (
     NO_RETRY,

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import EndStatus, EnqueueOutcome, TaskState
-from taskq_server.store.living import Sign
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Sign
 from tests.store.conftest import Reopen
 from tests.store.given import (
     LEASE,

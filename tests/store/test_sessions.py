@@ -7,8 +7,8 @@ import pytest
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import RUN_TIMEOUT, EndStatus, Outcome, TaskState
 from taskq_server.store.few import MOST_AT_ONCE
-from taskq_server.store.living import Grace, Sign
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Grace, Sign
 from tests.store.given import (
     LEASE,
     NO_RETRY,

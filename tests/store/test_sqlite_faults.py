@@ -20,7 +20,7 @@ from sqlalchemy import exc
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageFull, StorageUnavailable
 from taskq_server.core.task import EnqueueOutcome
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.transaction import Transaction
 from tests.store.conftest import SQLiteFile
 from tests.store.given import a_processor, a_task, added, lease, outcomes, rows, running, succeeded
@@ -189,7 +189,7 @@ import asyncio, sys
 from pathlib import Path
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageFull
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Rules
 from tests.store.given import a_task
 

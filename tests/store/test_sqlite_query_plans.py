@@ -10,10 +10,10 @@ from sqlalchemy import event
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import DedupConflict, Progress
-from taskq_server.store.living import Advance, Grace, Sign
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.living import Advance, Grace, Sign
 from tests.store.conftest import SQLiteFile
 from tests.store.given import (
     a_processor,

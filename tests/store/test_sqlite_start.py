@@ -16,8 +16,9 @@ import structlog
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageUnavailable, StoreRefused, TaskqError
-from taskq_server.store import migrate, sqlite_start
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store import migrate
+from taskq_server.store.sqlite import start as sqlite_start
+from taskq_server.store.sqlite.store import SQLite
 from tests.store.conftest import RULES, SQLiteFile
 from tests.store.given import a_processor, a_task, added, lease, rows, tamper
 
@@ -85,7 +86,7 @@ HOLD = """
 import asyncio, sys
 from pathlib import Path
 from taskq_server.clock import ManualClock
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Rules
 
 async def main():
@@ -403,7 +404,7 @@ from pathlib import Path
 import alembic.command
 from sqlalchemy import Engine, event
 from taskq_server.clock import ManualClock
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Rules
 
 async def start(path):

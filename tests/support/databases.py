@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from taskq_server.store.migrate import to_head
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store.postgres.engine import engine_of
 from tests.support.console import connect
 from tests.support.loop_thread import LoopThread
 from tests.support.postgres import PostgresProcess

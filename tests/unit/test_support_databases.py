@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from taskq_server.store import migrate
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store.postgres.engine import engine_of
 from tests.support.console import Console, connect
 from tests.support.databases import Databases
 

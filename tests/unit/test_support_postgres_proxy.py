@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from taskq_server.store.postgres_url import engine_of
+from taskq_server.store.postgres.engine import engine_of
 from tests.support.console import Console
 from tests.support.postgres import PostgresProcess
 from tests.support.postgres_conversation import Conversation

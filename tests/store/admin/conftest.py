@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taskq_server.store import postgres_admin
+from taskq_server.store.postgres import admin as postgres_admin
 from tests.store.admin.copies import make_queue, silent
 from tests.support.databases import Databases
 

@@ -16,14 +16,16 @@ import pytest
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
 from taskq_server.core.task import DedupHold, Payload, Progress
-from taskq_server.store import copying, postgres_admin, schema
-from taskq_server.store.copying import Copied, Tell
-from taskq_server.store.living import Advance
-from taskq_server.store.postgres import Postgres
-from taskq_server.store.postgres_admin import PostgresDatabase
-from taskq_server.store.sqlite import SQLite
-from taskq_server.store.sqlite_admin import SQLiteFile
+from taskq_server.store import schema
+from taskq_server.store.copying import copy as copying
+from taskq_server.store.copying.copy import Copied, Tell
+from taskq_server.store.postgres import admin as postgres_admin
+from taskq_server.store.postgres.admin import PostgresDatabase
+from taskq_server.store.postgres.store import Postgres
+from taskq_server.store.sqlite.admin import SQLiteFile
+from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Advance
 from tests.store.conftest import RULES
 from tests.store.given import (
     NO_RETRY,

@@ -11,8 +11,9 @@ import pytest
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import postgres_admin, postgres_start
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store.postgres import admin as postgres_admin
+from taskq_server.store.postgres import start as postgres_start
+from taskq_server.store.sqlite.store import SQLite
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import (
     contents,
@@ -152,7 +153,7 @@ def test_a_copy_whose_connections_break_goes_on_when_it_is_made_again(queue: str
 KILL_AT_EVERY_FEW_STATEMENTS = """
 import os, signal, sys
 from sqlalchemy import Engine, event
-from taskq_server.store import copy_ends
+from taskq_server.store.copying import ends as copy_ends
 from tests.store.admin.copies import copied
 
 copy_ends.CHUNK_ROWS = 30

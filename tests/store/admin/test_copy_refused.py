@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import migrate, postgres_admin, postgres_start, sqlite_start
+from taskq_server.store import migrate
+from taskq_server.store.postgres import admin as postgres_admin
+from taskq_server.store.postgres import start as postgres_start
+from taskq_server.store.sqlite import start as sqlite_start
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import (
     contents,

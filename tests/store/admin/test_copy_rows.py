@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from taskq_server.store.copy_ends import PostgresEnd
-from taskq_server.store.copy_rows import ROWS, Row, Rows, Sums
+from taskq_server.store.copying.ends import PostgresEnd
+from taskq_server.store.copying.rows import ROWS, Row, Rows, Sums
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import (
     contents,

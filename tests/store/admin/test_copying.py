@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from taskq_server.clock import ManualClock
-from taskq_server.store import copy_ends, schema
-from taskq_server.store.copy_rows import OF_A_DATABASE, ROWS
-from taskq_server.store.sqlite import SQLite
+from taskq_server.store import schema
+from taskq_server.store.copying import ends as copy_ends
+from taskq_server.store.copying.rows import OF_A_DATABASE, ROWS
+from taskq_server.store.sqlite.store import SQLite
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import (
     TABLES,

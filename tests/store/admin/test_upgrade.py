@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import migrate, postgres_admin
-from taskq_server.store.postgres_url import SETTINGS
+from taskq_server.store import migrate
+from taskq_server.store.postgres import admin as postgres_admin
+from taskq_server.store.postgres.engine import SETTINGS
 from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import found, opened, run_sql, silent
 from tests.support.console import connect

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from taskq_server.core.errors import StoreRefused
 from taskq_server.core.task import TaskState
-from taskq_server.store import copy_mark
-from taskq_server.store.copy_ends import End
-from taskq_server.store.copy_mark import Mark
-from taskq_server.store.copy_rows import ROWS, Rows, Sums
+from taskq_server.store.copying import mark as copy_mark
+from taskq_server.store.copying.ends import End
+from taskq_server.store.copying.mark import Mark
+from taskq_server.store.copying.rows import ROWS, Rows, Sums
 
 DIFFERENT = 65
 EMPTY_IT = "empty the target (make the database anew, or remove the file and its .lock), then copy again"

@@ -15,11 +15,14 @@ from sqlalchemy.util import greenlet_spawn
 
 from taskq_server.config import shown
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import copy_mark, faults, migrate, postgres_start
-from taskq_server.store.copy_ends import PostgresEnd
-from taskq_server.store.copy_rows import ROWS
-from taskq_server.store.faults import sqlstate
-from taskq_server.store.postgres_url import SETTINGS, engine_of
+from taskq_server.store import migrate
+from taskq_server.store.copying import mark as copy_mark
+from taskq_server.store.copying.ends import PostgresEnd
+from taskq_server.store.copying.rows import ROWS
+from taskq_server.store.postgres import faults
+from taskq_server.store.postgres import start as postgres_start
+from taskq_server.store.postgres.engine import SETTINGS, engine_of
+from taskq_server.store.postgres.faults import sqlstate
 
 Answer = TypeVar("Answer")
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from taskq_server.clock import SECOND_US, SystemClock
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import copy_mark, migrate
+from taskq_server.store import migrate
+from taskq_server.store.copying import mark as copy_mark
 
 log = structlog.get_logger("taskq.store")
 

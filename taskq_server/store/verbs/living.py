@@ -1,35 +1,21 @@
-"""Sessions in the database: who lives, until when, and what the dead leave behind."""
+"""Sessions in the database: who lives, until when, and which server pushes to it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, TextClause, case, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, TextClause, case, exists, select, true, update
 
-from taskq_server.core.task import (
-    PROCESSOR_LOST,
-    RUN_TIMEOUT,
-    Ended,
-    Ending,
-    Failure,
-    Outcome,
-    Payload,
-    Progress,
-)
-from taskq_server.store import reading, rows, schema
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.ending import end, expire
+from taskq_server.core.task import Payload, Progress
+from taskq_server.store import rows, schema
 from taskq_server.store.few import MOST_AT_ONCE
 from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
 from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
 
-SLOW_US = 1_000_000
-MOST_SESSIONS_PER_RECLAIM = 10
-"""Each may hold thousands of tasks, and all that a transaction ends keeps everybody else waiting."""
 LONGEST_LEASE_US = 3_600_000_000
 """As the settings allow."""
 
@@ -108,17 +94,6 @@ class Advance:
     checkpoint: Payload | None
 
 
-@dataclass(slots=True)
-class Reclaimed:
-    """What was taken back, and when to look again (None: when there is something new)."""
-
-    dead: list[int]
-    """Sessions that ended."""
-    timed_out: list[Held]
-    """Attempts of living sessions that ran too long."""
-    next_us: int | None
-
-
 def register(tx: Transaction, sessions: list[NewSession]) -> list[int]:
     """Opens sessions; answers their numbers, which are never used again."""
     return [_register(tx, new) for new in sessions]
@@ -185,12 +160,6 @@ def drain(tx: Transaction, session_seqs: list[int]) -> list[None]:
     return [None] * len(session_seqs)
 
 
-def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[None]:
-    """Ends sessions that say goodbye; what they hold is released."""
-    _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED)
-    return [None] * len(session_seqs)
-
-
 @dataclass(frozen=True, slots=True)
 class Grace:
     """How long sessions are spared, after this server could not have heard them: its own, and those of servers that
@@ -215,37 +184,6 @@ def spare(tx: Transaction, graces: list[Grace]) -> list[None]:
     return [None] * len(graces)
 
 
-def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) -> list[Reclaimed]:
-    """Ends the sessions that were not heard in time and the attempts that ran too long.
-
-    In time means by the moment at which this was asked for. If it had to wait for the disk, so had the heartbeats, some
-    of them longer than their callers did: then no session ends, and it is for the next time to say.
-    """
-    session, task = schema.session, schema.task
-    late = (
-        select(session.c.session_seq)
-        .where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
-        .order_by(session.c.session_seq)
-        .limit(MOST_SESSIONS_PER_RECLAIM)
-        .with_for_update(skip_locked=True)
-    )
-    had_to_wait = tx.now_us - min(asked_us) > SLOW_US
-    dead = [] if had_to_wait else list(tx.connection.execute(late).scalars())
-    _end_sessions(memory, rules, tx, dead, Outcome.LOST)
-
-    due = schema.IS_TIMED, task.c.run_deadline_us <= tx.now_us
-    timed_out = _held(memory, tx.connection, *due, lock=True)
-    failure = Failure(RUN_TIMEOUT, "ran longer than its run_timeout", "", 0, tx.now_us)
-    _end_held(memory, rules, tx, timed_out, Outcome.TIMED_OUT, failure)
-
-    expire(memory, rules, tx)  # whatever is known here: another server may have scheduled what is too late
-    next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
-    next_timeout = tx.connection.execute(reading.first(task.c.run_deadline_us, schema.IS_TIMED)).scalar()
-    soon = next_dead, next_timeout, tx.connection.execute(reading.FIRST_EXPIRY).scalar()
-    next_us = min((at for at in soon if at is not None), default=None)
-    return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
-
-
 def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[StoredSession | None]:
     """Sessions that live, and what they hold; None for one that has ended, or cannot be read."""
     table, server = schema.session, schema.server
@@ -257,7 +195,7 @@ def find(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list[Stor
     seqs = tx.connection.execute(asked).scalars().all()
     # What is held first: of a session that ends meanwhile it must not look as if it lived and held nothing.
     held = (
-        _held(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(schema.task.c.session_seq, seqs)) if seqs else []
+        held_by(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(schema.task.c.session_seq, seqs)) if seqs else []
     )
     found = tx.connection.execute(known).all()
     stored = {row.session_id: session for row in found if (session := _stored(row)) is not None}
@@ -286,7 +224,7 @@ def held_here(memory: Memory, tx: Transaction, nothing: list[None]) -> list[list
     session, task = schema.session, schema.task
     mine = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.server_seq == tx.server_seq)
     seqs = list(tx.connection.execute(mine.order_by(session.c.session_seq).with_for_update()).scalars())
-    held = _held(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(task.c.session_seq, seqs)) if seqs else []
+    held = held_by(memory, tx.connection, schema.IS_RUNNING, tx.sql.among(task.c.session_seq, seqs)) if seqs else []
     return [held] * len(nothing)
 
 
@@ -302,21 +240,7 @@ def _stored(row: Row[Any]) -> StoredSession | None:
     return StoredSession(row.session_seq, session, row.alive_until_us, row.server_seq, bool(row.server_lives))
 
 
-def _end_sessions(memory: Memory, rules: Rules, tx: Transaction, seqs: list[int], outcome: Outcome) -> None:
-    if not seqs:
-        return
-    table, task, among = schema.session, schema.task, tx.sql.among
-    alive = select(table.c.session_seq).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
-    # Whoever leases to them now has finished before, or finds that they have ended.
-    seqs = list(tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).scalars())
-    tx.connection.execute(update(table).where(among(table.c.session_seq, seqs)).values(end_time_us=tx.now_us))
-    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.ENDED) for session_seq in seqs])
-    held = _held(memory, tx.connection, schema.IS_RUNNING, among(task.c.session_seq, seqs))
-    failure = Failure(PROCESSOR_LOST, "its processor was not heard of any more", "", 0, tx.now_us)
-    _end_held(memory, rules, tx, held, outcome, failure if outcome is Outcome.LOST else None)
-
-
-def _held(
+def held_by(
     memory: Memory, connection: Connection, *where: ColumnElement[bool] | TextClause, lock: bool = False
 ) -> list[Held]:
     """What is held; with `lock`, the first that have run out of time and that nobody else is at."""
@@ -329,19 +253,3 @@ def _held(
         )
     found = connection.execute(query).all()
     return [Held(row[0], row[1], row[2], memory.route(connection, row[3]).name, row[4] or 0) for row in found]
-
-
-def _end_held(
-    memory: Memory, rules: Rules, tx: Transaction, held: list[Held], outcome: Outcome, failure: Failure | None
-) -> list[Ended]:
-    endings = [
-        Ending(
-            item.task_id,
-            item.attempt,
-            item.session_seq,
-            outcome,
-            failure=None if failure is None else replace(failure, attempt=item.attempt),
-        )
-        for item in held
-    ]
-    return end(memory, rules, tx, endings) if endings else []

@@ -18,7 +18,8 @@ import structlog
 from sqlalchemy import Connection
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import copy_mark, migrate
+from taskq_server.store import migrate
+from taskq_server.store.copying import mark as copy_mark
 
 log = structlog.get_logger("taskq.store")
 

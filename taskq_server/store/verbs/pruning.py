@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, tuple_
 
 from taskq_server.core.task import DedupHold, TaskState
-from taskq_server.store import reading, schema
+from taskq_server.store import schema
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs import reading
 
 MOST_TASKS_PER_PRUNE = 500
 MOST_KEYS_PER_PRUNE = 4_000

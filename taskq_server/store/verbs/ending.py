@@ -20,12 +20,13 @@ from taskq_server.core.task import (
     TaskState,
     next_state,
 )
-from taskq_server.store import reading, schema
-from taskq_server.store.end_batch import EndBatch, Rules
+from taskq_server.store import schema
 from taskq_server.store.few import MOST_AT_ONCE
 from taskq_server.store.memory import ANYWHERE, Memory
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Again, Transaction
+from taskq_server.store.verbs import reading
+from taskq_server.store.verbs.end_batch import EndBatch, Rules
 
 MOST_ROUNDS = 4
 

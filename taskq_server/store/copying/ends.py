@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store.copy_rows import ROWS, Row, Rows
+from taskq_server.store.copying.rows import ROWS, Row, Rows
 
 UNFIT = 65
 CHUNK_ROWS = 1_000

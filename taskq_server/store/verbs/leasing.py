@@ -11,11 +11,11 @@ from sqlalchemy import Row, select
 from taskq_server.core.matching import Candidate, Demand, Seats
 from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
 from taskq_server.store import rows, schema
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.ending import end, expire
 from taskq_server.store.memory import Memory
 from taskq_server.store.sql import Asked, Due
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.end_batch import Rules
+from taskq_server.store.verbs.ending import end, expire
 
 MOST_TASKS_PER_LEASE = 2_000
 

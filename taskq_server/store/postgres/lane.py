@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from taskq_server.clock import pause
 from taskq_server.core.errors import StorageUnavailable
-from taskq_server.store import faults
 from taskq_server.store.group import Group, Room, Waiting, answer, apply, fail
+from taskq_server.store.postgres import faults
 from taskq_server.store.transaction import Again, Transaction, Verb
 
 Item = TypeVar("Item")

@@ -13,9 +13,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.pool import NullPool
 
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import copy_mark, migrate, sqlite_start
-from taskq_server.store.copy_ends import SQLiteEnd
-from taskq_server.store.sqlite import EVERY_CONNECTION, WRITER
+from taskq_server.store import migrate
+from taskq_server.store.copying import mark as copy_mark
+from taskq_server.store.copying.ends import SQLiteEnd
+from taskq_server.store.sqlite import start as sqlite_start
+from taskq_server.store.sqlite.store import EVERY_CONNECTION, WRITER
 
 _ERRORS = (exc.DBAPIError, sqlite3.Error)
 _UNSOUND = ("SQLITE_CORRUPT", "SQLITE_NOTADB")

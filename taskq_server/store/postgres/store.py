@@ -21,15 +21,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from taskq_server.clock import Clock, DatabaseClock
 from taskq_server.config import shown
 from taskq_server.core.errors import StorageUnavailable, StoreRefused
-from taskq_server.store import faults, living, postgres_start, servers
-from taskq_server.store.bell import Bell
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.lane import Lane
-from taskq_server.store.postgres_sql import PostgresSql
-from taskq_server.store.postgres_url import PLANS, SETTINGS, engine_of
-from taskq_server.store.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
+from taskq_server.store.postgres import faults
+from taskq_server.store.postgres import start as postgres_start
+from taskq_server.store.postgres.bell import Bell
+from taskq_server.store.postgres.engine import PLANS, SETTINGS, engine_of
+from taskq_server.store.postgres.lane import Lane
+from taskq_server.store.postgres.sql import PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
+from taskq_server.store.verbs import living, servers
+from taskq_server.store.verbs.end_batch import Rules
+from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
 
 Item = TypeVar("Item")

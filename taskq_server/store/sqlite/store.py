@@ -19,12 +19,13 @@ from sqlalchemy.pool import NullPool
 
 from taskq_server.clock import SECOND_US, OwnClock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
-from taskq_server.store import reading, sqlite_start
-from taskq_server.store.end_batch import Rules
-from taskq_server.store.shared_connection import SharedConnection
-from taskq_server.store.sqlite_sql import SQLiteSql
+from taskq_server.store.sqlite import start as sqlite_start
+from taskq_server.store.sqlite.shared_connection import SharedConnection
+from taskq_server.store.sqlite.sql import SQLiteSql
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
+from taskq_server.store.verbs import reading
+from taskq_server.store.verbs.end_batch import Rules
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")

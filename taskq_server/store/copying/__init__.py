@@ -1,0 +1,1 @@
+"""`taskq db copy`: a queue's way from one database into another."""

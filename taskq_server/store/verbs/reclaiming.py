@@ -1,0 +1,99 @@
+"""What sessions leave behind that end, and attempts that run too long: their tasks go on elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import func, select, update
+
+from taskq_server.core.task import PROCESSOR_LOST, RUN_TIMEOUT, Ended, Ending, Failure, Outcome
+from taskq_server.store import schema
+from taskq_server.store.memory import Memory
+from taskq_server.store.sql import NewSignal, SignalKind
+from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs import reading
+from taskq_server.store.verbs.end_batch import Rules
+from taskq_server.store.verbs.ending import end, expire
+from taskq_server.store.verbs.living import Held, held_by
+
+SLOW_US = 1_000_000
+MOST_SESSIONS_PER_RECLAIM = 10
+"""Each may hold thousands of tasks, and all that a transaction ends keeps everybody else waiting."""
+
+
+@dataclass(slots=True)
+class Reclaimed:
+    """What was taken back, and when to look again (None: when there is something new)."""
+
+    dead: list[int]
+    """Sessions that ended."""
+    timed_out: list[Held]
+    """Attempts of living sessions that ran too long."""
+    next_us: int | None
+
+
+def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[None]:
+    """Ends sessions that say goodbye; what they hold is released."""
+    _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED)
+    return [None] * len(session_seqs)
+
+
+def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) -> list[Reclaimed]:
+    """Ends the sessions that were not heard in time and the attempts that ran too long.
+
+    In time means by the moment at which this was asked for. If it had to wait for the disk, so had the heartbeats, some
+    of them longer than their callers did: then no session ends, and it is for the next time to say.
+    """
+    session, task = schema.session, schema.task
+    late = (
+        select(session.c.session_seq)
+        .where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
+        .order_by(session.c.session_seq)
+        .limit(MOST_SESSIONS_PER_RECLAIM)
+        .with_for_update(skip_locked=True)
+    )
+    had_to_wait = tx.now_us - min(asked_us) > SLOW_US
+    dead = [] if had_to_wait else list(tx.connection.execute(late).scalars())
+    _end_sessions(memory, rules, tx, dead, Outcome.LOST)
+
+    due = schema.IS_TIMED, task.c.run_deadline_us <= tx.now_us
+    timed_out = held_by(memory, tx.connection, *due, lock=True)
+    failure = Failure(RUN_TIMEOUT, "ran longer than its run_timeout", "", 0, tx.now_us)
+    _end_held(memory, rules, tx, timed_out, Outcome.TIMED_OUT, failure)
+
+    expire(memory, rules, tx)  # whatever is known here: another server may have scheduled what is too late
+    next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
+    next_timeout = tx.connection.execute(reading.first(task.c.run_deadline_us, schema.IS_TIMED)).scalar()
+    soon = next_dead, next_timeout, tx.connection.execute(reading.FIRST_EXPIRY).scalar()
+    next_us = min((at for at in soon if at is not None), default=None)
+    return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
+
+
+def _end_sessions(memory: Memory, rules: Rules, tx: Transaction, seqs: list[int], outcome: Outcome) -> None:
+    if not seqs:
+        return
+    table, task, among = schema.session, schema.task, tx.sql.among
+    alive = select(table.c.session_seq).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
+    # Whoever leases to them now has finished before, or finds that they have ended.
+    seqs = list(tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).scalars())
+    tx.connection.execute(update(table).where(among(table.c.session_seq, seqs)).values(end_time_us=tx.now_us))
+    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.ENDED) for session_seq in seqs])
+    held = held_by(memory, tx.connection, schema.IS_RUNNING, among(task.c.session_seq, seqs))
+    failure = Failure(PROCESSOR_LOST, "its processor was not heard of any more", "", 0, tx.now_us)
+    _end_held(memory, rules, tx, held, outcome, failure if outcome is Outcome.LOST else None)
+
+
+def _end_held(
+    memory: Memory, rules: Rules, tx: Transaction, held: list[Held], outcome: Outcome, failure: Failure | None
+) -> list[Ended]:
+    endings = [
+        Ending(
+            item.task_id,
+            item.attempt,
+            item.session_seq,
+            outcome,
+            failure=None if failure is None else replace(failure, attempt=item.attempt),
+        )
+        for item in held
+    ]
+    return end(memory, rules, tx, endings) if endings else []
