@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskq_server.clock import Clock, DatabaseClock
 from taskq_server.core.errors import StoreRefused
-from taskq_server.store import faults, living, postgres_start, servers
+from taskq_server.store import faults, living, postgres_start, reading, servers
 from taskq_server.store.bell import Bell
 from taskq_server.store.end_batch import Rules
 from taskq_server.store.lane import Lane
@@ -112,7 +112,7 @@ class Postgres(SharedStore):
 
     async def _join(self) -> None:
         self.server_seq = (await self.write(servers.arrive, [self._name]))[0]
-        await self._read_all_routes()
+        await self._remember()
         await self.look_around()
         await self.renew()
         if not self._pooler:
@@ -123,9 +123,13 @@ class Postgres(SharedStore):
         self._others = max(1, self._others)
         self.on_ring()
 
-    async def _read_all_routes(self) -> None:
+    async def _remember(self) -> None:
+        """What this server would know had it been here: all routes, and what expires first."""
+
         def learn(tx: Transaction, nothing: list[None]) -> list[None]:
             self.memory.learn_routes(tx.connection)
+            if (expires_us := tx.connection.execute(reading.FIRST_EXPIRY).scalar()) is not None:
+                self.memory.note_expiry(expires_us)
             return nothing
 
         await self.read(learn, [None])
