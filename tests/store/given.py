@@ -251,7 +251,7 @@ async def history(store: Store, task_id: bytes) -> list[tuple[int, Outcome]]:
 async def living_sessions(store: Store) -> list[StoredSession]:
     """The sessions that live and can be read, in the order of their registration."""
     alive = await rows(store, "SELECT session_id FROM session WHERE end_time_us IS NULL ORDER BY session_seq")
-    found = [await store.find_session(bytes(row["session_id"])) for row in alive]
+    found = await store.read(store._find, [bytes(row["session_id"]) for row in alive])
     return [stored for stored in found if stored is not None]
 
 
@@ -292,6 +292,17 @@ def replace_verb(store: Store, name: str, verb: Verb[Any, Any]) -> None:
     if isinstance(store, Postgres):
         store._lanes[verb] = store._lanes.get(getattr(store, name), store._housekeeping)
     setattr(store, name, verb)
+
+
+async def until_idle(store: Store, name: str) -> None:
+    """Returns once all is over that was asked of a verb, also by those who have gone away."""
+
+    def wait(tx: Transaction, items: list[None]) -> list[None]:
+        return items
+
+    if isinstance(store, Postgres):
+        store._lanes[wait] = store._lanes.get(getattr(store, name), store._housekeeping)
+    await store.write(wait, [None])
 
 
 class Gate:

@@ -131,6 +131,17 @@ async def test_expiry_is_known_after_a_restart(store: Store, clock: ManualClock,
     assert (await again.reclaim()).next_us == clock.now_us() + seconds(9)
 
 
+async def test_a_lease_after_a_restart_fails_what_is_too_late(store: Store, clock: ManualClock, reopen) -> None:  # type: ignore[no-untyped-def]
+    (task_id,) = await added(store, a_task(key="k", expires_at=clock.now_us() + seconds(9)))
+
+    again = await reopen()
+    clock.advance(9)
+
+    assert await leased_ids(again, await a_processor(again)) == []
+    assert (await the_task(again, task_id)).state is TaskState.FAILED
+    await added(again, a_task(key="k"))
+
+
 async def test_an_expired_task_is_pruned_like_any_other(store: Store, clock: ManualClock) -> None:
     await added(store, a_task(expires_at=clock.now_us() + seconds(1), retention=seconds(5)))
     clock.advance(1)

@@ -1,6 +1,6 @@
 """The store against its model: any sequence of calls, with lost answers, crashes, restarts and steps of the clock.
 
-TASKQ_MODEL_EXAMPLES sets how many sequences are tried (100 when unset), TASKQ_MODEL_STEPS how long they may grow.
+TASKQ_MODEL_EXAMPLES sets how many sequences are tried on each database, TASKQ_MODEL_STEPS how long they may grow.
 """
 
 from __future__ import annotations
@@ -8,10 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import (
     Assignment,
@@ -33,7 +31,6 @@ from taskq_server.core.task import (
     Outcome,
     TaskState,
 )
-from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Rules
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.living import Grace, NewSession, Sign
@@ -44,12 +41,14 @@ from tests.store.given import (
     a_retry,
     a_task,
     an_id,
-    fails_with,
     living_sessions,
+    replace_verb,
     rows,
     seconds,
+    until_idle,
 )
 from tests.store.model import REACHABLE, Model, ModelSession
+from tests.store.mortal import Home, PostgresHome, SQLiteHome
 
 RULES = Rules(retention_us=seconds(20), max_lost_leases=2)
 IDS = [an_id(number) for number in range(1, 5)]
@@ -100,48 +99,24 @@ class StoreMachine(RuleBasedStateMachine):
     leases: Bundle[Assignment] = Bundle("leases")
     sessions: Bundle[Processor] = Bundle("sessions")
 
-    empty: Path
+    make_home: Callable[[], Home]
 
     def __init__(self) -> None:
         super().__init__()
-        memory = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(prefix="taskq-model-", dir=memory if memory.is_dir() else None))
-        self.files = 0
+        self.home = type(self).make_home()
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
-        self.fatal: list[BaseException] = []
         self.worlds = [Model(RULES)]
         self.last_seen: dict[bytes, tuple[int, int]] = {}
-        path = self.next_path()
-        shutil.copyfile(self.empty, path)
-        self.store = self.open(path)
+        self.store = self.run(self.home.open(self.clock))
 
     # ── machinery ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    def next_path(self) -> Path:
-        self.files += 1
-        (self.folder / str(self.files)).mkdir()
-        return self.folder / str(self.files) / "taskq.db"
-
-    def open(self, path: Path) -> SQLite:
-        return self.run(SQLite.open(path, self.clock, RULES, self.fatal.append))  # type: ignore[no-any-return]
-
-    def snapshot(self) -> Path:
-        """The files as kill -9 would leave them now."""
-        path = self.next_path()
-        for source in self.store._path.parent.glob("taskq.db*"):
-            if not source.name.endswith("-shm"):
-                shutil.copyfile(source, path.with_name(source.name))
-        return path
-
-    def go_on_with(self, path: Path) -> None:
-        old = self.store._path.parent
-        self.run(self.store.close())
-        shutil.rmtree(old)
-        self.store = self.open(path)
+    def go_on(self) -> None:
+        self.store = self.run(self.home.go_on(self.clock))
 
     @property
     def now(self) -> int:
@@ -176,48 +151,50 @@ class StoreMachine(RuleBasedStateMachine):
         """Calls a method of the store with a fault; answers what the caller got, None when that was nothing."""
         method = getattr(self.store, verb)
         if fault == "caller leaves" and verb != "lease":
-            self.run(self._leave(method(items)))
+            self.run(self._leave(verb, method(items)))
             self.fits(lambda world: fit(world, None), also_unchanged=True)
             return None
         if fault == "dies before":
-            path = self.run(self._die_in(verb, items))
-            self.go_on_with(path)
+            self.run(self._die_in(verb, items))
+            self.go_on()
             return None
         argument = items[0] if verb == "lease" else items
         if fault == "neighbour fails":
-            answer = self.run(self._beside_a_failure(method(argument)))
+            answer = self.run(self._beside_a_failure(verb, method(argument)))
         else:
             answer = self.run(method(argument))
         self.fits(lambda world: fit(world, answer))
         if fault == "dies after":
-            self.go_on_with(self.snapshot())
+            self.home.die()
+            self.go_on()
             return None
         return answer
 
-    async def _leave(self, work: Coroutine[Any, Any, Any]) -> None:
+    async def _leave(self, verb: str, work: Coroutine[Any, Any, Any]) -> None:
         caller = asyncio.ensure_future(work)
         await asyncio.sleep(0)
         caller.cancel()
         await asyncio.gather(caller, return_exceptions=True)
-        await self.store.write(lambda tx, items: items, [None])  # whatever became of it, it is over now
+        await until_idle(self.store, f"_{verb}")
 
-    async def _die_in(self, verb: str, items: list[Any]) -> Path:
-        taken: list[Path] = []
+    async def _die_in(self, verb: str, items: list[Any]) -> None:
+        """In the midst of a transaction."""
+        work = getattr(self.store, f"_{verb}")
 
-        def run_and_die(tx: Transaction, given: list[Any]) -> list[Any]:
-            getattr(self.store, f"_{verb}")(tx, given)
-            taken.append(self.snapshot())
+        def work_and_die(tx: Transaction, given: list[Any]) -> list[Any]:
+            work(tx, given)
+            self.home.die()
             raise ZeroDivisionError
 
+        replace_verb(self.store, f"_{verb}", work_and_die)
         with pytest.raises(ZeroDivisionError):
-            await self.store.write(run_and_die, items)
-        return taken[0]
+            await self.store.write(work_and_die, items)
 
-    async def _beside_a_failure(self, work: Coroutine[Any, Any, Any]) -> Any:
-        answer, error = await asyncio.gather(
-            work, self.store.write(fails_with(ZeroDivisionError()), [None]), return_exceptions=True
-        )
-        assert isinstance(error, ZeroDivisionError)
+    async def _beside_a_failure(self, verb: str, work: Coroutine[Any, Any, Any]) -> Any:
+        """Somebody shares its transaction whose item cannot be."""
+        impossible = self.store.write(getattr(self.store, f"_{verb}"), [object()])
+        answer, error = await asyncio.gather(work, impossible, return_exceptions=True)
+        assert isinstance(error, Exception) and not isinstance(error, TaskqError)
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -275,6 +252,7 @@ class StoreMachine(RuleBasedStateMachine):
         fault=FAULTS,
     )
     def lease(self, who: list[Processor], slots: int | None, fault: str | None) -> Any:
+        self.connect(who)
         asked = {one.seq: one.slots if slots is None else slots for one in who}
         demand = Demand([one.seats(self.store, slots) for one in who])
         for seats in demand.seats:
@@ -283,6 +261,13 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.now
         leased = self.call("lease", [demand], fault, lambda world, answer: world.lease(now, asked, answer))
         return multiple() if leased is None else multiple(*leased.assignments)
+
+    def connect(self, who: list[Processor]) -> None:
+        """After a restart they open their streams at the new server."""
+        for one in who:
+            if one.seq not in self.store.memory.sessions:
+                stored = self.run(self.store.take_over(one.session_id))
+                assert (stored is None) is (self.worlds[0].sessions[one.seq].end_time is not None)
 
     @rule(
         target=leases,
@@ -405,13 +390,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(back=st.sampled_from([0, 0, seconds(1), seconds(50)]), how=st.sampled_from(["killed", "closed"]))
     def restart(self, back: int, how: str) -> None:
         self.run(self.store.write(lambda tx, items: items, [None]))  # only a time at which something happened is known
-        was = self.now
-        path = self.snapshot() if how == "killed" else None
-        if path is None:
+        if how == "closed":
             self.run(self.store.close())
-            path = self.snapshot()
-        self.clock = ManualClock(was - back)
-        self.go_on_with(path)
+        self.home.die()
+        was = self.now
+        if self.home.own_clock:
+            self.clock = ManualClock(was - back)
+        self.go_on()
         assert self.now > was - seconds(1.1), "time does not go back over a restart"
         if self.now < was:
             self.clock.advance(us=was - self.now)
@@ -420,7 +405,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_laws_hold(self) -> None:
-        assert self.fatal == []
+        assert self.home.fatal == []
         if len(self.worlds) == 1:  # looking would tell which world is the true one
             self.look()
 
@@ -468,10 +453,9 @@ class StoreMachine(RuleBasedStateMachine):
             self.look()
             self.drain()
         finally:
-            self.run(self.store.close())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.run(self.home.leave())
+            self.run(self.loop.shutdown_default_executor())
             self.loop.close()
-            shutil.rmtree(self.folder)
 
     def drain(self) -> None:
         """Faults are over: everything becomes terminal, and goes."""
@@ -499,12 +483,21 @@ class StoreMachine(RuleBasedStateMachine):
         return leased.assignments  # type: ignore[no-any-return]
 
 
+EXAMPLES = {"sqlite": 100, "postgres": 30}
+
+
 @pytest.mark.timeout(7_200)  # to find the smallest sequence that fails takes longer than to find one
-def test_the_store_does_what_its_model_does(empty_sqlite: Path) -> None:
-    StoreMachine.empty = empty_sqlite
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_the_store_does_what_its_model_does(request: pytest.FixtureRequest, database: str) -> None:
+    if database == "sqlite":
+        empty = request.getfixturevalue("empty_sqlite")
+        StoreMachine.make_home = lambda: SQLiteHome(RULES, empty)
+    else:
+        databases = request.getfixturevalue("databases")
+        StoreMachine.make_home = lambda: PostgresHome(RULES, databases)
     machine = StoreMachine.TestCase
     machine.settings = settings(
-        max_examples=int(os.environ.get("TASKQ_MODEL_EXAMPLES", "100")),
+        max_examples=int(os.environ.get("TASKQ_MODEL_EXAMPLES", EXAMPLES[database])),
         stateful_step_count=int(os.environ.get("TASKQ_MODEL_STEPS", "40")),
         deadline=None,
         print_blob=True,

@@ -29,7 +29,7 @@ from taskq_server.store.postgres.lane import Lane
 from taskq_server.store.postgres.sql import PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import living, servers
+from taskq_server.store.verbs import living, reading, servers
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
@@ -131,7 +131,7 @@ class Postgres(SharedStore):
     async def _join(self) -> None:
         self._open_lanes()
         self.server_seq = (await self.write(servers.arrive, [self._presence]))[0]
-        await self._read_all_routes()
+        await self._remember()
         await self.look_around()
         await self.renew()
         if not self._pooler:
@@ -141,9 +141,13 @@ class Postgres(SharedStore):
         self._others = max(1, self._others)
         self.on_ring()
 
-    async def _read_all_routes(self) -> None:
+    async def _remember(self) -> None:
+        """What this server would know had it been here: all routes, and what expires first."""
+
         def learn(tx: Transaction, nothing: list[None]) -> list[None]:
             self.memory.learn_routes(tx.connection)
+            if (expires_us := tx.connection.execute(reading.FIRST_EXPIRY).scalar()) is not None:
+                self.memory.note_expiry(expires_us)
             return nothing
 
         await self.read(learn, [None])
