@@ -68,7 +68,7 @@ class Neighbours:
             await self._renew(now_us)
         news = await self._store.look_around()
         for signal in news.signals:
-            self._sessions.hear(signal)
+            await self._sessions.hear(signal)
         await self._store.forget([signal.signal_seq for signal in news.signals])
         if news.signals:
             self._dispatch(0)  # credits may be back

@@ -57,7 +57,7 @@ class Sessions:
 
     async def take(self, session_id: bytes) -> Session:
         """The session, to which this server pushes from now on; SessionNotFound when it has ended."""
-        if (session := self._by_id.get(session_id)) is not None:
+        if (session := self._by_id.get(session_id)) is not None and await self._is_still_here(session):
             return session
         if (stored := await self._store.take_over(session_id)) is None:
             raise SessionNotFound(to_text(session_id))
@@ -66,6 +66,19 @@ class Sessions:
         self._elsewhere.pop(session_id, None)
         log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
         return self._keep(stored.session_seq, stored.session, stored.held)
+
+    async def _is_still_here(self, session: Session) -> bool:
+        """Asks the database, and lets go of a session that has ended or moved. What other servers say of that may not
+        have been heard yet; or it was overtaken, and the session has come back meanwhile."""
+        stored = await self._store.find_session(session.session_id)
+        if stored is not None and stored.server_seq == self._store.server_seq:
+            return True
+        if self._by_seq.get(session.seq) is session:  # nobody else was faster
+            if stored is None:
+                self.drop(session.seq, "it had ended in the database")
+            else:
+                self._move(session)
+        return False
 
     def find(self, session_id: bytes) -> Session | None:
         return self._by_id.get(session_id)
@@ -92,7 +105,7 @@ class Sessions:
         await self._save_progress(session_seq, sightings)
         if server_seq != self._store.server_seq:
             if (session := self._by_seq.get(session_seq)) is not None:
-                self._move(session)
+                await self._is_still_here(session)
             if draining:
                 await self._store.drain(session_seq)
             return await self._heartbeat_elsewhere(session_id, sightings)
@@ -181,7 +194,7 @@ class Sessions:
                 session.stream.drain = why
                 session.stream.wake.set()
 
-    def hear(self, signal: Signal) -> None:
+    async def hear(self, signal: Signal) -> None:
         """Another server has changed something about a session."""
         session = self._by_seq.get(signal.session_seq)
         if session is None:
@@ -189,7 +202,7 @@ class Sessions:
         if signal.kind is SignalKind.ENDED:
             self.drop(session.seq, "another server has ended it")
         elif signal.kind is SignalKind.MOVED:
-            self._move(session)
+            await self._is_still_here(session)
         elif signal.kind is SignalKind.DRAINING:
             session.draining = True
         elif signal.task_id is not None and signal.attempt is not None:

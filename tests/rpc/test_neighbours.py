@@ -6,9 +6,11 @@ Each sentence holds when servers hear each other's rings, and when they only loo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from taskq_server.store.servers import News
 from taskq_server.store.shared import SharedStore
 from tests.conftest import StartServer
 from tests.rpc.support import (
@@ -72,6 +74,20 @@ async def pair(
 
 
 Pair = tuple[Neighbour, Neighbour]
+
+
+@asynccontextmanager
+async def unheard(world: Neighbour) -> AsyncIterator[None]:
+    """Lets it hear nothing of what the others do meanwhile."""
+    neighbours = world.server.neighbours
+    assert neighbours is not None
+    look_around, neighbours._store.look_around = neighbours._store.look_around, nothing_new  # type: ignore[method-assign]
+    yield
+    neighbours._store.look_around = look_around  # type: ignore[method-assign]
+
+
+async def nothing_new() -> News:
+    return News([], None)
 
 
 async def ends(world: World, task_id: str) -> None:
@@ -359,6 +375,29 @@ async def test_a_processor_that_comes_back_to_the_first_server_is_pushed_to_from
     task_id = await here.scheduler.enqueue()
     await there.looks()
     assert (await processor.take_one()).task_id == task_id
+
+
+async def test_a_processor_that_is_back_before_the_first_server_knew_that_it_was_away_is_pushed_to_from_there(
+    pair: Pair,
+) -> None:
+    here, there = pair
+    processor = await there.processor(max_in_flight=2)
+    first = await there.scheduler.enqueue()
+    task = await processor.take_one()
+    async with unheard(there):
+        away = here.moved(processor)
+        await away.open()
+        await away.close_stream()
+
+        await processor.open()
+
+    await there.looks()
+    assert (await processor.heartbeat(task)).stream == OK
+    second, third = await there.scheduler.enqueue(), await there.scheduler.enqueue()
+    again = await processor.take_one()
+    assert (again.task_id, task.task_id) == (second, first)
+    await there.dispatched()
+    assert (await there.scheduler.get(third)).state == SCHEDULED, "what it held already takes a seat"
 
 
 async def test_a_session_whose_server_is_gone_goes_on_at_another_with_all_it_holds(pair: Pair) -> None:
