@@ -56,7 +56,12 @@ class Many:
             return 0
         if connection.dialect.name == "sqlite":
             return connection.exec_driver_sql(self._sqlite, rows).rowcount
-        return connection.exec_driver_sql(self._postgres, tuple(map(list, zip(*rows, strict=True)))).rowcount
+        return connection.exec_driver_sql(self._postgres, tuple(map(_array_of, zip(*rows, strict=True)))).rowcount
+
+
+def _array_of(column: tuple[Any, ...]) -> list[Any] | None:
+    """`unnest` pads what is shorter with NULLs, so of a column that has nothing else nothing needs to be sent."""
+    return None if column.count(None) == len(column) else list(column)
 
 
 def _rows(table: Table, columns: Sequence[str]) -> str:
