@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from taskq_server.store.servers import News
 from taskq_server.store.shared import SharedStore
+from taskq_server.store.verbs.servers import News
 from tests.conftest import StartServer
 from tests.rpc.support import (
     ACCEPTED,
