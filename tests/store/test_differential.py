@@ -32,8 +32,8 @@ from taskq_server.core.task import (
     Payload,
     Progress,
 )
-from taskq_server.store.living import Advance, Grace, NewSession, Sign
 from taskq_server.store.store import Rules, Store
+from taskq_server.store.verbs.living import Advance, Grace, NewSession, Sign
 from tests.store.given import LEASE, Processor, a_retry, a_task, an_id, days, rows, seconds
 from tests.store.mortal import Home, PostgresHome, SQLiteHome
 

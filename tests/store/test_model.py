@@ -265,9 +265,8 @@ class StoreMachine(RuleBasedStateMachine):
     def connect(self, who: list[Processor]) -> None:
         """After a restart they open their streams at the new server."""
         for one in who:
-            if one.seq not in self.store.memory.sessions:
-                stored = self.run(self.store.take_over(one.session_id))
-                assert (stored is None) is (self.worlds[0].sessions[one.seq].end_time is not None)
+            stored = self.run(self.store.take_over(one.session_id))
+            assert (stored is None) is (self.worlds[0].sessions[one.seq].end_time is not None)
 
     @rule(
         target=leases,

@@ -60,7 +60,9 @@ def engine_of(
             url,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS if limited else None,
-            statement_cache_size=0,  # SQLAlchemy keeps the statements
+            # No plan is kept, though SQLAlchemy keeps what it has prepared: one that was made while a table was empty
+            # reads the whole of it for each row once it is full.
+            statement_cache_size=0,
             target_session_attrs="any" if pooler else "read-write",
             server_settings=None if pooler else {**(SETTINGS if settings is None else settings), **_name()},
             **further,

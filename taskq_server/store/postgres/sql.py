@@ -22,7 +22,7 @@ MOST_LOCKS = 1_024
 _FIRST_LOCK = int.from_bytes(b"taskq") << 16
 """Of a range that nobody else should use."""
 
-_NUMBERS = "SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint)"
+_NUMBERS = "SELECT ARRAY (SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint))"
 _LOCK_KEYS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 _LOCK_HOLDERS = """
 SELECT task.seq FROM task
@@ -107,7 +107,8 @@ class PostgresSql(Sql):
         return column == any_(bindparam(None, list(values), ARRAY(kind)))
 
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
-        return tx.connection.exec_driver_sql(_NUMBERS, (many,)).scalars().all()
+        numbers: list[int] = tx.connection.exec_driver_sql(_NUMBERS, (many,)).scalar_one()
+        return numbers
 
     def lock_keys(
         self, tx: Transaction, keys: Sequence[tuple[str, str]], may_change: Sequence[tuple[str, str]]

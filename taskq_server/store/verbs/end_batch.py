@@ -234,6 +234,8 @@ class EndBatch:
             self._tx.after_commit.append(partial(self._memory.note_expiry, min(self._expires_us)))
 
     def _release_keys(self) -> None:
+        if not self._free_keys:
+            return
         dedup = schema.dedup
         over = (dedup.c.hold == DedupHold.UNFINISHED) | (dedup.c.hold_until_us <= self._tx.now_us)
         for some in few(self._free_keys):

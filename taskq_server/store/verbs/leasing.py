@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from taskq_server.core.matching import Candidate, Demand, Seats
 from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
@@ -18,6 +18,11 @@ from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import end, expire
 
 MOST_TASKS_PER_LEASE = 2_000
+
+_OWN_SESSIONS = select(schema.session.c.session_seq).where(
+    schema.IS_ALIVE, schema.session.c.server_seq == bindparam("server_seq")
+)
+"""Made once: to build it takes SQLAlchemy as long as to run it."""
 
 
 @dataclass(slots=True)
@@ -56,9 +61,7 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
 def _of_the_living(tx: Transaction, demand: Demand) -> Demand:
     """Without the seats of sessions that have ended, whose leases nobody would ever end, and of those that have moved
     to another server. A copy, since seats are used up by placing, and a transaction that failed is tried again."""
-    session = schema.session
-    own = select(session.c.session_seq).where(schema.IS_ALIVE, session.c.server_seq == tx.server_seq)
-    living = set(tx.connection.execute(own).scalars())
+    living = set(tx.connection.execute(_OWN_SESSIONS, {"server_seq": tx.server_seq}).scalars())
     return Demand(
         [replace(seats, by_name=dict(seats.by_name)) for seats in demand.seats if seats.session_seq in living]
     )
