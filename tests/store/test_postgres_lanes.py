@@ -15,7 +15,7 @@ from taskq_server.core.errors import StorageUnavailable
 from taskq_server.core.task import EndStatus, EnqueueOutcome, Progress, TaskState
 from taskq_server.store.postgres import lane
 from taskq_server.store.postgres.store import Postgres
-from taskq_server.store.transaction import Again, Transaction
+from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.living import Advance, Grace, Sign
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
@@ -297,18 +297,3 @@ async def test_what_others_always_come_between_is_unavailable_and_leaves_nothing
     assert len(runs) == lane.MOST_TRIES
     assert (await store.get([task.task_id]), store.routes, store.next_due_us(range(9))) == ({}, {}, None)
     await added(store, task)
-
-
-async def test_a_task_that_is_pruned_between_two_looks_at_its_id_is_made_anew(store: Postgres) -> None:
-    add, runs = store._add, []
-
-    def prune_between(tx: Transaction, items: list[Any]) -> Any:
-        runs.append(tx)
-        if len(runs) == 1:
-            raise Again
-        return add(tx, items)
-
-    replace_verb(store, "_add", prune_between)
-
-    assert outcomes(await store.add([a_task()])) == [EnqueueOutcome.CREATED]
-    assert len(runs) == 2

@@ -284,6 +284,34 @@ async def test_a_session_that_ends_while_it_is_taken_over_is_not_taken_over(serv
     assert await there.take_over(an_id()) is None
 
 
+async def test_a_session_that_is_ending_is_not_kept_alive(servers: Servers, console: Console) -> None:
+    here, there = await servers(2)
+    session = await a_processor(here)
+
+    ending = await stopped_before_commit(here, "_unregister", lambda: here.unregister(session.seq))
+    hearing = asyncio.create_task(there.keep_alive(Sign(session.seq, LEASE)))
+    await somebody_waits(console)
+    await ending.goes_on()
+
+    assert await hearing is None
+
+
+async def test_of_a_session_to_which_no_server_pushes_nobody_is_told(servers: Servers, console: Console) -> None:
+    """As of those that came with a copy of another database."""
+    here, there = await servers(2)
+    session = await a_processor(here)
+    (held,) = await running(here, session, a_task())
+    console.run("UPDATE session SET server_seq = 0")
+
+    assert await leased_ids(here, session) == []
+    stored = await there.take_over(session.session_id)
+    assert stored is not None and [one.task_id for one in stored.held] == [held.task_id]
+    console.run("UPDATE session SET server_seq = 0")
+    await here.cancel([held.task_id])
+
+    assert console.rows("SELECT * FROM signal") == []
+
+
 async def test_a_report_goes_to_any_server(servers: Servers) -> None:
     here, there = await servers(2)
     (held,) = await running(here, await a_processor(here), a_task())

@@ -17,6 +17,7 @@ from taskq_server.core.task import (
     EnqueueOutcome,
     NewTask,
     Payload,
+    TaskState,
 )
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
@@ -31,6 +32,7 @@ from tests.store.given import (
     minutes,
     outcomes,
     replace_verb,
+    rows,
     running,
     statuses,
     succeeded,
@@ -111,6 +113,37 @@ async def test_however_many_race_with_the_same_ids_each_task_is_created_once(ser
     created = [one.task_id for answer in answers for one in answer if one.outcome is CREATED]
     assert sorted(created) == sorted(task.task_id for task in tasks)
     assert {one.outcome for answer in answers for one in answer} == {CREATED, EXISTING}
+
+
+async def test_an_id_whose_task_is_pruned_between_two_looks_at_it_makes_a_new_task(
+    servers: Servers, clock: ManualClock
+) -> None:
+    here, there = await servers(2)
+    task = a_task(retention=0)
+    (held,) = await running(here, await a_processor(here), task)
+    await here.end([succeeded(held)])
+
+    adding_again = await stopped_at(here, "SELECT task.task_id, task.seq", here.add([task]))
+    assert (await there.prune(0)).tasks == 1
+
+    assert outcomes(await adding_again.goes_on()) == [CREATED]
+    assert (await the_task(here, task.task_id)).state is TaskState.SCHEDULED
+
+
+async def test_an_id_whose_task_is_being_pruned_makes_a_new_task(
+    servers: Servers, console: Console, clock: ManualClock
+) -> None:
+    here, there = await servers(2)
+    task = a_task(retention=0)
+    (held,) = await running(here, await a_processor(here), task)
+    await here.end([succeeded(held)])
+
+    pruning = await stopped_at(there, "DELETE FROM task", there.prune(0), after=True)
+    adding_again = asyncio.create_task(here.add([task]))
+    await somebody_waits(console)
+    assert (await pruning.goes_on()).tasks == 1
+
+    assert outcomes(await adding_again) == [CREATED]
 
 
 async def test_tasks_are_numbered_in_the_order_of_each_server(servers: Servers) -> None:
@@ -206,6 +239,37 @@ async def test_ends_and_new_tasks_that_race_for_keys_leave_no_key_with_two(serve
         await here.look_around()
         held = (await lease(here, oven)).assignments
         assert len(held) == 20
+
+
+@pytest.mark.parametrize("words", ["DELETE FROM dedup USING", "INSERT INTO dedup"])
+async def test_a_key_that_is_pruned_while_it_is_asked_for_is_held_by_who_asks(
+    servers: Servers, clock: ManualClock, words: str
+) -> None:
+    here, there = await servers(2)
+    await added(here, a_task(key="k", ttl=1), a_task(key="other", ttl=1))
+    clock.advance(us=1)
+
+    asking = await stopped_at(here, words, here.add([a_task(key="k")]))
+    await there.prune(0)
+
+    (answer,) = await asking.goes_on()
+    assert answer.outcome is CREATED
+    assert await rows(here, "SELECT key, task_id FROM dedup") == [{"key": "k", "task_id": answer.task_id}]
+
+
+async def test_a_key_that_is_being_pruned_is_free(servers: Servers, console: Console, clock: ManualClock) -> None:
+    here, there = await servers(2)
+    await added(here, a_task(key="k", ttl=1))
+    clock.advance(us=1)
+
+    pruning = await stopped_at(there, "DELETE FROM dedup", there.prune(0), after=True)
+    asking = asyncio.create_task(here.add([a_task(key="k")]))
+    await somebody_waits(console)
+    await pruning.goes_on()
+
+    (answer,) = await asking
+    assert answer.outcome is CREATED
+    assert await rows(here, "SELECT task_id FROM dedup") == [{"task_id": answer.task_id}]
 
 
 # ── a holder that is changed while it is leased, or ends ─────────────────────────────────────────────────────────────

@@ -80,7 +80,7 @@ INSERT INTO signal (server_seq, session_seq, kind, task_id, attempt)
 SELECT session.server_seq, new.session_seq, new.kind, new.task_id, new.attempt
 FROM unnest($1::bigint[], $2::smallint[], $3::bytea[], $4::integer[]) AS new (session_seq, kind, task_id, attempt)
 JOIN session ON session.session_seq = new.session_seq
-WHERE session.server_seq <> $5::bigint
+WHERE session.server_seq NOT IN (0, $5::bigint)
 """
 # One seek from each place to the next, however many tasks wait in it.
 _FIRST_DUE = """

@@ -58,7 +58,7 @@ class StoredSession:
     session: NewSession
     alive_until_us: int
     server_seq: int
-    """The server that may push to it."""
+    """The server that may push to it; 0 for none, as after a copy."""
     server_lives: bool = False
     """Whether that one has been heard of lately; it may be this one."""
     held: list[Held] = field(default_factory=list)
