@@ -57,26 +57,28 @@ def address_from_environment() -> str:
     return os.environ.get("TASKQ_ADDRESS", "").strip() or DEFAULT_ADDRESS
 
 
-def open_channel(address: str, further: Options = ()) -> grpc.aio.Channel:
-    """A channel for the running event loop. `further` options win over OPTIONS.
+def open_channel(address: str, skip: int = 0, further: Options = ()) -> grpc.aio.Channel:
+    """A channel for the running event loop. Of several servers it begins with the one after `skip` others; `further`
+    options win over OPTIONS.
 
     Raises RuntimeError in a process forked from one that had opened a channel: gRPC does not work there.
     """
     _refuse_after_fork()
-    return grpc.aio.insecure_channel(target(address), options=_merged(further))
+    return grpc.aio.insecure_channel(target(address, skip), options=_merged(further))
 
 
-def open_blocking_channel(address: str, further: Options = ()) -> grpc.Channel:
+def open_blocking_channel(address: str, skip: int = 0, further: Options = ()) -> grpc.Channel:
     """A channel for threads. Otherwise as `open_channel`."""
     _refuse_after_fork()
-    return grpc.insecure_channel(target(address), options=_merged(further))
+    return grpc.insecure_channel(target(address, skip), options=_merged(further))
 
 
-def target(address: str) -> str:
+def target(address: str, skip: int = 0) -> str:
     """What gRPC calls one address, or several servers' that are separated by commas.
 
-    Of several, a channel stays with one as long as it answers, and goes on with the next when it does not. Each process
-    begins with another one, and all its channels with the same. ValueError where one of several is not an IP address
+    Of several, a channel stays with one as long as it can be reached, whatever it answers, and goes on with the next
+    when it cannot. Each process begins with another one, and all its channels with the same, unless they are to `skip`
+    some. ValueError where one of several is not an IP address
     and a port: names are for DNS, which may give one name several addresses.
     """
     if "," not in address:
@@ -88,7 +90,7 @@ def target(address: str) -> str:
             f"{address!r} must be IP addresses of one version, each with its port, separated by commas; "
             "or one name, to which DNS gives several addresses"
         )
-    turn = _turn % len(addresses)
+    turn = (_turn + skip) % len(addresses)
     return f"ipv{versions.pop()}:{','.join(addresses[turn:] + addresses[:turn])}"
 
 

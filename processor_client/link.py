@@ -1,4 +1,7 @@
-"""A channel of our own and the stub on it, opened anew when it seems wedged."""
+"""A channel of our own and the stub on it, opened anew when it seems wedged, or its server cannot serve.
+
+A server that cannot reach its database can be reached all the same: of several, each new channel begins with the next.
+"""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,10 +16,12 @@ ChannelT = TypeVar("ChannelT")
 class Link(Generic[ChannelT]):
     """Counts failures in a row: a channel that has failed five times may be the reason itself."""
 
-    def __init__(self, open_channel: Callable[[], ChannelT]) -> None:
+    def __init__(self, open_channel: Callable[[int], ChannelT]) -> None:
+        """`open_channel` is told how many servers to skip."""
         self._open = open_channel
+        self._opened = 1
         self._failures = 0
-        self.channel = open_channel()
+        self.channel = open_channel(0)
         self.stub = ProcessorServiceStub(self.channel)  # type: ignore[call-overload]  # it takes either kind
 
     def worked(self) -> None:
@@ -30,6 +35,7 @@ class Link(Generic[ChannelT]):
             return None
         old = self.channel
         self._failures = 0
-        self.channel = self._open()
+        self.channel = self._open(self._opened)
+        self._opened += 1
         self.stub = ProcessorServiceStub(self.channel)  # type: ignore[call-overload]
         return old

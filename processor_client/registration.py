@@ -28,7 +28,7 @@ class Registration:
 
     def __init__(
         self,
-        open_channel: Callable[[], grpc.aio.Channel],
+        open_channel: Callable[[int], grpc.aio.Channel],
         *,
         name: str,
         handlers: Iterable[Handler],

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from client_core.backoff import Backoff
-from client_core.errors import InvalidArgument, TaskqError, from_rpc_error
+from client_core.errors import DeadlineExceeded, InvalidArgument, TaskqError, Unavailable, from_rpc_error
 from processor_client import report
 from processor_client.attempt import Attempt
 from processor_client.link import Link
@@ -52,6 +52,7 @@ class Reporter:
         self._waiting: deque[Report] = deque()
         self._wake = asyncio.Event()
         self._unanswered = 0
+        self._call: grpc.aio.UnaryUnaryCall[ReportResultRequest, ReportResultResponse] | None = None
 
     def __len__(self) -> int:
         """How many are not answered yet."""
@@ -62,6 +63,11 @@ class Reporter:
         self._waiting.append(Report(attempt, result))
         self._unanswered += 1
         self._wake.set()
+
+    def reroute(self) -> None:
+        """The server that had the session has stopped without a word: what was sent to it is sent to another."""
+        if self._call is not None:
+            self._call.cancel()
 
     async def run(self) -> None:
         """Sends reports until cancelled."""
@@ -104,10 +110,10 @@ class Reporter:
         request = ReportResultRequest(session_id=self._session_id, results=[each.result for each in batch])
         backoff = Backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
         while True:
+            is_wedged = False
             try:
-                reply: ReportResultResponse = await self._link.stub.ReportResult(
-                    request, timeout=TIMEOUT_SECONDS, wait_for_ready=True
-                )
+                self._call = self._link.stub.ReportResult(request, timeout=TIMEOUT_SECONDS, wait_for_ready=True)
+                reply = await self._call
                 self._link.worked()
                 if len(reply.answers) == len(batch):
                     return reply.answers
@@ -116,8 +122,14 @@ class Reporter:
                 error = from_rpc_error(failure)
                 if isinstance(error, InvalidArgument):
                     raise error from failure
-                if (old := self._link.failed()) is not None:
-                    await old.close()
+                is_wedged = isinstance(error, DeadlineExceeded)
+            except asyncio.CancelledError:
+                # Also what the call raises when not this task but the call is cancelled.
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                error, is_wedged = Unavailable("the server has stopped without a word"), True
+            if (old := self._link.failed(is_wedged=is_wedged)) is not None:
+                await old.close()
             pause = max(backoff.next(), error.retry_delay or 0.0)
             logger.warning("%d reports are not answered; again in %.1f s: %s", len(batch), pause, error)
             await asyncio.sleep(pause)

@@ -47,8 +47,8 @@ class Session:
         handlers: dict[str, Handler],
         runner: Runner,
         clock: ServerClock,
-        open_channel: Callable[[], grpc.aio.Channel],
-        open_blocking_channel: Callable[[], grpc.Channel],
+        open_channel: Callable[[int], grpc.aio.Channel],
+        open_blocking_channel: Callable[[int], grpc.Channel],
         on_drain: Callable[[], None],
     ) -> None:
         self.id = registered.session_id
@@ -195,8 +195,8 @@ class Session:
         if beat.reply.stream == STREAM_STATE_REREGISTER:
             self._server_ended_it()
             return
-        if beat.reply.stream == STREAM_STATE_REOPEN:
-            self._streams.reopen(beat.sent)
+        if beat.reply.stream == STREAM_STATE_REOPEN and self._streams.reopen(beat.sent):
+            self.reporter.reroute()
         self._inbox.on_beat(beat)
         self._server_knows_of_drain |= beat.draining
         held_back, self._held_back = self._held_back, []

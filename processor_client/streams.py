@@ -55,7 +55,7 @@ class Streams:
         self._turn: asyncio.Future[End] | None = None
         self._opened = 0.0
         self._asked = asyncio.Event()
-        self._bitten = False
+        self._is_wedged = False
 
     async def run(self) -> None:
         """Reads until cancelled, or until the server says that the session has ended."""
@@ -83,12 +83,16 @@ class Streams:
                 await self._asked.wait()
                 await asyncio.sleep(random.uniform(0.0, REOPEN_SPREAD_SECONDS))
 
-    def reopen(self, as_of: float) -> None:
-        """The server had no stream of this session when it answered a heartbeat sent at `as_of`, monotonic."""
+    def reopen(self, as_of: float) -> bool:
+        """No server had a stream of this session when a heartbeat was answered that was sent at `as_of`, monotonic.
+        Answers whether there was one all the same, whose server must then have stopped without a word."""
         self._asked.set()
-        if self._turn is not None and not self._turn.done() and self._opened + SETTLE_SECONDS < as_of:
-            logger.warning("the server has lost the task stream; opening another")
-            self._turn.set_result(End.BROKEN)
+        if self._turn is None or self._turn.done() or self._opened + SETTLE_SECONDS >= as_of:
+            return False
+        logger.warning("the server has lost the task stream; opening another")
+        self._is_wedged = True
+        self._turn.set_result(End.BROKEN)
+        return True
 
     async def _open(self) -> End:
         """Opens a stream and waits until another is wanted."""
@@ -101,8 +105,8 @@ class Streams:
         end = await turn
         if end is End.BROKEN:
             reader.cancel()
-            # A connection that has swallowed three pings is not given a second stream.
-            wedged, self._bitten = self._bitten, False
+            # A connection that has swallowed three pings, or the end of its stream, is not given a second one.
+            wedged, self._is_wedged = self._is_wedged, False
             if (old := self._link.failed(is_wedged=wedged)) is not None:
                 await old.close()
         return end
@@ -137,7 +141,7 @@ class Streams:
             why = f"nothing came for {SILENT_PINGS} ping intervals" if watchdog.has_bitten else "channel closed"
         finally:
             watchdog.stop()
-            self._bitten = self._bitten or watchdog.has_bitten
+            self._is_wedged = self._is_wedged or watchdog.has_bitten
             call.cancel()
         if not turn.done():
             logger.info("the task stream ended: %s", why)

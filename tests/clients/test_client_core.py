@@ -67,8 +67,9 @@ def test_of_several_servers_each_process_begins_with_one_and_goes_round(
 ) -> None:
     for turn in range(5):
         monkeypatch.setattr(channel, "_turn", turn)
-        first = turn % len(servers)
-        assert channel.target(address) == scheme + ",".join(servers[first:] + servers[:first])
+        for skip in range(4):
+            first = (turn + skip) % len(servers)
+            assert channel.target(address, skip) == scheme + ",".join(servers[first:] + servers[:first])
 
 
 @pytest.mark.parametrize("address", ["a:1,b:2", "127.0.0.1:1,[::1]:2", "127.0.0.1,127.0.0.2:2", "127.0.0.1:1,", ","])

@@ -33,11 +33,13 @@ class Rehearsal:
 
     def __init__(self, interval: float = 10.0) -> None:
         self.channels: list[grpc_testing.Channel] = []
+        self.skipped: list[int] = []
         self.held = Held()
         self.beats: list[Beat] = []
         self.heart = Heart("s1", self.held, Link(self._open), interval, self.beats.append)
 
-    def _open(self) -> Any:
+    def _open(self, skip: int) -> Any:
+        self.skipped.append(skip)
         self.channels.append(grpc_testing.channel([SERVICE], grpc_testing.strict_real_time()))
         return _Closable(self.channels[-1])
 
@@ -113,7 +115,7 @@ def test_a_heartbeat_that_failed_is_repeated_within_a_second(code: grpc.StatusCo
     assert rehearsal.beat()[1] >= 9.0
 
 
-def test_five_failures_in_a_row_open_another_channel() -> None:
+def test_five_failures_in_a_row_open_another_channel_to_the_next_server() -> None:
     rehearsal = Rehearsal()
 
     for _ in range(4):
@@ -122,6 +124,7 @@ def test_five_failures_in_a_row_open_another_channel() -> None:
     rehearsal.beat(code=grpc.StatusCode.UNAVAILABLE)
 
     assert len(rehearsal.channels) == 2
+    assert rehearsal.skipped == [0, 1]
     rehearsal.beat()
 
 

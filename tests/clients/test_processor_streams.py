@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from client_core.errors import TaskqError
-from processor_client import Context, Processor, streams
+from processor_client import Context, Processor, reporter, streams
 from processor_client.attempt import Attempt
 from processor_client.handler import of_function
 from processor_client.heart import Beat
@@ -142,6 +142,22 @@ async def test_a_stream_that_the_server_has_lost_is_opened_again() -> None:
         (await server.stream(2)).send(task)
         await server.result_of(task)
         await server.until(lambda: not stream.is_open)
+
+
+async def test_a_report_that_was_swallowed_is_sent_again_when_the_session_has_lost_its_server() -> None:
+    async with at_work(Runs("noop", noop)) as (server, stream):
+        server.answering.clear()
+        task = a_task()
+        stream.send(task)
+        await server.beats(3)
+        server.answering = asyncio.Event()  # who has come before waits for ever
+        server.answering.set()
+
+        server.heartbeat_script.append(pb.HeartbeatResponse(stream=pb.STREAM_STATE_REOPEN, server_time=now()))
+
+        async with asyncio.timeout(reporter.TIMEOUT_SECONDS / 2):  # it did not wait for that
+            await server.result_of(task)
+        await server.stream(2)
 
 
 async def test_a_kind_of_event_from_a_newer_server_is_ignored() -> None:

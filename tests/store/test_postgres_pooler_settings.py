@@ -21,6 +21,6 @@ async def test_a_server_that_is_stopped_in_the_middle_keeps_no_locks_behind_a_po
         store = await Postgres.open(pooler.url, clock, RULES, pooler=True)
         names = ["idle_in_transaction_session_timeout", "statement_timeout", "lock_timeout"]
 
-        assert await store.write(ask, names) == ["10s", "5s", "2s"]
+        assert await store.write(ask, names) == ["3s", "5s", "2s"]
 
         await store.close()

@@ -25,7 +25,8 @@ SETTINGS = {
     "synchronous_commit": "on",
     "statement_timeout": "5s",
     "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
+    # A server that is stopped in the middle holds locks for so long, for which the others wait.
+    "idle_in_transaction_session_timeout": "3s",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
