@@ -47,7 +47,7 @@ class Dispatcher:
         try:
             return await self.tick()
         except TaskqError as error:
-            log.error("dispatch failed", error=str(error))
+            log.error("dispatch failed", error=error.in_full)
             return self._clock.now_us() + SECOND_US
 
     async def tick(self) -> int | None:

@@ -58,7 +58,7 @@ class Housekeeper:
         try:
             return await self.tick()
         except TaskqError as error:
-            log.error("housekeeping failed", error=str(error))
+            log.error("housekeeping failed", error=error.in_full)
             self._last_tick_us = 0  # heartbeats failed as well: it counts as a pause
             self._storage_was_away = True
             return self._clock.now_us() + SECOND_US
@@ -107,7 +107,7 @@ class Housekeeper:
         try:
             await self._prune(now_us)
         except TaskqError as error:
-            log.error("pruning failed", error=str(error))
+            log.error("pruning failed", error=error.in_full)
             self._prune_at_us = now_us + SECOND_US
             self._storage_was_away = True
 

@@ -58,7 +58,7 @@ class Neighbours:
         try:
             return await self.tick()
         except TaskqError as error:
-            log.error("the other servers cannot be looked at", error=str(error))
+            log.error("the other servers cannot be looked at", error=error.in_full)
             return self._clock.now_us() + SECOND_US
 
     async def tick(self) -> int:

@@ -24,6 +24,11 @@ from typing import NamedTuple
 class TaskqError(Exception):
     """Raised on purpose."""
 
+    @property
+    def in_full(self) -> str:
+        """What the log says: perhaps more than callers are told."""
+        return str(self)
+
 
 class Fault(NamedTuple):
     """One field that breaks one rule: `tasks[3].priority`, `must be 0 to 9; is 12`."""
@@ -87,6 +92,10 @@ class StorageUnavailable(TaskqError):
     def __init__(self, detail: str) -> None:
         self.detail = detail
         super().__init__("the database is unavailable; try again")
+
+    @property
+    def in_full(self) -> str:
+        return f"the database is unavailable: {self.detail}"
 
 
 class StorageFull(TaskqError):

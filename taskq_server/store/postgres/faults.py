@@ -57,8 +57,14 @@ def translate(error: BaseException) -> TaskqError | None:
     if sqlstate(error) == _FULL:
         return StorageFull()
     if is_lost(error) or wants_another_try(error) or sqlstate(error).startswith(_UNAVAILABLE):
-        return StorageUnavailable(f"{type(error).__name__}: {error}")
+        return StorageUnavailable(in_short(error))
     return None
+
+
+def in_short(error: BaseException) -> str:
+    """Without the statement and its values, which may be somebody's payload."""
+    original = _original(error)
+    return f"{type(original).__name__}: {original}"
 
 
 def cannot_connect(error: BaseException, name: str) -> StoreRefused | None:

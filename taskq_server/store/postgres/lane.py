@@ -125,7 +125,7 @@ class Lane:
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             await self._drop_connection()
             is_theirs = isinstance(error, faults.OF_POSTGRES)  # also that it knows us no longer
-            unavailable = StorageUnavailable(f"{type(error).__name__}: {error}") if is_theirs else error
+            unavailable = StorageUnavailable(faults.in_short(error)) if is_theirs else error
             fail(list(self._queue), faults.translate(error) or unavailable)
             self._queue.clear()
             await pause(LOOK_AGAIN_SECONDS)
