@@ -78,8 +78,8 @@ def target(address: str, skip: int = 0) -> str:
 
     Of several, a channel stays with one as long as it can be reached, whatever it answers, and goes on with the next
     when it cannot. Each process begins with another one, and all its channels with the same, unless they are to `skip`
-    some. ValueError where one of several is not an IP address
-    and a port: names are for DNS, which may give one name several addresses.
+    some. ValueError where one of several is not an IP address and a port: names are for DNS, which may give one name
+    several addresses.
     """
     if "," not in address:
         return address
