@@ -208,11 +208,15 @@ def _reachable(installed: Path, folder: Path, as_user: dict[str, Any]) -> Path:
     ways = [installed / "bin" / "postgres", *(installed / "bin" / "postgres").parents]
     if "user" not in as_user or all(way.stat().st_mode & stat.S_IXOTH for way in ways):
         return installed
-    copy = folder / installed.name
-    shutil.copytree(installed, copy)
-    for path in (copy, *copy.rglob("*")):
+    package = installed.parent
+    libraries = package.with_name(f"{package.name}.libs")  # where the programs look for them, from where they stand
+    copies = folder / "programs"
+    shutil.copytree(installed, copies / package.name / installed.name)
+    if libraries.is_dir():
+        shutil.copytree(libraries, copies / libraries.name)
+    for path in (copies, *copies.rglob("*")):
         os.chown(path, as_user["user"], as_user["group"], follow_symlinks=False)
-    return copy
+    return copies / package.name / installed.name
 
 
 def free_port() -> int:
