@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import bloat, lifecycle, scaling
+from benchmarks import bloat, lifecycle
 from benchmarks.report import Shown
 from taskq_server.config import Config
 from tests.support.process import ROOT
@@ -35,6 +35,6 @@ def test_the_table_of_settings_is_the_one_that_the_server_has() -> None:
     assert table == settings_table()
 
 
-@pytest.mark.parametrize("shown", [*lifecycle.SHOWN.values(), scaling.SHOWN, bloat.SHOWN], ids=lambda shown: shown.name)
+@pytest.mark.parametrize("shown", [*lifecycle.SHOWN.values(), bloat.SHOWN], ids=lambda shown: shown.name)
 def test_the_figures_are_those_that_the_benchmark_wrote(shown: Shown) -> None:
     assert shown.on_page() == shown.kept()
