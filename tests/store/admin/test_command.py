@@ -306,9 +306,9 @@ def test_a_fault_of_ours_does_not_look_like_an_upgrade_that_is_needed(
 
 def test_without_the_driver_of_postgresql_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "asyncpg", None)
-    for name in ("postgres_admin", "postgres_url"):
-        monkeypatch.delitem(sys.modules, f"taskq_server.store.{name}", raising=False)
-        monkeypatch.delattr(f"taskq_server.store.{name}", raising=False)
+    for name in ("admin", "engine", "faults"):
+        monkeypatch.delitem(sys.modules, f"taskq_server.store.postgres.{name}", raising=False)
+        monkeypatch.delattr(f"taskq_server.store.postgres.{name}", raising=False)
 
     code, _, err = run("current", "--database-url=postgresql://h/d")
     assert code == 78 and "pip install 'taskq[postgres]'" in err
