@@ -29,7 +29,7 @@ from taskq_server.core.task import (
 from taskq_server.store.store import Rules
 from taskq_server.store.verbs.ending import Cancelled
 from taskq_server.store.verbs.leasing import Leased
-from taskq_server.store.verbs.reclaiming import Reclaimed
+from taskq_server.store.verbs.reclaiming import MOST_SESSIONS_PER_RECLAIM, Reclaimed
 
 EXISTING, CONFLICT = EnqueueOutcome.EXISTING, EnqueueOutcome.CONFLICT
 SCHEDULED, RUNNING = TaskState.SCHEDULED, TaskState.RUNNING
@@ -311,6 +311,7 @@ class Model:
 
     def reclaim(self, now: int, answer: Reclaimed) -> None:
         late = {seq for seq, one in self.sessions.items() if one.end_time is None and one.alive_until <= now}
+        more, late = len(late) > MOST_SESSIONS_PER_RECLAIM, set(sorted(late)[:MOST_SESSIONS_PER_RECLAIM])
         assert set(answer.dead) == late and len(answer.dead) == len(late)
         for seq in late:
             self.end_session(now, seq, Outcome.LOST)
@@ -327,7 +328,7 @@ class Model:
             self.end_attempt(now, task, Ending(task_id, task.attempt, task.holder, Outcome.TIMED_OUT))
         self.expire(now)
         nexts = self.next_reclaims()
-        assert answer.next_us is None or answer.next_us > now
+        assert (answer.next_us is not None and answer.next_us <= now) is more, "at once when there are more"
         assert not nexts or (answer.next_us is not None and answer.next_us <= min(nexts))
 
     def next_reclaims(self) -> list[int]:
