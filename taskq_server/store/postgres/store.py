@@ -39,6 +39,8 @@ Answer = TypeVar("Answer")
 
 log = structlog.get_logger("taskq.store")
 
+JOIN_TRIES = 3
+
 LEAVE_SECONDS = 2.0
 """How long a server that stops waits for a database that may not answer."""
 
@@ -93,7 +95,8 @@ class Postgres(SharedStore):
         try:
             async with store._engine.connect() as connection:
                 await connection.run_sync(store._check)
-            await store._join()
+            store._open_lanes()
+            await store._join_patiently()
         except Exception as error:
             await store._let_go()
             if (refused := _refusal(error, shown(url))) is None:
@@ -128,8 +131,16 @@ class Postgres(SharedStore):
             self._unregister: self._heartbeats,
         }
 
+    async def _join_patiently(self) -> None:
+        """On a busy machine a connection may take longer than callers should wait for it."""
+        for tries_left in reversed(range(JOIN_TRIES)):
+            try:
+                return await self._join()
+            except StorageUnavailable:
+                if not tries_left:
+                    raise
+
     async def _join(self) -> None:
-        self._open_lanes()
         self.server_seq = (await self.write(servers.arrive, [self._presence]))[0]
         await self._remember()
         await self.look_around()
