@@ -77,6 +77,7 @@ class ModelSession:
     capabilities: dict[str, int]
     labels: dict[str, str]
     slots: int
+    server: int
     end_time: int | None = None
 
 
@@ -92,6 +93,8 @@ class Model:
     rules: Rules
     tasks: dict[bytes, ModelTask] = field(default_factory=dict)
     sessions: dict[int, ModelSession] = field(default_factory=dict)
+    servers: dict[int, int] = field(default_factory=dict)
+    """Until when each is taken for living."""
     keys: dict[tuple[str, str], Hold] = field(default_factory=dict)
     seq: int = 0
     created: int = 0
@@ -294,9 +297,16 @@ class Model:
         if session.end_time is None:
             session.alive_until = max(session.alive_until, until)
 
-    def spare(self, until: int) -> None:
+    def arrive(self, server: int, until: int) -> None:
+        self.servers[server] = until
+
+    def leave(self, server: int) -> None:
+        del self.servers[server]
+
+    def spare(self, now: int, server: int, until: int) -> None:
         for session in self.sessions.values():
-            if session.end_time is None:
+            other_lives = session.server != server and self.servers.get(session.server, now) > now
+            if session.end_time is None and not other_lives:
                 session.alive_until = max(session.alive_until, until)
 
     def end_session(self, now: int, seq: int, outcome: Outcome) -> None:

@@ -31,9 +31,10 @@ from taskq_server.core.task import (
     Outcome,
     TaskState,
 )
-from taskq_server.store.store import Rules
+from taskq_server.store.store import Rules, Store
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.living import Grace, NewSession, Sign
+from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US
 from tests.store.given import (
     LEASE,
     NO_RETRY,
@@ -108,15 +109,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.worlds = [Model(RULES)]
         self.last_seen: dict[bytes, tuple[int, int]] = {}
-        self.store = self.run(self.home.open(self.clock))
+        self.arrive(self.home.open(self.clock))
 
     # ── machinery ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
+    def arrive(self, opening: Coroutine[Any, Any, Store]) -> None:
+        self.store = self.run(opening)
+        until = self.now + LONGEST_SERVER_LEASE_US
+        self.fits(lambda world: world.arrive(self.store.server_seq, until))
+
     def go_on(self) -> None:
-        self.store = self.run(self.home.go_on(self.clock))
+        self.arrive(self.home.go_on(self.clock))
 
     @property
     def now(self) -> int:
@@ -228,7 +234,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         def fit(world: Model) -> None:
             assert seq not in world.sessions, "a session's number is never used again"
-            world.sessions[seq] = ModelSession(until, capabilities, labels, slots)
+            world.sessions[seq] = ModelSession(until, capabilities, labels, slots, self.store.server_seq)
 
         self.fits(fit)
         return Processor(seq, "p", session_id, capabilities, labels, slots)
@@ -267,6 +273,8 @@ class StoreMachine(RuleBasedStateMachine):
         for one in who:
             stored = self.run(self.store.take_over(one.session_id))
             assert (stored is None) is (self.worlds[0].sessions[one.seq].end_time is not None)
+            for world in self.worlds:
+                world.sessions[one.seq].server = self.store.server_seq
 
     @rule(
         target=leases,
@@ -357,9 +365,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(session=sessions, spare=st.booleans())
     def unregister(self, session: Processor, spare: bool = False) -> None:
         if spare:
-            until = self.now + LEASE // 2
+            now, until = self.now, self.now + LEASE // 2
             self.run(self.store.spare(Grace(LEASE // 2)))
-            self.fits(lambda world: world.spare(until))
+            self.fits(lambda world: world.spare(now, self.store.server_seq, until))
         self.run(self.store.unregister(session.seq))
         self.fits(lambda world: world.unregister(self.now, session.seq))
 
@@ -391,6 +399,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.store.write(lambda tx, items: items, [None]))  # only a time at which something happened is known
         if how == "closed":
             self.run(self.store.close())
+            self.fits(lambda world: world.leave(self.store.server_seq))
         self.home.die()
         was = self.now
         if self.home.own_clock:
