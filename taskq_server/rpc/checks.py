@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,6 +26,15 @@ class Faults:
 
     def __init__(self) -> None:
         self.found: list[Fault] = []
+        self._placed = 0
+
+    def belong_to(self, field: str, index: int) -> None:
+        """What was found since this was called last is about that item of a repeated field. Whoever checks the item
+        need not put its name together a thousand times, in case."""
+        for i in range(self._placed, len(self.found)):
+            fault = self.found[i]
+            self.found[i] = Fault(f"{field}[{index}].{fault.field}", fault.rule)
+        self._placed = len(self.found)
 
     def add(self, field: str, rule: str) -> None:
         self.found.append(Fault(field, rule))
@@ -46,7 +56,7 @@ class Faults:
         return text
 
     def printable(self, field: str, text: str, most: int, least: int = 0) -> str:
-        if not least <= len(text) <= most or not PRINTABLE.fullmatch(text):
+        if not least <= len(text) <= most or not _is_printable(text):
             self.add(field, f"must be {least} to {most} characters of printable ASCII; is {_shown(text)}")
         return text
 
@@ -85,6 +95,11 @@ class Faults:
         if not in_form or not least_us <= span_us <= most_us:
             self.add(field, f"must be {rule}; is {span.seconds} s {span.nanos} ns")
         return span_us
+
+
+@lru_cache(maxsize=10_000)
+def _is_printable(text: str) -> bool:
+    return PRINTABLE.fullmatch(text) is not None
 
 
 def _shown(text: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
@@ -41,11 +43,20 @@ def duration(span_us: int) -> Duration:
     return Duration(seconds=span_us // 1_000_000, nanos=span_us % 1_000_000 * 1_000)
 
 
-def time_fields(time_us: int) -> dict[str, int]:
-    """A Timestamp or a Duration inside another message. Where there are thousands, messages are made in their places,
-    of dicts: to make one by itself, and copy it to its place, takes four times as long."""
-    seconds, rest_us = divmod(time_us, 1_000_000)
-    return {"seconds": seconds, "nanos": rest_us * 1_000}
+class Shared:
+    """What many messages of a batch have in common, encoded once and merged into each: a task to be pushed takes 1.8 us
+    this way instead of 4.4 us, field by field."""
+
+    def __init__(self, make: Callable[..., Message]) -> None:
+        self._make = make
+        self._encoded: dict[tuple[object, ...], bytes] = {}
+
+    def of(self, *fields: Any) -> bytes:
+        """The encoding of what `make` makes of these."""
+        encoded = self._encoded.get(fields)
+        if encoded is None:
+            encoded = self._encoded[fields] = self._make(*fields).SerializeToString()
+        return encoded
 
 
 def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int) -> list[NewTask]:
@@ -54,64 +65,66 @@ def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int
     if not 1 <= len(messages) <= MOST_TASKS:
         faults.add("tasks", f"must be 1 to {MOST_TASKS:,}; are {len(messages):,}")
         faults.raise_if_any()
-    tasks = [_new_task(faults, i, message, most_payload_bytes) for i, message in enumerate(messages)]
+    tasks = []
+    for i, message in enumerate(messages):
+        tasks.append(_new_task(faults, message, most_payload_bytes))
+        faults.belong_to("tasks", i)
     faults.raise_if_any()
     return tasks
 
 
-def _new_task(faults: Faults, index: int, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:
-    at = f"tasks[{index}]."
-    raw_id = faults.uuid(at + "task_id", message.task_id) if message.task_id else task_id.new()
+def _new_task(faults: Faults, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:
+    raw_id = faults.uuid("task_id", message.task_id) if message.task_id else task_id.new()
     message.ClearField("task_id")  # the id is not content: it may be spelt in either case
     task = NewTask(
         raw_id,
-        _route(faults, at, message),
+        _route(faults, message),
         hashlib.blake2b(message.SerializeToString(deterministic=True), digest_size=16).digest(),
     )
     given = message.WhichOneof("input")
     if given == "payload":
-        task.payload = payload_of(faults, at + "payload", message.payload, most_payload_bytes)
+        task.payload = payload_of(faults, "payload", message.payload, most_payload_bytes)
     elif given == "args":
-        task.payload = _args(faults, at + "args", message, most_payload_bytes)
+        task.payload = _args(faults, "args", message, most_payload_bytes)
     when = message.WhichOneof("when")
     if when == "due_time":
-        task.due_time_us = faults.time_us(at + "due_time", message.due_time)
+        task.due_time_us = faults.time_us("due_time", message.due_time)
     elif when == "delay":
-        task.delay_us = faults.span_us(at + "delay", message.delay, 0, 3650 * DAY_US, "0 to 3,650 days")
+        task.delay_us = faults.span_us("delay", message.delay, 0, 3650 * DAY_US, "0 to 3,650 days")
     if message.priority:
-        faults.number(at + "priority", message.priority, 0, 9)
+        faults.number("priority", message.priority, 0, 9)
         task.priority = message.priority
     if message.headers:
-        task.headers = faults.string_map(at + "headers", message.headers)
+        task.headers = faults.string_map("headers", message.headers)
     if message.tags:
-        task.tags = _tags(faults, at + "tags", message.tags)
-    _optional_messages(faults, at, message, task)
+        task.tags = _tags(faults, "tags", message.tags)
+    _optional_messages(faults, message, task)
     return task
 
 
-def _optional_messages(faults: Faults, at: str, message: scheduler_pb2.NewTask, task: NewTask) -> None:
+def _optional_messages(faults: Faults, message: scheduler_pb2.NewTask, task: NewTask) -> None:
     if message.HasField("dedup"):
-        task.dedup = _dedup(faults, at + "dedup.", message.dedup, message.name)
+        task.dedup = _dedup(faults, "dedup.", message.dedup, message.name)
     if message.HasField("retry_policy"):
-        task.retry_policy = _retry_policy(faults, at + "retry_policy.", message.retry_policy)
+        task.retry_policy = _retry_policy(faults, "retry_policy.", message.retry_policy)
     if message.HasField("run_timeout"):
         rule = "1 ms to 365 days"
-        task.run_timeout_us = faults.span_us(at + "run_timeout", message.run_timeout, 1_000, 365 * DAY_US, rule)
+        task.run_timeout_us = faults.span_us("run_timeout", message.run_timeout, 1_000, 365 * DAY_US, rule)
     if message.HasField("expire_time"):
-        task.expire_time_us = faults.time_us(at + "expire_time", message.expire_time)
+        task.expire_time_us = faults.time_us("expire_time", message.expire_time)
         if task.due_time_us is not None and task.expire_time_us <= task.due_time_us:
-            faults.add(at + "expire_time", "must be after due_time")
+            faults.add("expire_time", "must be after due_time")
     if message.HasField("retention"):
         rule = "0 to 3,650 days"
-        task.retention_us = faults.span_us(at + "retention", message.retention, 0, 3650 * DAY_US, rule)
+        task.retention_us = faults.span_us("retention", message.retention, 0, 3650 * DAY_US, rule)
 
 
-def _route(faults: Faults, at: str, message: scheduler_pb2.NewTask) -> Route:
+def _route(faults: Faults, message: scheduler_pb2.NewTask) -> Route:
     requires = tuple(message.requires) if message.requires else ()
     try:
         return _known_route(message.name, requires)
     except ValueError:
-        _explain_route(faults, at, message.name, requires)
+        _explain_route(faults, message.name, requires)
         return _NO_ROUTE
 
 
@@ -122,12 +135,12 @@ def _known_route(name: str, requires: tuple[str, ...]) -> Route:
     return route_of(name, requires)
 
 
-def _explain_route(faults: Faults, at: str, name: str, requires: tuple[str, ...]) -> None:
-    faults.name(at + "name", name)
+def _explain_route(faults: Faults, name: str, requires: tuple[str, ...]) -> None:
+    faults.name("name", name)
     if len(requires) > 16:
-        faults.add(at + "requires", f"must be at most 16; are {len(requires)}")
+        faults.add("requires", f"must be at most 16; are {len(requires)}")
     for i, text in enumerate(requires):
-        field = f"{at}requires[{i}]"
+        field = f"requires[{i}]"
         if faults.text(field, text, 512, 1) and len(text) <= 512:
             try:
                 route_of("x", [text])
@@ -215,21 +228,14 @@ def _member(faults: Faults, field: str, value: int, members: Sequence[int]) -> i
 
 def enqueue_response(enqueued: list[Enqueued], now_us: int) -> scheduler_pb2.EnqueueResponse:
     response = scheduler_pb2.EnqueueResponse(server_time=timestamp(now_us))
-    for one in enqueued:
-        response.results.add(
-            task_id=task_id.to_text(one.task_id), outcome=int(one.outcome), due_time=time_fields(one.due_time_us)
-        )
+    add, shared = response.results.add, Shared(_result)
+    for raw_id, outcome, due_time_us in enqueued:
+        add(task_id=task_id.to_text(raw_id)).MergeFromString(shared.of(outcome, due_time_us))
     return response
 
 
-def payload_fields(payload: Payload | None) -> dict[str, object] | None:
-    """As `time_fields`."""
-    if payload is None:
-        return None
-    fields: dict[str, object] = {"data": payload.data, "content_type": payload.content_type}
-    if payload.metadata:
-        fields["metadata"] = payload.metadata
-    return fields
+def _result(outcome: int, due_time_us: int) -> scheduler_pb2.EnqueueResult:
+    return scheduler_pb2.EnqueueResult(outcome=outcome, due_time=timestamp(due_time_us))  # type: ignore[arg-type]
 
 
 def payload_message(payload: Payload | None) -> task_pb2.Payload | None:

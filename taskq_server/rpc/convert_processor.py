@@ -6,25 +6,21 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq.v1 import task_pb2
 from taskq_server import task_id
 from taskq_server.core.task import (
     Assignment,
     Ended,
     Ending,
+    EndStatus,
     Failure,
     Outcome,
+    Payload,
     Progress,
     TaskState,
 )
 from taskq_server.rpc.checks import DAY_US, Faults
-from taskq_server.rpc.convert import (
-    duration,
-    failure_message,
-    payload_fields,
-    payload_of,
-    time_fields,
-    timestamp,
-)
+from taskq_server.rpc.convert import Shared, duration, failure_message, payload_of, timestamp
 from taskq_server.session import AttemptKey, Sighting
 from taskq_server.store.verbs.living import NewSession
 
@@ -80,20 +76,24 @@ def sightings(messages: Sequence[processor_pb2.InFlight], most_bytes: int) -> li
     faults = Faults()
     if len(messages) > MOST_IN_FLIGHT:
         faults.add("in_flight", f"must be at most {MOST_IN_FLIGHT:,}; are {len(messages):,}")
-    found = [_sighting(faults, f"in_flight[{i}].", message, most_bytes) for i, message in enumerate(messages)]
+        faults.raise_if_any()
+    found = []
+    for i, message in enumerate(messages):
+        found.append(_sighting(faults, message, most_bytes))
+        faults.belong_to("in_flight", i)
     faults.raise_if_any()
     return found
 
 
-def _sighting(faults: Faults, at: str, message: processor_pb2.InFlight, most_bytes: int) -> Sighting:
-    raw = faults.uuid(at + "task_id", message.task_id)
-    faults.number(at + "attempt", message.attempt, 1, MOST_ATTEMPT)
+def _sighting(faults: Faults, message: processor_pb2.InFlight, most_bytes: int) -> Sighting:
+    raw = faults.uuid("task_id", message.task_id)
+    faults.number("attempt", message.attempt, 1, MOST_ATTEMPT)
     progress = checkpoint = None
     if message.HasField("progress"):
-        faults.number(at + "progress.fraction", message.progress.fraction, 0, 1)
+        faults.number("progress.fraction", message.progress.fraction, 0, 1)
         progress = Progress(message.progress.fraction, _for_people(message.progress.message)[:1024])
     if message.HasField("checkpoint"):
-        checkpoint = payload_of(faults, at + "checkpoint", message.checkpoint, most_bytes)
+        checkpoint = payload_of(faults, "checkpoint", message.checkpoint, most_bytes)
     return Sighting(raw, message.attempt, progress, checkpoint)
 
 
@@ -102,36 +102,38 @@ def endings(messages: Sequence[processor_pb2.TaskResult], most_bytes: int, now_u
     if not 1 <= len(messages) <= MOST_RESULTS:
         faults.add("results", f"must be 1 to {MOST_RESULTS:,}; are {len(messages):,}")
         faults.raise_if_any()
-    found = [_ending(faults, i, message, most_bytes, now_us) for i, message in enumerate(messages)]
+    found = []
+    for i, message in enumerate(messages):
+        found.append(_ending(faults, message, most_bytes, now_us))
+        faults.belong_to("results", i)
     faults.raise_if_any()
     return found
 
 
-def _ending(faults: Faults, index: int, message: processor_pb2.TaskResult, most_bytes: int, now_us: int) -> Ending:
-    at = f"results[{index}]."
+def _ending(faults: Faults, message: processor_pb2.TaskResult, most_bytes: int, now_us: int) -> Ending:
     outcome = message.WhichOneof("outcome")
-    ending = Ending(faults.uuid(at + "task_id", message.task_id), message.attempt, 0, Outcome.SUCCEEDED)
+    ending = Ending(faults.uuid("task_id", message.task_id), message.attempt, 0, Outcome.SUCCEEDED)
     if not 1 <= message.attempt <= MOST_ATTEMPT:
-        faults.number(at + "attempt", message.attempt, 1, MOST_ATTEMPT)
+        faults.number("attempt", message.attempt, 1, MOST_ATTEMPT)
     if outcome == "succeeded":
         if message.succeeded.HasField("result"):
-            ending.result = payload_of(faults, at + "succeeded.result", message.succeeded.result, most_bytes)
+            ending.result = payload_of(faults, "succeeded.result", message.succeeded.result, most_bytes)
     elif outcome == "failed":
-        _failed(faults, at + "failed.", message, ending, now_us)
+        _failed(faults, message, ending, now_us)
     elif outcome == "released":
         ending.outcome = Outcome.RELEASED
         if message.released.HasField("due_time"):
-            ending.due_time_us = faults.time_us(at + "released.due_time", message.released.due_time)
+            ending.due_time_us = faults.time_us("released.due_time", message.released.due_time)
     elif outcome == "cancelled":
         ending.outcome = Outcome.CANCELLED
     else:
-        faults.add(at + "outcome", "must be set: succeeded, failed, released or cancelled")
+        faults.add("outcome", "must be set: succeeded, failed, released or cancelled")
     return ending
 
 
-def _failed(faults: Faults, at: str, message: processor_pb2.TaskResult, ending: Ending, now_us: int) -> None:
+def _failed(faults: Faults, message: processor_pb2.TaskResult, ending: Ending, now_us: int) -> None:
     failed = message.failed
-    faults.text(at + "error_type", failed.error_type, 256, 1)
+    faults.text("failed.error_type", failed.error_type, 256, 1)
     ending.outcome = Outcome.FAILED
     ending.failure = Failure(
         failed.error_type,
@@ -142,7 +144,7 @@ def _failed(faults: Faults, at: str, message: processor_pb2.TaskResult, ending: 
     )
     ending.retryable = failed.retryable if failed.HasField("retryable") else True
     if failed.HasField("retry_delay"):
-        ending.retry_delay_us = faults.span_us(at + "retry_delay", failed.retry_delay, 0, 30 * DAY_US, "0 to 30 days")
+        ending.retry_delay_us = faults.span_us("failed.retry_delay", failed.retry_delay, 0, 30 * DAY_US, "0 to 30 days")
 
 
 def _for_people(text: str) -> str:
@@ -152,15 +154,19 @@ def _for_people(text: str) -> str:
 
 def report_response(ended: list[Ended]) -> processor_pb2.ReportResultResponse:
     response = processor_pb2.ReportResultResponse()
-    for one in ended:
-        response.answers.add(
-            task_id=task_id.to_text(one.task_id),
-            attempt=one.attempt,
-            status=int(one.status),
-            state=int(one.state or 0),
-            due_time=time_fields(one.due_time_us or 0) if one.state is TaskState.SCHEDULED else None,
-        )
+    add, shared = response.answers.add, Shared(_answer)
+    for raw_id, attempt, status, state, due_time_us in ended:
+        add(task_id=task_id.to_text(raw_id)).MergeFromString(shared.of(attempt, status, state, due_time_us))
     return response
+
+
+def _answer(
+    attempt: int, status: EndStatus, state: TaskState | None, due_time_us: int | None
+) -> processor_pb2.ReportAnswer:
+    answer = processor_pb2.ReportAnswer(attempt=attempt, status=int(status), state=int(state or 0))  # type: ignore[arg-type]
+    if state is TaskState.SCHEDULED:
+        answer.due_time.CopyFrom(timestamp(due_time_us or 0))
+    return answer
 
 
 def attempt_refs(keys: Iterable[AttemptKey]) -> list[processor_pb2.AttemptRef]:
@@ -169,36 +175,75 @@ def attempt_refs(keys: Iterable[AttemptKey]) -> list[processor_pb2.AttemptRef]:
 
 def task_frames(assignments: Iterable[Assignment]) -> Iterator[processor_pb2.StreamTasksResponse]:
     """Batches that stay below what a message may be: `Assignment.size_bytes` is but a guess."""
-    frame, size_bytes = processor_pb2.StreamTasksResponse(), 0
+    frame, size_bytes, shared = processor_pb2.StreamTasksResponse(), 0, Shared(_lease)
     for assignment in assignments:
-        size_bytes += _add(frame.tasks, assignment).ByteSize()
+        size_bytes += _add(frame.tasks, assignment, shared).ByteSize()
         if size_bytes > MOST_BATCH_BYTES and len(frame.tasks.tasks) > 1:
             del frame.tasks.tasks[-1]
             yield frame
             frame = processor_pb2.StreamTasksResponse()
-            size_bytes = _add(frame.tasks, assignment).ByteSize()
+            size_bytes = _add(frame.tasks, assignment, shared).ByteSize()
     yield frame
 
 
-def _add(batch: processor_pb2.TaskBatch, assignment: Assignment) -> processor_pb2.AssignedTask:
-    message = batch.tasks.add(
-        task_id=task_id.to_text(assignment.task_id),
-        name=assignment.route.name,
-        attempt=assignment.attempt,
-        payload=payload_fields(assignment.payload),
-        due_time=time_fields(assignment.due_time_us),
-        enqueue_time=time_fields(assignment.enqueue_time_us),
-        lease_time=time_fields(assignment.lease_time_us),
-        priority=assignment.priority,
-        headers=assignment.headers,
-        last_failure=failure_message(assignment.last_failure),
-        checkpoint=payload_fields(assignment.checkpoint),
-        failed_attempts=assignment.failed_attempts,
-        max_attempts=assignment.max_attempts,
-        tags=assignment.tags,
-        dedup_key=assignment.dedup_key,
+def _add(batch: processor_pb2.TaskBatch, assignment: Assignment, shared: Shared) -> processor_pb2.AssignedTask:
+    message = batch.tasks.add(task_id=task_id.to_text(assignment.task_id))
+    message.MergeFromString(
+        shared.of(
+            assignment.route.name,
+            assignment.attempt,
+            assignment.enqueue_time_us,
+            assignment.lease_time_us,
+            assignment.run_timeout_us,
+            assignment.priority,
+            assignment.failed_attempts,
+            assignment.max_attempts,
+        )
     )
-    if assignment.run_timeout_us is not None:
-        message.run_deadline.CopyFrom(timestamp(assignment.lease_time_us + assignment.run_timeout_us))
-        message.run_timeout.CopyFrom(duration(assignment.run_timeout_us))
+    due, (seconds, rest_us) = message.due_time, divmod(assignment.due_time_us, 1_000_000)
+    due.seconds, due.nanos = seconds, rest_us * 1_000
+    if assignment.payload is not None:
+        _fill(message.payload, assignment.payload)
+    if assignment.checkpoint is not None:
+        _fill(message.checkpoint, assignment.checkpoint)
+    if assignment.headers:
+        message.headers.update(assignment.headers)
+    if assignment.tags:
+        message.tags.extend(assignment.tags)
+    if assignment.dedup_key:
+        message.dedup_key = assignment.dedup_key
+    if (failure := failure_message(assignment.last_failure)) is not None:
+        message.last_failure.CopyFrom(failure)
     return message
+
+
+def _lease(
+    name: str,
+    attempt: int,
+    enqueue_time_us: int,
+    lease_time_us: int,
+    run_timeout_us: int | None,
+    priority: int,
+    failed_attempts: int,
+    max_attempts: int,
+) -> processor_pb2.AssignedTask:
+    message = processor_pb2.AssignedTask(
+        name=name,
+        attempt=attempt,
+        enqueue_time=timestamp(enqueue_time_us),
+        lease_time=timestamp(lease_time_us),
+        priority=priority,
+        failed_attempts=failed_attempts,
+        max_attempts=max_attempts,
+    )
+    if run_timeout_us is not None:
+        message.run_deadline.CopyFrom(timestamp(lease_time_us + run_timeout_us))
+        message.run_timeout.CopyFrom(duration(run_timeout_us))
+    return message
+
+
+def _fill(message: task_pb2.Payload, payload: Payload) -> None:
+    message.data = payload.data
+    message.content_type = payload.content_type
+    if payload.metadata:
+        message.metadata.update(payload.metadata)
