@@ -33,6 +33,8 @@ class InFlight:
     name: str
     sent: bool
     """It was given to a stream; whether it has arrived, heartbeats tell."""
+    seq: int | None = None
+    """As of `Ending`."""
     sent_us: int = 0
     stream: Stream | None = None
     missing: int = 0
@@ -140,17 +142,23 @@ class Session:
 
     def push(self, assignment: Assignment) -> None:
         """Queues a leased task for its stream."""
-        self._add(assignment.route.name, (assignment.task_id, assignment.attempt), sent=False)
+        seq = None if assignment.dedup_key else assignment.seq
+        self._add(assignment.route.name, (assignment.task_id, assignment.attempt), sent=False, seq=seq)
         self._last_push = assignment.lease_time_us
         self._outbox.append(assignment)
         self._unsent_bytes += assignment.size_bytes
         if self.stream is not None:
             self.stream.wake.set()
 
-    def _add(self, name: str, key: AttemptKey, *, sent: bool) -> None:
+    def _add(self, name: str, key: AttemptKey, *, sent: bool, seq: int | None = None) -> None:
         if key not in self.in_flight:
             self._count[name] = self._count.get(name, 0) + 1
-        self.in_flight[key] = InFlight(name, sent)
+        self.in_flight[key] = InFlight(name, sent, seq)
+
+    def seq_of(self, key: AttemptKey) -> int | None:
+        """As of `Ending`, of an attempt that it holds."""
+        held = self.in_flight.get(key)
+        return None if held is None else held.seq
 
     def knows(self, key: AttemptKey) -> bool:
         """Whether it holds the attempt, or has just reported it."""

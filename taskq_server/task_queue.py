@@ -166,6 +166,7 @@ class TaskQueue:
         session_seq = await self._store.session_seq(session_id) if session is None else session.seq
         for ending in endings:
             ending.session_seq = NO_SESSION if session_seq is None else session_seq
+            ending.seq = None if session is None else session.seq_of((ending.task_id, ending.attempt))
         ended = await self._store.end(endings)
         if session is not None:
             for ending in endings:

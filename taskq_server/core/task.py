@@ -256,6 +256,9 @@ class Ending:
     retry_delay_us: int | None = None
     due_time_us: int | None = None
     """Of a released task: when it is due again; None means as before."""
+    seq: int | None = None
+    """The task's number and that no key hangs on it, where that is still known from its lease: then a success can be
+    written without reading the row first."""
 
 
 class EndStatus(IntEnum):

@@ -15,7 +15,7 @@ from taskq_server.store.transaction import Transaction, Verb
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-MOST_ITEMS_PER_COMMIT = 4_000
+MOST_ITEMS_PER_COMMIT = 1_000
 MOST_BYTES_PER_COMMIT = 16 << 20
 """However many wait: a transaction must end long before its callers, or the database, lose patience."""
 

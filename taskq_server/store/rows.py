@@ -149,20 +149,21 @@ ASSIGNMENT_COLUMNS = (
     "tags", "last_failure", "checkpoint", "checkpoint_type", "checkpoint_metadata", "failed_attempts", "retry_policy",
     "dedup_key",
 )  # fmt: skip
+SEQ = ASSIGNMENT_COLUMNS.index("seq")
 
 
-def assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
+def assignment_of(row: Sequence[Any], routes: Mapping[int, Route]) -> Assignment | None:
     """An Assignment from a row of ASSIGNMENT_COLUMNS; None when it cannot be read, or its payload no longer has its
     checksum."""
     try:
-        return _assignment_of(row, route)
+        return _assignment_of(row, routes)
     except (TypeError, ValueError):
         return None
 
 
-def _assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
+def _assignment_of(row: Sequence[Any], routes: Mapping[int, Route]) -> Assignment | None:
     (
-        seq, task_id, session_seq, _, attempt, payload, payload_crc, content_type,
+        seq, task_id, session_seq, route_id, attempt, payload, payload_crc, content_type,
         payload_metadata, due_time_us, enqueue_time_us, lease_time_us, run_timeout_us, priority, headers,
         tags, last_failure, checkpoint, checkpoint_type, checkpoint_metadata, failed_attempts, retry_policy,
         dedup_key,
@@ -173,7 +174,7 @@ def _assignment_of(row: Sequence[Any], route: Route) -> Assignment | None:
         seq,
         task_id,
         session_seq,
-        route,
+        routes[route_id],
         attempt,
         payload_of(payload, content_type, payload_metadata),
         due_time_us,

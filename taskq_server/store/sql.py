@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Connection, Row
+from sqlalchemy import Column, ColumnElement, Connection
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store.transaction import Transaction
@@ -78,7 +78,7 @@ class Sql(ABC):
         `may_change` as they are."""
 
     @abstractmethod
-    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
+    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Sequence[Any]]:
         """Tasks that are about to change, locked in the order of their numbers."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Sql(ABC):
         """The most urgent due tasks of each route, which nobody else may take before this transaction has ended."""
 
     @abstractmethod
-    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Row[Any]]:
+    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Sequence[Any]]:
         """Leases tasks to sessions that this server may push to; answers rows of ASSIGNMENT_COLUMNS in no order."""
 
     @abstractmethod

@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import itertools
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.util import await_only
 
 from taskq_server.core.matching import Demand, Seats, route_of
@@ -207,7 +208,9 @@ def stopped(assignment: Assignment) -> Ending:
 
 
 def _ending(assignment: Assignment, outcome: Outcome, **facts: Any) -> Ending:
-    return Ending(assignment.task_id, assignment.attempt, assignment.session_seq, outcome, **facts)
+    """As the server makes it that has pushed the task and still knows its number."""
+    seq = None if assignment.dedup_key else assignment.seq
+    return Ending(assignment.task_id, assignment.attempt, assignment.session_seq, outcome, seq=seq, **facts)
 
 
 async def end(store: Store, ending: Ending) -> Ended:
@@ -265,14 +268,29 @@ async def tamper(store: Store, sql: str, **values: object) -> None:
     await store.write(change, [None])
 
 
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What is said to any database until the end of the block."""
+    said: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        said.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
 async def few_variables(store: Store) -> None:
-    """Lets no statement hold more than 1,200 variables, as if batches were larger than the database's own limit."""
+    """Lets no statement hold more than 10,000 variables, as if batches were larger than the database's own limit."""
 
     def limit(tx: Transaction, items: list[None]) -> list[None]:
         if tx.connection.dialect.name == "sqlite":
             driver = tx.connection.connection.driver_connection
             assert driver is not None
-            driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 1_200)
+            driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 10_000)
         return items
 
     await store.write(limit, [None])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from taskq_server.clock import ManualClock
-from taskq_server.core.task import Assignment, Ending, EndStatus, Outcome, Payload, Progress, TaskState
+from taskq_server.core.task import Assignment, Ending, EndStatus, NewTask, Outcome, Payload, Progress, TaskState
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.living import Advance
 from tests.store.given import (
@@ -248,10 +248,14 @@ async def test_progress_and_checkpoints_from_behind_the_fence_are_dropped(store:
     assert again.checkpoint is None
 
 
+def _keyed(start: int, many: int) -> list[NewTask]:
+    return [a_task(key=f"k{i}") for i in range(start, start + many)]
+
+
 async def test_a_report_of_any_size_is_answered(store: Store) -> None:
     """A request of 4 MiB may hold a hundred thousand results; a statement may not hold as many variables."""
     oven = await a_processor(store, slots=3_000)
-    assignments = await running(store, oven, *(a_task(key=f"k{i}") for i in range(2_000)))
+    assignments = [one for start in (0, 1_000) for one in await running(store, oven, *_keyed(start, 1_000))]
     await few_variables(store)
 
     first = await store.end([succeeded(assignment) for assignment in assignments])

@@ -304,6 +304,7 @@ class StoreMachine(RuleBasedStateMachine):
         delay=st.sampled_from([None, None, 0, seconds(2)]),
         again=st.sampled_from([None, None, None, Outcome.SUCCEEDED, Outcome.FAILED]),
         forged=st.sampled_from([(0, 0)] * 4 + [(1, 0), (-1, 0), (0, 1)]),
+        known=st.booleans(),
         fault=FAULTS,
     )
     def report(
@@ -315,10 +316,11 @@ class StoreMachine(RuleBasedStateMachine):
         delay: int | None,
         again: Outcome | None,
         forged: tuple[int, int],
+        known: bool,
         fault: str | None,
     ) -> None:
         outcomes = [outcome] + ([] if again is None else [again])
-        endings = [self._ending(lease, one, error, retryable, delay, forged) for one in outcomes]
+        endings = [self._ending(lease, one, error, retryable, delay, forged, known) for one in outcomes]
         self._report(endings, fault)
 
     def _ending(
@@ -329,6 +331,7 @@ class StoreMachine(RuleBasedStateMachine):
         retryable: bool = True,
         delay: int | None = None,
         forged: tuple[int, int] = (0, 0),
+        known: bool = True,
     ) -> Ending:
         failed = outcome is Outcome.FAILED
         return Ending(
@@ -340,6 +343,7 @@ class StoreMachine(RuleBasedStateMachine):
             retryable=retryable,
             retry_delay_us=delay if failed else None,
             due_time_us=None if delay is None or outcome is not Outcome.RELEASED else self.now + delay,
+            seq=lease.seq if known else None,
         )
 
     def _report(self, endings: list[Ending], fault: str | None) -> None:
@@ -472,7 +476,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.reclaim()
             able = self.register(("cook", "bake"), 0, {"zone": "eu"}, 100, LEASE)
             for lease in self.run_lease(able):
-                self.report(lease, Outcome.SUCCEEDED, "", True, None, None, (0, 0), None)
+                self.report(lease, Outcome.SUCCEEDED, "", True, None, None, (0, 0), True, None)
             self.unregister(able)
             if all(task.state.finished for task in self.worlds[0].tasks.values()):
                 break

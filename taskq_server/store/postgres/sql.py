@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Row, any_, bindparam
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, any_, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from taskq_server.core.matching import Candidate, Seats
@@ -117,7 +117,7 @@ class PostgresSql(Sql):
         if may_change:
             tx.connection.exec_driver_sql(_LOCK_HOLDERS, tuple(map(list, zip(*may_change, strict=True))))
 
-    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
+    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Sequence[Any]]:
         statement = f"SELECT {columns} FROM task WHERE task_id = ANY ($1::bytea[]) ORDER BY seq FOR NO KEY UPDATE"  # noqa: S608
         return tx.connection.exec_driver_sql(statement, (task_ids,)).all()
 
@@ -140,7 +140,7 @@ class PostgresSql(Sql):
                 of_route.after_us = of_route.candidates[-1].due_time_us
         return list(found.values())
 
-    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Row[Any]]:
+    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Sequence[Any]]:
         seqs = [candidate.seq for candidate, _ in placed]
         sessions = [seats.session_seq for _, seats in placed]
         names = [seats.processor_name for _, seats in placed]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.store.group import Room, Waiting, answer, apply, fail
-from taskq_server.store.transaction import Transaction, Verb
+from taskq_server.store.transaction import Again, Transaction, Verb
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -118,11 +118,19 @@ class SharedConnection:
             self._loop.call_soon_threadsafe(fail, batch, self._fatal)
             return
         try:
-            answers, transaction = self._attempt(connection, batch)
+            answers, transaction = self._attempt_again(connection, batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             self._refuse(connection, batch, error)
         else:
             self._loop.call_soon_threadsafe(self._answer, batch, answers, transaction)
+
+    def _attempt_again(
+        self, connection: Connection, batch: list[Waiting[Any, Any]]
+    ) -> tuple[list[list[Any]], Transaction]:
+        try:
+            return self._attempt(connection, batch)
+        except Again:  # what the verb took for granted was not so, which it now knows
+            return self._attempt(connection, batch)
 
     def _attempt(self, connection: Connection, batch: list[Waiting[Any, Any]]) -> tuple[list[list[Any]], Transaction]:
         transaction: Transaction | None = None

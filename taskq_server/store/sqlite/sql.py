@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, func, select
+from sqlalchemy import Column, ColumnElement, Connection, func, select
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store import rows, schema
-from taskq_server.store.few import few
+from taskq_server.store.few import MOST_AT_ONCE, few
+from taskq_server.store.many import Many
 from taskq_server.store.sql import Asked, Due, NewSignal, Sql
+from taskq_server.store.sqlite.packed import Packed
 from taskq_server.store.transaction import Transaction
 
-_DUE = (
-    "SELECT seq, due_time_us, coalesce(length(payload), 0) + coalesce(length(checkpoint), 0) FROM task "
-    "WHERE state = 1 AND route_id = ? AND priority = ? "
-    "AND (expire_time_us IS NULL OR failed_attempts > 0 OR expire_time_us > ?) ORDER BY due_time_us, seq LIMIT ?"
+_DUE = Packed(
+    schema.task,
+    ("seq", "due_time_us", "coalesce(length(payload), 0) + coalesce(length(checkpoint), 0) AS size"),
+    "FROM task WHERE state = 1 AND route_id = ? AND priority = ? "
+    "AND (expire_time_us IS NULL OR failed_attempts > 0 OR expire_time_us > ?) ORDER BY due_time_us, seq LIMIT ?",
 )
-_TAKE = (
-    "UPDATE task SET state = 2, attempt = attempt + 1, session_seq = taken.value ->> 1, "  # noqa: S608 - our own names
-    "processor_name = taken.value ->> 2, lease_time_us = :now, run_deadline_us = :now + run_timeout_us "
-    "FROM (SELECT value FROM json_each(:taken)) AS taken WHERE task.seq = taken.value ->> 0 AND task.state = 1 "
-    f"RETURNING {', '.join('task.' + name for name in rows.ASSIGNMENT_COLUMNS)}"
+_TAKE = Many(
+    schema.task,
+    "UPDATE task SET state = 2, attempt = attempt + 1, session_seq = {session_seq}, "
+    "processor_name = {processor_name}, lease_time_us = {now_us}, "
+    "run_deadline_us = {now_us} + run_timeout_us {from rows} WHERE task.seq = {seq} AND task.state + 0 = 1",
+    shared=("now_us",),
 )
+_AMONG = "IN (SELECT value FROM json_each(?))"
+_TAKEN = Packed(schema.task, rows.ASSIGNMENT_COLUMNS, f"FROM task WHERE seq {_AMONG} AND state + 0 = 2")
+MOST_BYTES_AT_ONCE = 4 << 20
 
 
 class SQLiteSql(Sql):
@@ -48,12 +56,10 @@ class SQLiteSql(Sql):
     ) -> None:
         pass
 
-    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Row[Any]]:
-        found: list[Row[Any]] = []
+    def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Sequence[Any]]:
+        found: list[Sequence[Any]] = []
         for some in few(task_ids):
-            marks = ", ".join("?" * len(some))
-            statement = f"SELECT {columns} FROM task WHERE task_id IN ({marks})"  # noqa: S608 - our own names
-            found += tx.connection.exec_driver_sql(statement, tuple(some)).all()
+            found += _read_to_end(columns, len(some)).rows(tx.connection, tuple(some))
         return found
 
     def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
@@ -62,9 +68,13 @@ class SQLiteSql(Sql):
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
         return [_due(tx, priority, one) for one in asked]
 
-    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Row[Any]]:
-        taken = rows.to_json([(candidate.seq, seats.session_seq, seats.processor_name) for candidate, seats in placed])
-        return tx.connection.exec_driver_sql(_TAKE, {"now": tx.now_us, "taken": taken}).all()
+    def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Sequence[Any]]:
+        values = [(seats.session_seq, seats.processor_name, candidate.seq) for candidate, seats in placed]
+        _TAKE.run(tx.connection, values, tx.now_us)
+        taken: list[Sequence[Any]] = []
+        for some in _by_size(placed):
+            taken += _TAKEN.rows(tx.connection, (rows.to_json(some),))
+        return taken
 
     def tell(self, tx: Transaction, signals: list[NewSignal]) -> None:
         pass
@@ -86,6 +96,26 @@ class SQLiteSql(Sql):
 def _due(tx: Transaction, priority: int, asked: Asked) -> Due:
     """Reads one row more than asked for, to know what comes next."""
     route_id, _, at_most = asked
-    found = tx.connection.exec_driver_sql(_DUE, (route_id, priority, tx.now_us, at_most + 1)).all()
-    due = [Candidate(seq, route_id, priority, at, size) for seq, at, size in found[:at_most] if at <= tx.now_us]
-    return Due((route_id, priority), due, found[len(due)][1] if len(due) < len(found) else None)
+    found = _DUE.rows(tx.connection, (route_id, priority, tx.now_us, at_most + 1))
+    in_order = sorted((at, seq, size) for seq, at, size in found)
+    due = [Candidate(seq, route_id, priority, at, size) for at, seq, size in in_order[:at_most] if at <= tx.now_us]
+    return Due((route_id, priority), due, in_order[len(due)][0] if len(due) < len(in_order) else None)
+
+
+def _by_size(placed: list[tuple[Candidate, Seats]]) -> Iterator[list[int]]:
+    """The numbers of tasks that together hold no more than can be read at once, or of a single one."""
+    seqs: list[int] = []
+    size_bytes = 0
+    for candidate, _ in placed:
+        size_bytes += candidate.size_bytes
+        if seqs and size_bytes > MOST_BYTES_AT_ONCE:
+            yield seqs
+            seqs, size_bytes = [], candidate.size_bytes
+        seqs.append(candidate.seq)
+    if seqs:
+        yield seqs
+
+
+@lru_cache(maxsize=2 * MOST_AT_ONCE)
+def _read_to_end(columns: str, many: int) -> Packed:
+    return Packed(schema.task, columns.split(", "), f"FROM task WHERE task_id IN ({', '.join('?' * many)})")

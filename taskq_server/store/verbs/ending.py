@@ -14,6 +14,7 @@ from taskq_server.core.task import (
     EXPIRED,
     Ended,
     Ending,
+    EndStatus,
     Event,
     Failure,
     Outcome,
@@ -35,11 +36,16 @@ def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) ->
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
     batch = EndBatch(memory, rules, tx)
     batch.hold({ending.session_seq for ending in endings})
-    batch.read({ending.task_id for ending in endings})
-    first = [batch.end(ending) for ending in endings]
+    known = batch.succeed(endings)
+    batch.read({ending.task_id for i, ending in enumerate(endings) if i not in known})
+    first = [_accepted(ending) if i in known else batch.end(ending) for i, ending in enumerate(endings)]
     batch.write()
     stale = batch.explain([ending for ending, ended in zip(endings, first, strict=True) if ended is None])
     return [next(stale) if ended is None else ended for ended in first]
+
+
+def _accepted(ending: Ending) -> Ended:
+    return Ended(ending.task_id, ending.attempt, EndStatus.ACCEPTED, TaskState.SUCCEEDED)
 
 
 class Cancelled(NamedTuple):

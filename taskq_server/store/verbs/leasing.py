@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import bindparam, select
 
 from taskq_server.core.matching import Candidate, Demand, Seats
 from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
@@ -17,7 +17,7 @@ from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import end, expire
 
-MOST_TASKS_PER_LEASE = 2_000
+MOST_TASKS_PER_LEASE = 1_000
 
 _OWN_SESSIONS = select(schema.session.c.session_seq).where(
     schema.IS_ALIVE, schema.session.c.server_seq == bindparam("server_seq")
@@ -49,7 +49,7 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
     seen = _due(memory, tx, demand.limits())
     placed = demand.place([candidate for due in seen for candidate in due.candidates], MOST_TASKS_PER_LEASE)
     leased = tx.sql.take(tx, placed) if placed else ()
-    taken = {row.seq for row in leased}
+    taken = {row[rows.SEQ] for row in leased}
     for due in seen:
         left = (candidate.due_time_us for candidate in due.candidates if candidate.seq not in taken)
         look.found[due.place] = next(left, due.after_us)
@@ -88,12 +88,12 @@ def _assignments(
     rules: Rules,
     tx: Transaction,
     placed: list[tuple[Candidate, Seats]],
-    leased: Sequence[Row[Any]],
+    leased: Sequence[Sequence[Any]],
 ) -> list[Assignment]:
     by_seq: dict[int, Assignment] = {}
     corrupt: list[Ending] = []
     for row in leased:
-        assignment = rows.assignment_of(row, memory.routes[row.route_id])
+        assignment = rows.assignment_of(row, memory.routes)
         if assignment is None:
             corrupt.append(_never_deliver(row, tx.now_us))
         else:
@@ -105,7 +105,8 @@ def _assignments(
     return [by_seq[candidate.seq] for candidate, _ in placed if candidate.seq in by_seq]
 
 
-def _never_deliver(row: Row[Any], now_us: int) -> Ending:
+def _never_deliver(row: Sequence[Any], now_us: int) -> Ending:
     """One bad row must not stop the others, nor reach a processor."""
-    failure = Failure(CORRUPT, "what is stored cannot be read, or no longer has its checksum", "", row.attempt, now_us)
-    return Ending(row.task_id, row.attempt, row.session_seq, Outcome.FAILED, failure=failure, retryable=False)
+    _, task_id, session_seq, _, attempt, *_ = row
+    failure = Failure(CORRUPT, "what is stored cannot be read, or no longer has its checksum", "", attempt, now_us)
+    return Ending(task_id, attempt, session_seq, Outcome.FAILED, failure=failure, retryable=False)
