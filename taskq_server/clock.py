@@ -21,6 +21,8 @@ LONGEST_SLEEP_SECONDS = 1.0
 """A sleeper looks at the clock this often, so that a step of the wall clock never makes it late by more."""
 
 
+DRIFT = 5_000
+"""A machine's clock gains or loses less than a microsecond in so many."""
 SET_BACK_US = SECOND_US
 """Less is how far two looks at a database's clock may differ."""
 
@@ -30,6 +32,11 @@ class Clock(Protocol):
 
     def now_us(self) -> int:
         """Microseconds since 1970, UTC."""
+        ...
+
+    def surely_us(self) -> int:
+        """The latest time that it must have been by the clock that counts, should that be another: what may not happen
+        early goes by this one."""
         ...
 
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
@@ -72,6 +79,9 @@ class SystemClock:
             self._now_us = max(self._now_us + walked_us // 2, self._wall_us())
             return self._now_us
 
+    def surely_us(self) -> int:
+        return self.now_us()
+
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
         await _sleep(self, time_us, wake)
 
@@ -84,14 +94,24 @@ class DatabaseClock:
     def __init__(self, monotonic_us: Callable[[], int] = lambda: time.monotonic_ns() // 1000) -> None:
         self.monotonic_us = monotonic_us
         self._ahead_us = time.time_ns() // 1000 - monotonic_us()
+        self._surely_ahead_us = -self.monotonic_us()
+        self._heard_us = monotonic_us()
 
     def now_us(self) -> int:
         return self.monotonic_us() + self._ahead_us
 
+    def surely_us(self) -> int:
+        monotonic_us = self.monotonic_us()
+        return monotonic_us + self._surely_ahead_us - (monotonic_us - self._heard_us) // DRIFT
+
     def heard(self, time_us: int, asked_us: int) -> None:
         """It was `time_us` at some instant since `asked_us` by `monotonic_us`."""
-        earliest_us, latest_us = time_us - self.monotonic_us(), time_us - asked_us
+        monotonic_us = self.monotonic_us()
+        earliest_us, latest_us = time_us - monotonic_us, time_us - asked_us
         self._ahead_us = min(max(self._ahead_us, earliest_us), latest_us)
+        surely_us = self._surely_ahead_us - (monotonic_us - self._heard_us) // DRIFT
+        self._surely_ahead_us = min(max(surely_us, earliest_us), latest_us)
+        self._heard_us = monotonic_us
 
     async def sleep_until(self, time_us: int, wake: asyncio.Event) -> None:
         await _sleep(self, time_us, wake)
@@ -122,6 +142,9 @@ class ManualClock:
         self._sleeper_number = 0
 
     def now_us(self) -> int:
+        return self._now_us
+
+    def surely_us(self) -> int:
         return self._now_us
 
     def not_before(self, time_us: int) -> None:

@@ -1,8 +1,14 @@
-"""Leases what is due and pushes it: commit first, then push."""
+"""Leases what is due and pushes it: commit first, then push.
+
+To commit takes milliseconds, which whoever waits for a given instant should not notice: what will be due in a moment is
+leased to seats that nothing else wants, and kept here until it is due.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterable
+from itertools import count
 
 import structlog
 
@@ -16,6 +22,11 @@ from taskq_server.store.verbs.leasing import Leased
 from taskq_server.store.verbs.living import Held
 
 log = structlog.get_logger("taskq.dispatcher")
+
+LEASE_AHEAD_US = 20_000
+"""500 tasks/s, each due at an instant of its own, were pushed 3.2 ms late without it (p50), of which commits took 2."""
+LEAST_AHEAD_US = LEASE_AHEAD_US // 2
+"""How far ahead the next lease is made: what is due in between goes with it."""
 
 
 class Dispatcher:
@@ -33,10 +44,15 @@ class Dispatcher:
         self._stopping = False
         self._in_doubt = False
         """The last lease may have been committed, or not: nobody was told."""
+        self._early: list[tuple[int, int, Assignment]] = []
+        """A heap of what is leased and not due yet."""
+        self._number = count()
 
     async def run(self) -> None:
         while not self._stopping:
             await self._alarm.wait(await self._tick_safely())
+        early, self._early = self._early, []
+        await self._give_back(one for _, _, one in early)
 
     def stop(self) -> None:
         """Ends `run` after the tick under way: what it leases must be pushed, or given back."""
@@ -55,16 +71,41 @@ class Dispatcher:
         if self._in_doubt:
             await self._sessions.take_stock()
             self._in_doubt = False
+        gone = self._push_what_is_due()
         demand = self._sessions.demand()
         next_due_us = self._store.next_due_us({route_id for seats in demand.seats for route_id in seats.routes})
-        if next_due_us is None or next_due_us > self._clock.now_us():
-            return next_due_us
-        leased = await self._lease(demand)
-        gone = [assignment for assignment in leased.assignments if not self._push(assignment)]
+        if next_due_us is not None and next_due_us - LEAST_AHEAD_US <= self._clock.now_us():
+            demand.ahead_us = LEASE_AHEAD_US
+            leased = await self._lease(demand)
+            next_due_us = leased.next_due_us
+            for assignment in leased.assignments:
+                self._keep(assignment)
+            gone += self._push_what_is_due()
         if gone:
             await self._give_back(gone)
             return self._clock.now_us()  # another may take them
-        return leased.next_due_us
+        return self._when(next_due_us)
+
+    def _when(self, next_due_us: int | None) -> int | None:
+        """To lease what comes next, or to push what is leased already."""
+        times = [] if next_due_us is None else [next_due_us - LEAST_AHEAD_US]
+        if self._early:
+            unsure_us = self._clock.now_us() - self._clock.surely_us()
+            times.append(self._early[0][0] + unsure_us)
+        return min(times, default=None)
+
+    def _keep(self, assignment: Assignment) -> None:
+        """Its seat is taken from now on; it is pushed when it is due."""
+        if (session := self._sessions.by_seq(assignment.session_seq)) is not None:
+            session.reserve(assignment)
+        heapq.heappush(self._early, (assignment.due_time_us, next(self._number), assignment))
+
+    def _push_what_is_due(self) -> list[Assignment]:
+        """In the order in which it was leased, most urgent first; answers what has nowhere to go."""
+        due = []
+        while self._early and self._early[0][0] <= self._clock.surely_us():
+            due.append(heapq.heappop(self._early)[1:])
+        return [assignment for _, assignment in sorted(due) if not self._push(assignment)]
 
     async def _lease(self, demand: Demand) -> Leased:
         try:
@@ -73,8 +114,8 @@ class Dispatcher:
             self._in_doubt = True
             raise
 
-    async def _give_back(self, gone: list[Assignment]) -> None:
-        """Their streams ended while the leases were being committed."""
+    async def _give_back(self, gone: Iterable[Assignment]) -> None:
+        """Their streams ended before they could be pushed."""
         by_session: dict[int, list[Assignment]] = {}
         for assignment in gone:
             by_session.setdefault(assignment.session_seq, []).append(assignment)
@@ -89,6 +130,8 @@ class Dispatcher:
         session = self._sessions.by_seq(assignment.session_seq)
         if session is None or session.stream is None:
             return False
+        if (assignment.task_id, assignment.attempt) not in session.in_flight:
+            return True  # it was cancelled meanwhile
         session.push(assignment)
         if assignment.run_timeout_us is not None:
             self._expect(assignment.lease_time_us + assignment.run_timeout_us)

@@ -106,6 +106,8 @@ class Session:
         self._stop: list[AttemptKey] = []
         self._settled: tuple[set[AttemptKey], set[AttemptKey]] = set(), set()
         """Reported since the last heartbeat, and between the two before: their answers may still be on the way."""
+        self._revoked: set[AttemptKey] = set()
+        """Before this server had the answer to the lease."""
         self._last_push = 0
         self._routes: dict[int, str] = {}
         self._routes_seen = 0
@@ -140,10 +142,14 @@ class Session:
         """It held this before this server came to push to it."""
         self._add(held.name, (held.task_id, held.attempt), sent=True)
 
+    def reserve(self, assignment: Assignment) -> None:
+        """A task is leased to it, and will be pushed, unless that has been revoked already."""
+        key, seq = (assignment.task_id, assignment.attempt), None if assignment.dedup_key else assignment.seq
+        if key not in self._revoked:
+            self._add(assignment.route.name, key, sent=False, seq=seq)
+
     def push(self, assignment: Assignment) -> None:
-        """Queues a leased task for its stream."""
-        seq = None if assignment.dedup_key else assignment.seq
-        self._add(assignment.route.name, (assignment.task_id, assignment.attempt), sent=False, seq=seq)
+        """Queues a task that was reserved for it for its stream."""
         self._last_push = assignment.lease_time_us
         self._outbox.append(assignment)
         self._unsent_bytes += assignment.size_bytes
@@ -183,6 +189,7 @@ class Session:
         """Its lease has ended by the server's will: the processor is told to stop."""
         held = self.in_flight.get(key)
         if held is None:
+            self._revoked.add(key)
             return
         held.revoked, held.cancelled = True, cancelled
         if not held.sent:  # it never leaves
@@ -277,4 +284,5 @@ class Session:
                 if held.missing >= MISSING_HEARTBEATS and held.sent_us <= sent_before_us:
                     never_received.append(key)
         self._settled = set(), self._settled[0]
+        self._revoked.clear()
         return lost, cancelled, never_received

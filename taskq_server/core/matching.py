@@ -120,6 +120,8 @@ class Demand:
     """What all sessions together can take now."""
 
     seats: list[Seats] = field(default_factory=list)
+    ahead_us: int = 0
+    """Seats that nothing wants that is due are given to what will be so soon."""
 
     def limits(self) -> dict[int, int]:
         """How many tasks of each route could be placed, were there no others."""

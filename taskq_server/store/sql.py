@@ -87,12 +87,14 @@ class Sql(ABC):
         whoever takes it over then sees what it holds, and whoever had it before is told."""
 
     @abstractmethod
-    def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
-        """The most urgent due tasks of each route, which nobody else may take before this transaction has ended."""
+    def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
+        """The most urgent tasks of each route that are due by then, which nobody else may take before this transaction
+        has ended."""
 
     @abstractmethod
     def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Sequence[Any]]:
-        """Leases tasks to sessions that this server may push to; answers rows of ASSIGNMENT_COLUMNS in no order."""
+        """Leases tasks to sessions that this server may push to, from now or from when they are due;
+        answers rows of ASSIGNMENT_COLUMNS in no order."""
 
     @abstractmethod
     def tell(self, tx: Transaction, signals: list[NewSignal]) -> None:

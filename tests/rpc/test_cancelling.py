@@ -8,8 +8,10 @@ import grpc
 import pytest
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq_server.core.matching import Demand
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.ending import Cancelled
+from taskq_server.store.verbs.leasing import Leased
 from taskq_server.task_id import from_text
 from tests.rpc.support import (
     CANCELLED,
@@ -182,3 +184,26 @@ async def test_the_processor_is_told_though_whoever_cancelled_went_away_during_t
     go_on.set()
 
     assert keys((await processor.stream.next("cancel")).attempts) == {(task.task_id, 1)}
+
+
+async def test_what_is_cancelled_before_the_server_has_the_answer_to_its_lease_is_never_pushed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processor = await world.processor(max_in_flight=1)
+    lease, committed, go_on = Store.lease, asyncio.Event(), asyncio.Event()
+
+    async def lease_slowly(self: Store, demand: Demand) -> Leased:
+        answer = await lease(self, demand)
+        committed.set()
+        await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(Store, "lease", lease_slowly)
+    task_id = await world.scheduler.enqueue()
+    await soon(committed.wait())
+    await world.scheduler.cancel(task_id)
+    go_on.set()
+
+    other = await world.scheduler.enqueue()
+    assert (await processor.take_one()).task_id == other, "and the credit is back"
+    assert not world.has_pushed(task_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from taskq_server.dispatcher import LEASE_AHEAD_US, LEAST_AHEAD_US
 from tests.rpc.support import RUNNING, SCHEDULED, a_task, microseconds, span, time_at
 from tests.rpc.world import World
 
@@ -12,11 +13,12 @@ async def test_a_task_is_not_pushed_a_microsecond_before_its_due_time(world: Wor
 
     world.clock.advance(us=4_999_999)
     await world.dispatched()
-    assert (await world.scheduler.get(task_id)).state == SCHEDULED
+    assert not world.has_pushed(task_id)
 
     world.clock.advance(us=1)
     assigned = await processor.take_one()
     assert assigned.task_id == task_id
+    assert world.has_pushed(task_id)
     assert microseconds(assigned.lease_time) == microseconds(assigned.due_time) == world.clock.now_us()
 
 
@@ -26,7 +28,66 @@ async def test_a_task_that_is_due_takes_none_along_that_is_not(world: World) -> 
     due, not_yet = await world.scheduler.enqueue_all(a_task(), a_task(due_time=time_at(now_us + 1)))
     assert (await processor.take_one()).task_id == due.task_id
     await world.dispatched()
-    assert (await world.scheduler.get(not_yet.task_id)).state == SCHEDULED
+    assert not world.has_pushed(not_yet.task_id)
+
+
+async def test_what_is_due_in_a_moment_is_leased_and_its_lease_begins_when_it_is_due(world: World) -> None:
+    processor = await world.processor()
+    due_us = world.clock.now_us() + 5_000_000
+    task_id = await world.scheduler.enqueue(due_time=time_at(due_us), run_timeout=span(2))
+
+    world.clock.advance(us=5_000_000 - LEASE_AHEAD_US - 1)
+    await world.dispatched()
+    assert (await world.scheduler.get(task_id)).state == SCHEDULED
+    world.clock.advance(us=LEAST_AHEAD_US)
+    await world.dispatched()
+    task = await world.scheduler.get(task_id)
+    assert (task.state, microseconds(task.lease_time)) == (RUNNING, due_us)
+
+    world.clock.advance(us=LEASE_AHEAD_US)
+    assert microseconds((await processor.take_one()).run_deadline) == due_us + 2_000_000
+
+
+async def test_what_is_cancelled_between_its_lease_and_its_due_time_is_never_pushed(world: World) -> None:
+    processor = await world.processor(max_in_flight=1)
+    task_id = await world.scheduler.enqueue(delay=span(0.001))
+    await world.dispatched()
+    assert (await world.scheduler.get(task_id)).state == RUNNING
+
+    await world.scheduler.cancel(task_id)
+    other = await world.scheduler.enqueue()
+
+    assert (await processor.take_one()).task_id == other, "the credit is back"
+    world.clock.advance(1)
+    await world.dispatched()
+    assert not world.has_pushed(task_id)
+
+
+async def test_what_is_leased_early_to_a_processor_that_leaves_goes_to_another_when_it_is_due(world: World) -> None:
+    leaving = await world.processor(max_in_flight=1)
+    task_id = await world.scheduler.enqueue(delay=span(0.001))
+    await world.dispatched()
+    assert (await world.scheduler.get(task_id)).state == RUNNING
+    await leaving.close_stream()
+    staying = await world.processor("pan")
+
+    world.clock.advance(us=1_000)
+
+    assert (await staying.take_one()).task_id == task_id
+
+
+async def test_a_server_that_stops_gives_back_what_it_has_leased_early(world: World) -> None:
+    await world.processor()
+    task_id = await world.scheduler.enqueue(delay=span(0.001))
+    await world.dispatched()
+    assert (await world.scheduler.get(task_id)).state == RUNNING
+
+    await world.restart()
+
+    task = await world.scheduler.get(task_id)
+    assert (task.state, task.failed_attempts) == (SCHEDULED, 0)
+    world.clock.advance(us=1_000)
+    assert (await (await world.processor("pan")).take_one()).task_id == task_id
 
 
 async def test_a_delay_is_counted_on_the_servers_clock_to_the_microsecond(world: World) -> None:
@@ -37,7 +98,7 @@ async def test_a_delay_is_counted_on_the_servers_clock_to_the_microsecond(world:
 
     world.clock.advance(us=2_000_000)
     await world.dispatched()
-    assert (await world.scheduler.get(task_id)).state == SCHEDULED
+    assert not world.has_pushed(task_id)
     world.clock.advance(us=1)
     assert (await processor.take_one()).task_id == task_id
 

@@ -9,6 +9,7 @@ import grpc
 
 from taskq_server.clock import ManualClock
 from taskq_server.server import Server
+from taskq_server.task_id import from_text
 from tests.conftest import StartServer
 from tests.rpc.support import RawProcessor, RawScheduler
 
@@ -73,6 +74,15 @@ class World:
         processor = await self.registered(name, **how)
         await processor.open()
         return processor
+
+    def has_pushed(self, task_id: str) -> bool:
+        """Whether it is on its way to a processor, which must not be so before it is due. It may be leased by then."""
+        key = from_text(task_id), 1
+        return any(
+            (held := session.in_flight.get(key)) is not None
+            and (held.sent or key in {(one.task_id, one.attempt) for one in session._outbox})
+            for session in self.server._sessions.all()
+        )
 
     async def dispatched(self) -> None:
         """Returns once a whole dispatch that began after this call is over: what has not been pushed by it stays.

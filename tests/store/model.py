@@ -151,7 +151,7 @@ class Model:
 
     # ── lease ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def lease(self, now: int, slots: dict[int, int], leased: Leased) -> None:
+    def lease(self, now: int, slots: dict[int, int], leased: Leased, ahead: int = 0) -> None:
         """`slots` says how many each session asked for; what it may not have is not in the answer."""
         self.expire(now)
         total = {seq: many for seq, many in slots.items() if self.sessions[seq].end_time is None}
@@ -160,7 +160,9 @@ class Model:
             for seq, many in total.items()
             for name, limit in self.sessions[seq].capabilities.items()
         }
-        due = {task_id: task for task_id, task in self.tasks.items() if task.state is SCHEDULED and task.due <= now}
+        due = {
+            task_id: task for task_id, task in self.tasks.items() if task.state is SCHEDULED and task.due <= now + ahead
+        }
 
         def free(seq: int, route: Route) -> bool:
             session = self.sessions[seq]
@@ -174,19 +176,20 @@ class Model:
             assert free(one.session_seq, task.new.route), "a capability, labels and credits"
             total[one.session_seq] -= 1
             by_name[one.session_seq, task.new.route.name] -= 1
-            order.append(task.urgency)
-            self._check_assignment(one, task, now)
+            order.append((task.due > now, *task.urgency))
+            begin = max(now, task.due)
+            self._check_assignment(one, task, begin)
             task.change(Event.LEASE)
             task.attempt, task.holder = one.attempt, one.session_seq
-            task.deadline = None if task.new.run_timeout_us is None else now + task.new.run_timeout_us
-        assert order == sorted(order), "priority, due time, enqueue order"
+            task.deadline = None if task.new.run_timeout_us is None else begin + task.new.run_timeout_us
+        assert order == sorted(order), "what is due, then what will be; priority, due time, enqueue order"
         for task in due.values():
             assert not any(free(seq, task.new.route) for seq in total), "a due task and a free seat"
         self._check_hint(now, leased.next_due_us, lambda task: any(free(seq, task.new.route) for seq in total))
 
-    def _check_assignment(self, one: Assignment, task: ModelTask, now: int) -> None:
+    def _check_assignment(self, one: Assignment, task: ModelTask, begin: int) -> None:
         assert one.attempt == task.attempt + 1, "attempts are 1, 2, 3"
-        assert (one.due_time_us, one.lease_time_us, one.enqueue_time_us) == (task.due, now, task.enqueue_time)
+        assert (one.due_time_us, one.lease_time_us, one.enqueue_time_us) == (task.due, begin, task.enqueue_time)
         assert (one.route, one.priority, one.payload) == (task.new.route, task.new.priority, task.payload)
         assert (one.failed_attempts, one.max_attempts) == (task.failed, task.new.retry_policy.max_attempts)
         assert task.failed < task.new.retry_policy.max_attempts

@@ -256,16 +256,17 @@ class StoreMachine(RuleBasedStateMachine):
         who=st.lists(sessions, min_size=1, max_size=3, unique_by=lambda processor: processor.seq),
         slots=st.sampled_from([None, None, 1]),
         fault=FAULTS,
+        ahead=st.sampled_from([0, 0, 1, seconds(3)]),
     )
-    def lease(self, who: list[Processor], slots: int | None, fault: str | None) -> Any:
+    def lease(self, who: list[Processor], slots: int | None, fault: str | None, ahead: int = 0) -> Any:
         self.connect(who)
         asked = {one.seq: one.slots if slots is None else slots for one in who}
-        demand = Demand([one.seats(self.store, slots) for one in who])
+        demand = Demand([one.seats(self.store, slots) for one in who], ahead)
         for seats in demand.seats:
             held = [task for task in self.worlds[0].tasks.values() if task.holder == seats.session_seq]
             assert not held or seats.total >= 0
         now = self.now
-        leased = self.call("lease", [demand], fault, lambda world, answer: world.lease(now, asked, answer))
+        leased = self.call("lease", [demand], fault, lambda world, answer: world.lease(now, asked, answer, ahead))
         return multiple() if leased is None else multiple(*leased.assignments)
 
     def connect(self, who: list[Processor]) -> None:

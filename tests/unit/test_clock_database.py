@@ -58,6 +58,7 @@ def test_it_is_where_the_database_is_give_or_take_the_way_there_and_back(
         machine.ask(there, back)
 
         assert -back <= machine.clock.now_us() - machine.database <= there
+        assert machine.clock.surely_us() <= machine.database
         machine.go_on(pause)
 
 

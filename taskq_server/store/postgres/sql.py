@@ -40,7 +40,7 @@ _DUE = """
 WITH asked AS MATERIALIZED (
   SELECT asked.route_id, asked.known_us, asked.at_most, (
     SELECT due_time_us FROM task
-    WHERE state = 1 AND route_id = asked.route_id AND priority = $4::smallint AND due_time_us > $5::bigint
+    WHERE state = 1 AND route_id = asked.route_id AND priority = $4::smallint AND due_time_us > $6::bigint
     ORDER BY due_time_us LIMIT 1
   ) AS after_us
   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS asked (route_id, known_us, at_most)
@@ -50,7 +50,7 @@ FROM asked LEFT JOIN LATERAL (
   SELECT seq, due_time_us, coalesce(octet_length(payload), 0) + coalesce(octet_length(checkpoint), 0) AS size
   FROM task
   WHERE state = 1 AND route_id = asked.route_id AND priority = $4::smallint
-    AND due_time_us >= asked.known_us AND due_time_us <= $5::bigint
+    AND due_time_us >= asked.known_us AND due_time_us <= $6::bigint
     AND (expire_time_us IS NULL OR failed_attempts > 0 OR expire_time_us > $5::bigint)
   ORDER BY due_time_us, seq LIMIT asked.at_most
   FOR NO KEY UPDATE SKIP LOCKED
@@ -69,8 +69,8 @@ WITH taken AS MATERIALIZED (
   SELECT coalesce($6::bigint, (extract(epoch FROM statement_timestamp()) * 1000000)::bigint) AS now_us
 )
 UPDATE task SET state = 2, attempt = task.attempt + 1, session_seq = taken.session_seq,
-  processor_name = taken.processor_name, lease_time_us = clock.now_us,
-  run_deadline_us = clock.now_us + task.run_timeout_us
+  processor_name = taken.processor_name, lease_time_us = greatest(clock.now_us, task.due_time_us),
+  run_deadline_us = greatest(clock.now_us, task.due_time_us) + task.run_timeout_us
 FROM taken, clock
 WHERE task.seq = taken.seq AND task.state + 0 = 1 AND (taken.session_seq IN (SELECT session_seq FROM open)) IS TRUE
 RETURNING {", ".join("task." + name for name in rows.ASSIGNMENT_COLUMNS)}
@@ -125,11 +125,11 @@ class PostgresSql(Sql):
         found = tx.connection.exec_driver_sql(_OWN, (sorted(session_seqs),))
         return {session_seq for session_seq, server_seq in found if server_seq == tx.server_seq}
 
-    def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
+    def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         columns = tuple(map(list, zip(*asked, strict=True)))
         found: dict[int, Due] = {}
         for route_id, after_us, seq, due_time_us, size in tx.connection.exec_driver_sql(
-            _DUE, (*columns, priority, tx.now_us)
+            _DUE, (*columns, priority, tx.now_us, until_us)
         ):
             due = found.setdefault(route_id, Due((route_id, priority), [], after_us))
             if seq is not None:

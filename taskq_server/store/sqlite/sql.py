@@ -19,14 +19,15 @@ from taskq_server.store.transaction import Transaction
 _DUE = Packed(
     schema.task,
     ("seq", "due_time_us", "coalesce(length(payload), 0) + coalesce(length(checkpoint), 0) AS size"),
-    "FROM task WHERE state = 1 AND route_id = ? AND priority = ? "
+    "FROM task WHERE state = 1 AND route_id = ? AND priority = ? AND due_time_us >= ? "
     "AND (expire_time_us IS NULL OR failed_attempts > 0 OR expire_time_us > ?) ORDER BY due_time_us, seq LIMIT ?",
 )
 _TAKE = Many(
     schema.task,
     "UPDATE task SET state = 2, attempt = attempt + 1, session_seq = {session_seq}, "
-    "processor_name = {processor_name}, lease_time_us = {now_us}, "
-    "run_deadline_us = {now_us} + run_timeout_us {from rows} WHERE task.seq = {seq} AND task.state + 0 = 1",
+    "processor_name = {processor_name}, lease_time_us = max({now_us}, due_time_us), "
+    "run_deadline_us = max({now_us}, due_time_us) + run_timeout_us {from rows} "
+    "WHERE task.seq = {seq} AND task.state + 0 = 1",
     shared=("now_us",),
 )
 _AMONG = "IN (SELECT value FROM json_each(?))"
@@ -65,8 +66,8 @@ class SQLiteSql(Sql):
     def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
         return set(session_seqs)
 
-    def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
-        return [_due(tx, priority, one) for one in asked]
+    def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
+        return [_due(tx, priority, one, until_us) for one in asked]
 
     def take(self, tx: Transaction, placed: list[tuple[Candidate, Seats]]) -> Sequence[Sequence[Any]]:
         values = [(seats.session_seq, seats.processor_name, candidate.seq) for candidate, seats in placed]
@@ -93,12 +94,12 @@ class SQLiteSql(Sql):
                     yield route_id, priority, due
 
 
-def _due(tx: Transaction, priority: int, asked: Asked) -> Due:
+def _due(tx: Transaction, priority: int, asked: Asked, until_us: int) -> Due:
     """Reads one row more than asked for, to know what comes next."""
-    route_id, _, at_most = asked
-    found = _DUE.rows(tx.connection, (route_id, priority, tx.now_us, at_most + 1))
+    route_id, known_us, at_most = asked
+    found = _DUE.rows(tx.connection, (route_id, priority, known_us, tx.now_us, at_most + 1))
     in_order = sorted((at, seq, size) for seq, at, size in found)
-    due = [Candidate(seq, route_id, priority, at, size) for at, seq, size in in_order[:at_most] if at <= tx.now_us]
+    due = [Candidate(seq, route_id, priority, at, size) for at, seq, size in in_order[:at_most] if at <= until_us]
     return Due((route_id, priority), due, in_order[len(due)][0] if len(due) < len(in_order) else None)
 
 

@@ -16,6 +16,7 @@ from taskq_server.store.sql import Asked, Due
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import end, expire
+from taskq_server.store.waiting import Place
 
 MOST_TASKS_PER_LEASE = 1_000
 
@@ -36,7 +37,8 @@ class Leased:
 
 
 def lease(memory: Memory, rules: Rules, tx: Transaction, demands: list[Demand]) -> list[Leased]:
-    """Leases the due tasks that find a seat. Nothing is leased before its due time by this transaction's clock."""
+    """Leases the due tasks that find a seat, by this transaction's clock; and as far `ahead_us` as the demand asks for,
+    whose leases begin when they are due."""
     return [_lease(memory, rules, tx, demand) for demand in demands]
 
 
@@ -48,11 +50,20 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
     demand = _of_the_living(tx, demand)
     seen = _due(memory, tx, demand.limits())
     placed = demand.place([candidate for due in seen for candidate in due.candidates], MOST_TASKS_PER_LEASE)
+    if demand.ahead_us:
+        soon = _soon(memory, tx, demand, {due.place: due for due in seen})
+        seen += soon
+        room = MOST_TASKS_PER_LEASE - len(placed)
+        placed += demand.place([candidate for due in soon for candidate in due.candidates], room)
     leased = tx.sql.take(tx, placed) if placed else ()
     taken = {row[rows.SEQ] for row in leased}
+    left: dict[Place, int] = {}
     for due in seen:
-        left = (candidate.due_time_us for candidate in due.candidates if candidate.seq not in taken)
-        look.found[due.place] = next(left, due.after_us)
+        look.found[due.place] = due.after_us
+        for candidate in due.candidates:
+            if candidate.seq not in taken:
+                left.setdefault(due.place, candidate.due_time_us)
+    look.found.update(left)
     tx.after_commit.append(look.end)
     assignments = _assignments(memory, rules, tx, placed, leased)
     return Leased(assignments, [route_id for route_id, limit in demand.limits().items() if limit])
@@ -62,22 +73,41 @@ def _of_the_living(tx: Transaction, demand: Demand) -> Demand:
     """Without the seats of sessions that have ended, whose leases nobody would ever end, and of those that have moved
     to another server. A copy, since seats are used up by placing, and a transaction that failed is tried again."""
     living = set(tx.connection.execute(_OWN_SESSIONS, {"server_seq": tx.server_seq}).scalars())
-    return Demand(
-        [replace(seats, by_name=dict(seats.by_name)) for seats in demand.seats if seats.session_seq in living]
-    )
+    seats = [replace(seats, by_name=dict(seats.by_name)) for seats in demand.seats if seats.session_seq in living]
+    return replace(demand, seats=seats)
 
 
 def _due(memory: Memory, tx: Transaction, limits: dict[int, int]) -> list[Due]:
-    """The most urgent due tasks of each route, as many as its limit; larger priorities first."""
+    """The most urgent due tasks of each route, as many as its limit."""
+    known = {
+        (route_id, priority): at for route_id in limits for priority, at in memory.waiting.due(route_id, tx.now_us)
+    }
+    return _look_at(tx, known, limits, tx.now_us)
+
+
+def _soon(memory: Memory, tx: Transaction, demand: Demand, seen: dict[Place, Due]) -> list[Due]:
+    """The same of what will be due in a moment, where nothing that is due has been left."""
+    limits, until_us = demand.limits(), tx.now_us + demand.ahead_us
+    known = {}
+    for route_id in limits:
+        for priority, at in memory.waiting.due(route_id, until_us):
+            place = route_id, priority
+            after_us = seen[place].after_us if place in seen else at
+            if after_us is not None and tx.now_us < after_us <= until_us:
+                known[place] = after_us
+    return _look_at(tx, known, limits, until_us)
+
+
+def _look_at(tx: Transaction, known: dict[Place, int], limits: dict[int, int], until_us: int) -> list[Due]:
+    """Larger priorities first, since a route's limit is one for all of its tasks."""
     left = {route_id: min(limit, MOST_TASKS_PER_LEASE) for route_id, limit in limits.items()}
     by_priority: dict[int, list[tuple[int, int]]] = {}
-    for route_id in left:
-        for priority, known_us in memory.waiting.due(route_id, tx.now_us):
-            by_priority.setdefault(priority, []).append((route_id, known_us))
+    for (route_id, priority), known_us in known.items():
+        by_priority.setdefault(priority, []).append((route_id, known_us))
     seen: list[Due] = []
     for priority in sorted(by_priority, reverse=True):
         asked = [Asked(route_id, at, left[route_id]) for route_id, at in by_priority[priority] if left[route_id] > 0]
-        for due in tx.sql.due(tx, priority, asked) if asked else ():
+        for due in tx.sql.due(tx, priority, asked, until_us) if asked else ():
             left[due.place[0]] -= len(due.candidates)
             seen.append(due)
     return seen
