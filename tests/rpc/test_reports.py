@@ -148,7 +148,7 @@ async def test_a_task_may_be_released_until_later(world: World) -> None:
 
     world.clock.advance(us=59_999_999)
     await world.dispatched()
-    assert (await world.scheduler.get(task_id)).state == SCHEDULED
+    assert not world.has_pushed(task_id, attempt=2)
     world.clock.advance(us=1)
     assert (await processor.take_one()).attempt == 2
 

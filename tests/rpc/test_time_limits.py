@@ -96,8 +96,7 @@ async def test_a_task_that_was_not_started_by_its_expire_time_is_failed(world: W
     assert (await world.scheduler.get(task_id)).state == SCHEDULED
 
     world.clock.advance(us=1)
-    await world.dispatched()
-    found = await world.scheduler.get(task_id)
+    found = (await world.scheduler.watch(task_id).rest())[-1]
     assert (found.state, found.last_failure.error_type, found.attempt) == (FAILED, "EXPIRED", 0)
 
 

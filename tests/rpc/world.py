@@ -75,9 +75,9 @@ class World:
         await processor.open()
         return processor
 
-    def has_pushed(self, task_id: str) -> bool:
+    def has_pushed(self, task_id: str, attempt: int = 1) -> bool:
         """Whether it is on its way to a processor, which must not be so before it is due. It may be leased by then."""
-        key = from_text(task_id), 1
+        key = from_text(task_id), attempt
         return any(
             (held := session.in_flight.get(key)) is not None
             and (held.sent or key in {(one.task_id, one.attempt) for one in session._outbox})
