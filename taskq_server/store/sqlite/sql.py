@@ -59,6 +59,9 @@ class SQLiteSql(Sql):
     def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
         return set(session_seqs)
 
+    def keep_from_leasing(self, tx: Transaction) -> None:
+        pass
+
     def due(self, tx: Transaction, priority: int, asked: list[Asked]) -> list[Due]:
         return [_due(tx, priority, one) for one in asked]
 
