@@ -74,7 +74,7 @@ class Dispatcher:
             raise
 
     async def _give_back(self, gone: list[Assignment]) -> None:
-        """Their streams ended while the leases were being committed."""
+        """Their streams ended, or they were drained, while the leases were being committed."""
         by_session: dict[int, list[Assignment]] = {}
         for assignment in gone:
             by_session.setdefault(assignment.session_seq, []).append(assignment)
@@ -87,7 +87,7 @@ class Dispatcher:
 
     def _push(self, assignment: Assignment) -> bool:
         session = self._sessions.by_seq(assignment.session_seq)
-        if session is None or session.stream is None:
+        if session is None or session.stream is None or session.drain_reason is not None:
             return False
         session.push(assignment)
         if assignment.run_timeout_us is not None:
