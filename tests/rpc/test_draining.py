@@ -25,10 +25,14 @@ from tests.rpc.support import (
 )
 from tests.rpc.world import LEASE_SECONDS, World
 
+LONG_PING = 60
+"""Longer than a test waits: what is said does not wait for the next ping."""
+
 # ── drain ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_drained_processor_is_told_and_gets_nothing_more_and_finishes_what_runs(world: World) -> None:
+    await world.restart(ping_interval=LONG_PING)
     processor = await world.processor()
     await world.scheduler.enqueue()
     task = await processor.take_one()
@@ -73,6 +77,7 @@ async def test_a_heartbeat_that_does_not_know_of_the_drain_does_not_end_it(world
 
 
 async def test_a_processor_that_opens_its_stream_after_it_was_drained_is_told_so(world: World) -> None:
+    await world.restart(ping_interval=LONG_PING)
     processor = await world.registered()
     await world.admin.drain(processor.session_id, "why")
     await world.scheduler.enqueue()
