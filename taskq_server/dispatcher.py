@@ -78,9 +78,7 @@ class Dispatcher:
             demand.ahead_us = LEASE_AHEAD_US
             leased = await self._lease(demand)
             next_due_us = leased.next_due_us
-            for assignment in leased.assignments:
-                self._keep(assignment)
-            gone += self._push_what_is_due()
+            gone += [assignment for assignment in leased.assignments if not self._push_or_keep(assignment)]
         if gone:
             await self._give_back(gone)
             return self._clock.now_us()  # another may take them
@@ -94,18 +92,23 @@ class Dispatcher:
             times.append(self._early[0][0] + unsure_us)
         return min(times, default=None)
 
-    def _keep(self, assignment: Assignment) -> None:
-        """Its seat is taken from now on; it is pushed when it is due."""
+    def _push_or_keep(self, assignment: Assignment) -> bool:
+        """Its seat is taken from now on, and it is pushed when it is due; False when it has nowhere to go."""
         if (session := self._sessions.by_seq(assignment.session_seq)) is not None:
             session.reserve(assignment)
+        if assignment.due_time_us <= self._clock.surely_us():
+            return self._push(assignment)
         heapq.heappush(self._early, (assignment.due_time_us, next(self._number), assignment))
+        return True
 
     def _push_what_is_due(self) -> list[Assignment]:
-        """In the order in which it was leased, most urgent first; answers what has nowhere to go."""
+        """Of what is kept, in the order in which it was leased, most urgent first; answers what has nowhere to go, or
+        has been paused meanwhile."""
         due = []
         while self._early and self._early[0][0] <= self._clock.surely_us():
             due.append(heapq.heappop(self._early)[1:])
-        return [assignment for _, assignment in sorted(due) if not self._push(assignment)]
+        paused = self._store.memory.pauses.names
+        return [one for _, one in sorted(due) if one.route.name in paused or not self._push(one)]
 
     async def _lease(self, demand: Demand) -> Leased:
         try:
@@ -115,7 +118,7 @@ class Dispatcher:
             raise
 
     async def _give_back(self, gone: Iterable[Assignment]) -> None:
-        """Their streams ended before they could be pushed."""
+        """Their streams ended, or they were drained, before they could be pushed."""
         by_session: dict[int, list[Assignment]] = {}
         for assignment in gone:
             by_session.setdefault(assignment.session_seq, []).append(assignment)
@@ -128,7 +131,7 @@ class Dispatcher:
 
     def _push(self, assignment: Assignment) -> bool:
         session = self._sessions.by_seq(assignment.session_seq)
-        if session is None or session.stream is None:
+        if session is None or session.stream is None or session.drain_reason is not None:
             return False
         if (assignment.task_id, assignment.attempt) not in session.in_flight:
             return True  # it was cancelled meanwhile

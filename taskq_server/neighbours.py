@@ -26,7 +26,7 @@ SOONEST_SECONDS = 0.05
 
 
 class Neighbours:
-    """Hears signals about own sessions, learns what others have scheduled, and tells who watches tasks."""
+    """Hears signals about own sessions, learns what others have scheduled or resumed, and tells who watches tasks."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class Neighbours:
         for signal in news.signals:
             await self._sessions.hear(signal)
         await self._store.forget([signal.signal_seq for signal in news.signals])
-        if news.signals:
+        if news.signals or news.resumed:
             self._dispatch(0)  # credits may be back
         if news.earliest_us is not None:
             self._dispatch(news.earliest_us)
         await self._tasks.look_again(self._store.versions)
-        is_news = bool(news.signals) or news.earliest_us is not None
+        is_news = bool(news.signals) or news.resumed or news.earliest_us is not None
         self._wait_us = LOOK_UNHEARD_US if is_news else min(2 * self._wait_us, LOOK_US)
         wait_us = LOOK_US if self._store.listening else self._wait_us
         return now_us + round(wait_us * random.uniform(0.9, 1.1))

@@ -10,12 +10,14 @@ from typing import Any
 
 import structlog
 
+from taskq_server.admin import Admin
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.dispatcher import Dispatcher
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.neighbours import Neighbours
+from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
@@ -60,7 +62,8 @@ class Server:
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
             self.neighbours = Neighbours(self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring)
-        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors])
+        admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
+        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors, admin])
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
             self.address = await self._rpc.start(config.listen)

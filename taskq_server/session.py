@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Route, Seats
 from taskq_server.core.task import Assignment, Payload, Progress
 from taskq_server.store.verbs.living import Held, NewSession
@@ -51,6 +52,8 @@ class Stream:
     superseded: bool = False
     drain: str | None = None
     """Why no further tasks come on this stream."""
+    error: TaskqError | None = None
+    """With what it ends at once."""
     writing_bytes: int = 0
     """Of the batch that is being written: a peer that does not read holds it up."""
 
@@ -83,6 +86,8 @@ class Pulse:
     cancelled: list[AttemptKey]
     roomier: bool = False
     """It can take more than before."""
+    drained: bool = False
+    """By an administrator."""
 
 
 class Session:
@@ -97,6 +102,9 @@ class Session:
         self.max_in_flight = new.max_in_flight
         self.stream: Stream | None = None
         self.draining = False
+        """By its own word."""
+        self.drain_reason: str | None = None
+        """Why an administrator drains it; None when nobody does."""
         self.heard_us = 0
         """When its last heartbeat came here; others may go to another server."""
         self.in_flight: dict[AttemptKey, InFlight] = {}
@@ -118,13 +126,18 @@ class Session:
         return self.stream is not None and self.stream.drain is None
 
     @property
+    def may_be_pushed_to(self) -> bool:
+        """Whether it takes tasks at all."""
+        return self.streaming and not self.draining and self.drain_reason is None
+
+    @property
     def _room_bytes(self) -> int:
         return UNSENT_BYTES - self._unsent_bytes - (self.stream.writing_bytes if self.stream else 0)
 
     def seats(self, routes: dict[int, Route]) -> Seats | None:
         """What it can take now; None for nothing."""
         total = self.max_in_flight - len(self.in_flight)
-        if not self.streaming or self.draining or total <= 0 or self._room_bytes <= 0:
+        if not self.may_be_pushed_to or total <= 0 or self._room_bytes <= 0:
             return None
         if len(routes) > self._routes_seen:
             self._match(routes)
@@ -215,9 +228,16 @@ class Session:
             self.stream.superseded = True
             self.stream.wake.set()
         self.stream = Stream()
-        if self._outbox or self._stop:
+        if self._outbox or self._stop or self.drain_reason is not None:
             self.stream.wake.set()
         return self.stream
+
+    def drain(self, reason: str) -> list[Assignment]:
+        """An administrator drains it: its processor is told, and what was never written is to be given back."""
+        self.drain_reason = reason
+        if self.stream is not None:
+            self.stream.wake.set()
+        return self._take_unsent()
 
     def take_outgoing(self, stream: Stream, now_us: int) -> Outgoing:
         """What waits to be written to the stream, at most about a message's worth."""
@@ -239,13 +259,14 @@ class Session:
         return Outgoing(tasks, stop)
 
     def close_stream(self, stream: Stream) -> list[Assignment]:
-        """The stream has ended; answers what was never written, unless another stream has taken over.
-
-        It counts as held until it has been given back: should that fail, heartbeats find that it never arrived.
-        """
+        """The stream has ended; answers what was never written, unless another stream has taken over."""
         if self.stream is not stream:
             return []
         self.stream = None
+        return self._take_unsent()
+
+    def _take_unsent(self) -> list[Assignment]:
+        """It counts as held until it has been given back: should that fail, heartbeats find that it never arrived."""
         unsent, self._outbox, self._unsent_bytes = self._outbox, [], 0
         for assignment in unsent:
             if (held := self.in_flight.get((assignment.task_id, assignment.attempt))) is not None:

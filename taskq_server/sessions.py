@@ -11,13 +11,14 @@ from collections.abc import Iterable
 import structlog
 
 from taskq_server.clock import SECOND_US, Clock
-from taskq_server.core.errors import SessionNotFound
+from taskq_server.core.errors import SessionDisconnected, SessionNotFound
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Ending, Outcome
 from taskq_server.elsewhere import Elsewhere
 from taskq_server.session import AttemptKey, Pulse, Session, Sighting
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.living import Advance, Held, NewSession, Sign
 from taskq_server.store.verbs.reading import Fate
 from taskq_server.store.verbs.servers import Signal
@@ -47,8 +48,11 @@ class Sessions:
         log.info("processor registered", processor=new.processor_name, session=new.session_id.hex())
         return session
 
-    def _keep(self, session_seq: int, new: NewSession, held: Iterable[Held] = ()) -> Session:
+    def _keep(
+        self, session_seq: int, new: NewSession, held: Iterable[Held] = (), drain_reason: str | None = None
+    ) -> Session:
         session = Session(session_seq, new)
+        session.drain_reason = drain_reason
         session.heard_us = self._clock.now_us()
         for one in held:
             session.hold(one)
@@ -65,7 +69,7 @@ class Sessions:
             return session  # another call was there first
         self._elsewhere.pop(session_id, None)
         log.info("session taken over", processor=stored.session.processor_name, session=session_id.hex())
-        return self._keep(stored.session_seq, stored.session, stored.held)
+        return self._keep(stored.session_seq, stored.session, stored.held, stored.drain_reason)
 
     async def _is_still_here(self, session: Session) -> bool:
         """Asks the database, and lets go of a session that has ended or moved. What other servers say of that may not
@@ -136,7 +140,7 @@ class Sessions:
             session.distrust_stream(never_received)
             log.warning("pushed tasks were never received", processor=session.processor_name, tasks=len(never_received))
             await self.give_back(session, never_received)
-        return Pulse(True, session.streaming, lost, cancelled, roomier)
+        return Pulse(True, session.streaming, lost, cancelled, roomier, session.drain_reason is not None)
 
     async def _heartbeat_elsewhere(self, session_id: bytes, sightings: list[Sighting]) -> Pulse:
         """Another server pushes to it: what it should hold, the database knows."""
@@ -152,7 +156,7 @@ class Sessions:
         by_fate = list(zip(not_held, fates, strict=True))
         cancelled = [key for key, fate in by_fate if fate is Outcome.CANCELLED]
         lost = [key for key, fate in by_fate if fate not in _KNOWN_TO_THE_PROCESSOR]
-        return Pulse(True, stored.server_lives, lost, cancelled)
+        return Pulse(True, stored.server_lives, lost, cancelled, drained=stored.drain_reason is not None)
 
     def _sent_before_us(self) -> int:
         """What was sent since then may still be on its way: the ack_timeout."""
@@ -185,6 +189,33 @@ class Sessions:
             await self._store.unregister(session_seq)
             self.drop(session_seq, "unregistered")
 
+    async def drain(self, session_id: bytes, reason: str) -> None:
+        """Gives a session nothing more, whichever server pushes to it; SessionNotFound when it has ended."""
+        if not await self._store.drain_processor(NewDrain(session_id, reason)):
+            raise SessionNotFound(to_text(session_id))
+        log.info("processor drained", session=session_id.hex(), reason=reason)
+        if (session := self._by_id.get(session_id)) is not None:
+            await self._drain(session, reason)
+
+    async def _drain(self, session: Session, reason: str) -> None:
+        if unsent := session.drain(reason):
+            await self.give_back(session, [(one.task_id, one.attempt) for one in unsent])
+
+    async def disconnect(self, session_id: bytes) -> int:
+        """Ends a session by the will of an administrator; answers how many tasks go to others. One that has ended
+        already is fine; SessionNotFound for one that never was, or is long gone. Call it shielded."""
+        if (session_seq := await self._seq_of(session_id)) is None:
+            raise SessionNotFound(to_text(session_id))
+        released = await self._store.disconnect(session_seq)
+        self._disconnect(session_seq)
+        return released
+
+    def _disconnect(self, session_seq: int) -> None:
+        if (session := self._by_seq.get(session_seq)) is not None:
+            if session.stream is not None:
+                session.stream.error = SessionDisconnected(to_text(session.session_id))
+            self.drop(session_seq, "disconnected by an administrator")
+
     def drop(self, session_seq: int, why: str) -> None:
         """The session has ended, or another server pushes to it."""
         if (session := self._by_seq.pop(session_seq, None)) is not None:
@@ -201,6 +232,10 @@ class Sessions:
             return
         if signal.kind is SignalKind.ENDED:
             self.drop(session.seq, "another server has ended it")
+        elif signal.kind is SignalKind.DISCONNECTED:
+            self._disconnect(session.seq)
+        elif signal.kind is SignalKind.DRAINED:
+            await self._hear_of_drain(session)
         elif signal.kind is SignalKind.MOVED:
             await self._is_still_here(session)
         elif signal.kind is SignalKind.DRAINING:
@@ -211,6 +246,11 @@ class Sessions:
                 session.settle(key)
             else:
                 session.revoke(key, cancelled=signal.kind is SignalKind.CANCELLED)
+
+    async def _hear_of_drain(self, session: Session) -> None:
+        """Its processor is told even if the session has ended meanwhile, before it registers again."""
+        stored = await self._store.find_session(session.session_id)
+        await self._drain(session, "" if stored is None else stored.drain_reason or "")
 
     def _move(self, session: Session) -> None:
         """Another server pushes to it now: its stream here is superseded."""
@@ -229,6 +269,8 @@ class Sessions:
             elif stored.server_seq != self._store.server_seq:
                 self._move(session)
             else:
+                if stored.drain_reason is not None:
+                    await self._drain(session, stored.drain_reason)
                 held = {(one.task_id, one.attempt) for one in stored.held}
                 for key in pushed - held:
                     session.revoke(key, cancelled=False)

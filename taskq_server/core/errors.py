@@ -5,6 +5,7 @@
      ├── MalformedRequest      what the caller sent is not the message it should be
      ├── TaskNotFound
      ├── SessionNotFound
+     ├── SessionDisconnected   by an administrator
      ├── WrongState            the task is in a state that does not allow it
      ├── Stopping              the server goes away
      ├── StorageUnavailable    the database does not answer
@@ -67,6 +68,14 @@ class SessionNotFound(TaskqError):
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         super().__init__(f"session {session_id!r} does not exist; it has ended, register again")
+
+
+class SessionDisconnected(TaskqError):
+    """An administrator has ended the session."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"session {session_id!r} was disconnected by an administrator; register again")
 
 
 class WrongState(TaskqError):

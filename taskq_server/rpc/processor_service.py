@@ -79,9 +79,16 @@ class ProcessorService:
     ) -> AsyncGenerator[processor_pb2.StreamTasksResponse, None]:
         yield self._ping()  # tells the processor that it is open
         ends_at = asyncio.get_running_loop().time() + STREAM_AGE_SECONDS * random.uniform(0.9, 1.1)
+        told_of_drain: str | None = None
         while True:
             woken = await _within(self._config.ping_interval, stream.wake)
             stream.wake.clear()
+            if session.drain_reason != told_of_drain:  # what runs goes on, and may still have to be stopped
+                told_of_drain = session.drain_reason
+                drain = processor_pb2.Drain(reason=told_of_drain or "", processor=True)
+                yield processor_pb2.StreamTasksResponse(drain=drain)
+            if stream.error is not None:
+                raise stream.error
             if stream.superseded:
                 yield processor_pb2.StreamTasksResponse(superseded=processor_pb2.Superseded())
                 return
@@ -120,6 +127,7 @@ class ProcessorService:
             stream=state,
             lost=convert.attempt_refs(pulse.lost),
             cancelled=convert.attempt_refs(pulse.cancelled),
+            drain=pulse.drained,
             server_time=timestamp(self._clock.now_us()),
         )
 

@@ -13,9 +13,10 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from taskq.v1 import processor_service_pb2, scheduler_service_pb2
+from taskq.v1 import admin_service_pb2, processor_service_pb2, scheduler_service_pb2
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
+from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
@@ -51,13 +52,14 @@ OPTIONS: list[tuple[str, int]] = [
 SERVICES: dict[type, ServiceDescriptor] = {
     SchedulerService: scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"],
     ProcessorService: processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"],
+    AdminService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 
 
 class RpcServer:
     """Listens, answers, and says whether it is healthy."""
 
-    def __init__(self, servicers: list[SchedulerService | ProcessorService]) -> None:
+    def __init__(self, servicers: list[SchedulerService | ProcessorService | AdminService]) -> None:
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -27,6 +27,7 @@ CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
     errors.MalformedRequest: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
     errors.TaskNotFound: (code_pb2.NOT_FOUND, "TASK_NOT_FOUND"),
     errors.SessionNotFound: (code_pb2.NOT_FOUND, "SESSION_NOT_FOUND"),
+    errors.SessionDisconnected: (code_pb2.NOT_FOUND, "SESSION_DISCONNECTED"),
     errors.WrongState: (code_pb2.FAILED_PRECONDITION, "WRONG_STATE"),
     errors.Stopping: (code_pb2.UNAVAILABLE, "STOPPING"),
     errors.StorageUnavailable: (code_pb2.UNAVAILABLE, "STORAGE_UNAVAILABLE"),

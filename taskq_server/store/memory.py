@@ -1,9 +1,9 @@
-"""What the store knows without asking the database: routes, and what falls due or expires when."""
+"""What the store knows without asking the database: routes, what falls due or expires when, and what is paused."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from sqlalchemy import Connection, select
@@ -21,6 +21,33 @@ _INSERT_ROUTE = Many.insert(
 )
 
 
+class Pauses:
+    """The names of which nothing is dispatched, as far as this server has heard. It may be wrong: a lease decides by
+    what the database says, and this one learns it from that lease, or from the next look."""
+
+    def __init__(self) -> None:
+        self.names: frozenset[str] = frozenset()
+        self._changes = 0
+
+    def change(self, *, paused: Iterable[str] = (), resumed: Iterable[str] = ()) -> None:
+        """It is committed that these are paused from now on, and those no longer."""
+        self._changes += 1
+        self.names = self.names.difference(resumed).union(paused)
+
+    def look(self) -> Callable[[frozenset[str]], bool]:
+        """Begins a look at the database. Call what it gives with the names that were found: it answers whether some
+        are paused no longer. What was changed here meanwhile may not be in what was found, and counts."""
+        before = self._changes
+
+        def end(found: frozenset[str]) -> bool:
+            if self._changes != before:
+                return False
+            resumed, self.names = bool(self.names - found), found
+            return resumed
+
+        return end
+
+
 class Memory:
     """Filled at the start, kept true by the verbs, which tell it only of what is committed."""
 
@@ -30,6 +57,7 @@ class Memory:
         """By number, in the order in which they were learned."""
         self.expiring = Waiting()
         """When the first scheduled task expires, wherever it waits."""
+        self.pauses = Pauses()
         self._route_ids: dict[Route, int] = {}
         self._learning = threading.Lock()
 
@@ -69,6 +97,13 @@ class Memory:
         named = tx.sql.among(table.c.name, {name for name, _ in columns})
         found = tx.connection.execute(select(table).where(named))
         return {columns[name, requires]: route_id for route_id, name, requires in found if (name, requires) in columns}
+
+    def next_due_us(self, route_ids: Iterable[int]) -> int | None:
+        """When the first task of any of these routes falls due that is not paused; None when none waits."""
+        if paused := self.pauses.names:
+            routes = self.routes
+            route_ids = [one for one in route_ids if one in routes and routes[one].name not in paused]
+        return self.waiting.next_due_us(route_ids)
 
     @property
     def next_expiry_us(self) -> int | None:

@@ -138,6 +138,8 @@ session = Table(
     Column("alive_until_us", Number, nullable=False),
     Column("end_time_us", Number),
     Column("server_seq", Number, nullable=False, server_default="1", comment="the server that may push to it"),
+    Column("drain_time_us", Number, comment="set by an administrator"),
+    Column("drain_reason", Text),
     sqlite_autoincrement=True,
 )
 _partial("session_ended", session.c.end_time_us, where=text("end_time_us IS NOT NULL"))
@@ -156,6 +158,16 @@ dedup = Table(
 )
 Index("dedup_task", dedup.c.task_id)
 _partial("dedup_ending", dedup.c.hold_until_us, where=text("hold_until_us IS NOT NULL"))
+
+pause = Table(
+    "pause",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("pause_time_us", Number, nullable=False),
+    comment="capabilities of which nothing is dispatched",
+    sqlite_with_rowid=False,
+)
 
 server = Table(
     "server",

@@ -48,6 +48,10 @@ class SignalKind(IntEnum):
     """The session's processor has opened its stream at another server."""
     DRAINING = 6
     """The session's processor takes nothing more."""
+    DRAINED = 7
+    """An administrator drains the session."""
+    DISCONNECTED = 8
+    """An administrator has ended the session. ENDED follows, for servers that do not know this one."""
 
 
 class NewSignal(NamedTuple):
@@ -85,6 +89,10 @@ class Sql(ABC):
     def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
         """Those of these sessions to which this server pushes. None of them moves before the transaction has ended:
         whoever takes it over then sees what it holds, and whoever had it before is told."""
+
+    @abstractmethod
+    def keep_from_leasing(self, tx: Transaction) -> None:
+        """Waits until the leases that go on have ended, and lets no other begin before the transaction has ended."""
 
     @abstractmethod
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:

@@ -16,12 +16,15 @@ from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
-from taskq_server.store.verbs import living, pruning, reading, reclaiming
+from taskq_server.store.verbs import draining, listing, living, pausing, pruning, reading, reclaiming
 from taskq_server.store.verbs.adding import add
+from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
 from taskq_server.store.verbs.leasing import Leased, lease
+from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
+from taskq_server.store.verbs.pausing import NewPause, Pause
 from taskq_server.store.verbs.pruning import Pruned
 from taskq_server.store.verbs.reading import Fate
 from taskq_server.store.verbs.reclaiming import Reclaimed
@@ -42,7 +45,7 @@ class Store(ABC):
         self.on_change: Callable[[list[bytes]], None] = lambda task_ids: None
         """Told, after each commit, which tasks have changed."""
         self.on_scheduled: Callable[[], None] = lambda: None
-        """Told, after a commit, that tasks were scheduled."""
+        """Told, after a commit, that tasks were scheduled, or may be leased again."""
         self.memory = Memory()
         self.server_seq = THE_ONLY_SERVER
         """Which of the servers on this database this one is."""
@@ -51,11 +54,16 @@ class Store(ABC):
         self._end = partial(end, self.memory, rules)
         self._cancel = partial(cancel, self.memory, rules)
         self._unregister = partial(reclaiming.unregister, self.memory, rules)
+        self._disconnect = partial(reclaiming.disconnect, self.memory, rules)
         self._reclaim = partial(reclaiming.reclaim, self.memory, rules)
+        self._list_sessions = partial(listing.sessions, self.memory)
+        self._list_capabilities = partial(listing.capabilities, self.memory)
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
         self._held_here = partial(living.held_here, self.memory)
+        self._pause = partial(pausing.pause, self.memory)
+        self._resume = partial(pausing.resume, self.memory)
 
     def _after_commit(self, transaction: Transaction) -> None:
         if transaction.changed:
@@ -124,9 +132,25 @@ class Store(ABC):
         """Lets the server that pushes to a session know that it takes nothing more."""
         await self.write(living.drain, [session_seq])
 
+    async def drain_processor(self, new: NewDrain) -> bool:
+        """Keeps a session from being leased anything, whichever server pushes to it; False when it has ended."""
+        return (await self.write(draining.drain, [new]))[0]
+
+    async def disconnect(self, session_seq: int) -> int:
+        """Ends a session and releases what it holds; answers how many tasks that was."""
+        return (await self.write(self._disconnect, [session_seq]))[0]
+
     async def unregister(self, session_seq: int) -> None:
         """Ends a session and releases what it holds."""
         await self.write(self._unregister, [session_seq])
+
+    async def pause(self, new: NewPause) -> Pause:
+        """Keeps tasks of a name from being leased, on every server; answers since when that is so."""
+        return (await self.write(self._pause, [new]))[0]
+
+    async def resume(self, name: str) -> Pause | None:
+        """Lets tasks of a name be leased again; answers the pause that has ended, None when there was none."""
+        return (await self.write(self._resume, [name]))[0]
 
     async def spare(self, grace: Grace) -> None:
         """Lets no session end before this server could have heard it."""
@@ -145,6 +169,14 @@ class Store(ABC):
         found = await self.read(self._get, task_ids)
         return {task.task_id: task for task in found if task is not None}
 
+    async def list_sessions(self, page: Page) -> list[Registered]:
+        """Living sessions and what they hold, in the order of their numbers."""
+        return (await self.read(self._list_sessions, [page]))[0]
+
+    async def list_capabilities(self, page: Page) -> list[Supply]:
+        """Names, and what there is of each, in the order of their characters."""
+        return (await self.read(self._list_capabilities, [page]))[0]
+
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
@@ -159,5 +191,6 @@ class Store(ABC):
         return self.memory.routes
 
     def next_due_us(self, route_ids: Iterable[int]) -> int | None:
-        """When the first task of any of these routes falls due, as far as is known without asking the database."""
-        return self.memory.waiting.next_due_us(route_ids)
+        """When the first task of any of these routes falls due that is not paused, as far as is known without asking
+        the database."""
+        return self.memory.next_due_us(route_ids)

@@ -40,10 +40,11 @@ class Transaction:
     changed: list[bytes] = field(default_factory=list)
     """Ids of the tasks whose state or due time changed; whoever watches them is told after the commit."""
     wakes: bool = False
-    """A task was scheduled: whoever asked for it may have gone away, and the dispatcher must look all the same."""
+    """A task was scheduled, or a name resumed: whoever asked for it may have gone away, and the dispatcher must look
+    all the same."""
     signals: bool = False
     """Another server has been left something to hear."""
-    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    after_commit: list[Callable[[], object]] = field(default_factory=list)
     """What memory learns from it; nothing is believed before it is safe."""
     after_rollback: list[Callable[[], None]] = field(default_factory=list)
 

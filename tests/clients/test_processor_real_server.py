@@ -18,6 +18,7 @@ from taskq.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from taskq_server.server import Server
 from tests.clients.handlers_for_children import SPIN
 from tests.clients.scripted_processor_service import Runs
+from tests.rpc.support import RawAdmin
 from tests.support.process import ServerProcess
 
 PATIENCE_SECONDS = 20
@@ -57,6 +58,22 @@ class Scheduler:
 async def scheduler(server: Server) -> AsyncIterator[Scheduler]:
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield Scheduler(channel)
+
+
+@pytest.fixture
+async def admin(server: Server) -> AsyncIterator[RawAdmin]:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        yield RawAdmin(channel)
+
+
+async def another_session(admin: RawAdmin, before: str) -> str:
+    """The session of the only processor, once it is not the one before."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            for processor in (await admin.processors()).processors:
+                if processor.session_id != before:
+                    return processor.session_id
+            await asyncio.sleep(0.01)
 
 
 def no_delay(max_attempts: int = 5) -> task_pb2.RetryPolicy:
@@ -230,3 +247,51 @@ async def test_what_runs_survives_a_server_that_is_killed_and_started_again(serv
     server_process.log.close()
     assert (decode(first.result), first.attempt) == (1, 1)
     assert second.state == task_pb2.TASK_STATE_SUCCEEDED
+
+
+async def test_a_processor_that_an_administrator_disconnects_stops_what_it_runs_and_registers_again(
+    server: Server, scheduler: Scheduler, admin: RawAdmin
+) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def cook() -> str:
+        if begun.is_set():
+            return "cooked"
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return "never"
+
+    async with Processor(server.address, [Runs("cook", cook)]):
+        session_id = await another_session(admin, "")
+        task_id = await scheduler.enqueue("cook")
+        await asyncio.wait_for(begun.wait(), PATIENCE_SECONDS)
+
+        assert await admin.disconnect(session_id) == 1
+
+        task = await scheduler.finished(task_id)
+        assert await another_session(admin, session_id)
+
+    assert stopped.is_set()
+    assert (decode(task.result), task.attempt, task.failed_attempts) == ("cooked", 2, 0)
+
+
+async def test_a_processor_that_was_drained_takes_nothing_more_though_it_is_disconnected_and_registers_again(
+    server: Server, scheduler: Scheduler, admin: RawAdmin
+) -> None:
+    async def cook() -> str:
+        return "cooked"
+
+    async with Processor(server.address, [Runs("cook", cook)], name="drained"):
+        session_id = await another_session(admin, "")
+        await admin.drain(session_id)
+        await admin.disconnect(session_id)
+        await another_session(admin, session_id)
+        task_id = await scheduler.enqueue("cook")
+
+        async with Processor(server.address, [Runs("cook", cook)], name="other"):
+            task = await scheduler.finished(task_id)
+
+    assert (task.processor_name, task.failed_attempts) == ("other", 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import uuid
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from taskq.v1 import admin_service_pb2 as admin_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq.v1 import task_pb2
@@ -56,6 +59,10 @@ def _deep(levels: int) -> Struct:
     return _struct(deep=value)
 
 
+def token(*held: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(held).encode()).decode()
+
+
 UUID = Bounds(
     [UNKNOWN_ID, UNKNOWN_ID.upper(), "ffffffff-ffff-ffff-ffff-ffffffffffff"],
     [
@@ -81,6 +88,14 @@ STRINGS = Bounds(
 )
 DATA = Bounds([b"", b"x" * PAYLOAD, bytes(range(256))], [b"x" * (PAYLOAD + 1)])
 ATTEMPT = Bounds([1, INT32], [0, -1, -INT32])
+REASON = Bounds(["", "r" * 1_024, "ü \n"], ["r" * 1_025, "a\0"])
+PAGE_SIZE = Bounds([0, 1, 50, 1_000, 1_001, INT32], [-1, -INT32 - 1])
+PAGE_TOKEN = Bounds(
+    [""],
+    ["x", "é", "a\0", "=" * 8, "e30=", "W10=", "MA==", token("tasks", 1), token("processors", -1),
+     token("processors", 1 << 63), token("processors", 1.5), token("processors", True), token("processors", None),
+     token("capabilities", []), "W1" * 500, "x" * 100_000],
+)  # fmt: skip
 IN_30_DAYS = _span_between(_span(0), _span(30 * DAY), below=_span(0, -1_000))
 
 TASK: dict[str, Bounds] = {
@@ -195,6 +210,24 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
         "results[0].released.due_time": TIME,
     },
     "Unregister": {"session_id": UUID},
+    "ListProcessors": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token("processors", 0), token("processors", (1 << 63) - 1)],
+            [*PAGE_TOKEN.breaks, token("processors", "1"), token("capabilities", "cook")],
+        ),
+    },
+    "DrainProcessor": {"session_id": UUID, "reason": REASON},
+    "DisconnectProcessor": {"session_id": UUID},
+    "ListCapabilities": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token("capabilities", ""), token("capabilities", "cook")],
+            [*PAGE_TOKEN.breaks, token("capabilities", 1), token("processors", 1)],
+        ),
+    },
+    "PauseCapability": {"name": NAME, "reason": REASON},
+    "ResumeCapability": {"name": NAME},
 }
 
 
@@ -218,6 +251,12 @@ def a_valid(method: str, path: str = "") -> Any:
         return scheduler_pb2.WatchTaskRequest(task_id=UNKNOWN_ID)
     if method == "Register":
         return processor_pb2.RegisterRequest(processor_name="oven", capabilities=[{"name": "cook"}], max_in_flight=1)
+    if method in ("ListProcessors", "ListCapabilities"):
+        return getattr(admin_pb2, f"{method}Request")(page_size=10)
+    if method in ("PauseCapability", "ResumeCapability"):
+        return getattr(admin_pb2, f"{method}Request")(name="paused")
+    if method in ("DrainProcessor", "DisconnectProcessor"):
+        return getattr(admin_pb2, f"{method}Request")(session_id=UNKNOWN_ID)
     request = getattr(processor_pb2, f"{method}Request")(session_id=UNKNOWN_ID)
     if method == "Heartbeat":
         request.in_flight.add(task_id=UNKNOWN_ID, attempt=1)

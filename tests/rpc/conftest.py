@@ -14,8 +14,9 @@ from taskq_server.config import Config
 from taskq_server.server import Server
 from tests.conftest import StartServer
 from tests.rpc.support import RawScheduler, span
-from tests.rpc.world import World
+from tests.rpc.world import Neighbour, Pair, World
 from tests.support.databases import Databases
+from tests.support.pooler import Pooler
 
 DATABASES = ["sqlite", "postgres"]
 
@@ -44,6 +45,30 @@ async def narrow_world(start_server: StartServer, tmp_path: Path) -> AsyncIterat
     await world.begin(listen=f"unix:{tmp_path}/s")
     yield world
     await world.end()
+
+
+@pytest.fixture
+def pooler(postgres_url: str) -> Iterator[Pooler]:
+    with Pooler(postgres_url) as pooler:
+        yield pooler
+
+
+@pytest.fixture(params=["ring", "look"])
+async def pair(request: pytest.FixtureRequest, start_server: StartServer, postgres_url: str) -> AsyncIterator[Pair]:
+    """Two servers on PostgreSQL, already started; `database_url` must be its URL. Those that only look are behind a
+    pooler, each transaction on any connection."""
+    here, there = Neighbour(start_server), Neighbour(start_server)
+    there.clock = here.clock
+    rings = request.param == "ring"
+    pooled = {} if rings else {"pgbouncer": True, "database_url": request.getfixturevalue("pooler").url}
+    for world in (here, there):
+        world.rings = rings
+        await world.begin(**pooled)
+    for world in (here, there):
+        await world.server.neighbours.tick()  # type: ignore[union-attr]
+    yield here, there
+    for world in (here, there):
+        await world.end()
 
 
 @dataclass

@@ -14,8 +14,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from taskq.v1 import admin_service_pb2 as admin_pb2
+from taskq.v1 import admin_service_pb2_grpc, processor_service_pb2_grpc, scheduler_service_pb2_grpc, task_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
-from taskq.v1 import processor_service_pb2_grpc, scheduler_service_pb2_grpc, task_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 
 LIMIT_SECONDS = 20
@@ -90,6 +91,38 @@ class RawScheduler:
     def watch(self, *task_ids: str) -> Watch:
         request = scheduler_pb2.WatchTaskRequest(task_ids=task_ids)
         return Watch(self.stub.WatchTask(request))
+
+
+class RawAdmin:
+    """Looks at processors and capabilities, and steers them."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+
+    async def pause(self, name: str = "cook", reason: str = "") -> admin_pb2.CapabilityPause:
+        request = admin_pb2.PauseCapabilityRequest(name=name, reason=reason)
+        return (await soon(self.stub.PauseCapability(request))).pause
+
+    async def resume(self, name: str = "cook") -> admin_pb2.ResumeCapabilityResponse:
+        return await soon(self.stub.ResumeCapability(admin_pb2.ResumeCapabilityRequest(name=name)))  # type: ignore[no-any-return]
+
+    async def drain(self, session_id: str, reason: str = "") -> admin_pb2.Processor:
+        request = admin_pb2.DrainProcessorRequest(session_id=session_id, reason=reason)
+        return (await soon(self.stub.DrainProcessor(request))).processor
+
+    async def disconnect(self, session_id: str) -> int:
+        """How many tasks it held."""
+        request = admin_pb2.DisconnectProcessorRequest(session_id=session_id)
+        return (await soon(self.stub.DisconnectProcessor(request))).released_tasks  # type: ignore[no-any-return]
+
+    async def processors(self, **page: Any) -> admin_pb2.ListProcessorsResponse:
+        return await soon(self.stub.ListProcessors(admin_pb2.ListProcessorsRequest(**page)))
+
+    async def capabilities(self, **page: Any) -> admin_pb2.ListCapabilitiesResponse:
+        return await soon(self.stub.ListCapabilities(admin_pb2.ListCapabilitiesRequest(**page)))
+
+    async def capability(self, name: str) -> admin_pb2.CapabilityView:
+        return next(one for one in (await self.capabilities()).capabilities if one.name == name)
 
 
 class Watch:

@@ -5,14 +5,13 @@ Each sentence holds when servers hear each other's rings, and when they only loo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.verbs.servers import News
-from tests.conftest import StartServer
 from tests.rpc.support import (
     ACCEPTED,
     ALREADY_ACCEPTED,
@@ -32,48 +31,7 @@ from tests.rpc.support import (
     span,
     time_at,
 )
-from tests.rpc.world import LEASE_SECONDS, World
-from tests.support.pooler import Pooler
-
-
-class Neighbour(World):
-    """A server beside others, on the same clock."""
-
-    rings = True
-
-    async def looks(self) -> None:
-        """Lets it find what others have done, if they do not ring."""
-        if not self.rings:
-            assert self.server.neighbours is not None
-            await self.server.neighbours.tick()
-
-
-@pytest.fixture
-def pooler(postgres_url: str) -> Iterator[Pooler]:
-    with Pooler(postgres_url) as pooler:
-        yield pooler
-
-
-@pytest.fixture(params=["ring", "look"])
-async def pair(
-    request: pytest.FixtureRequest, start_server: StartServer, postgres_url: str
-) -> AsyncIterator[tuple[Neighbour, Neighbour]]:
-    """Two servers, already started; those that only look are behind a pooler, each transaction on any connection."""
-    here, there = Neighbour(start_server), Neighbour(start_server)
-    there.clock = here.clock
-    rings = request.param == "ring"
-    pooled = {} if rings else {"pgbouncer": True, "database_url": request.getfixturevalue("pooler").url}
-    for world in (here, there):
-        world.rings = rings
-        await world.begin(**pooled)
-    for world in (here, there):
-        await world.server.neighbours.tick()  # type: ignore[union-attr]
-    yield here, there
-    for world in (here, there):
-        await world.end()
-
-
-Pair = tuple[Neighbour, Neighbour]
+from tests.rpc.world import LEASE_SECONDS, Neighbour, Pair, World
 
 
 @asynccontextmanager

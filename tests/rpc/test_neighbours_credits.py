@@ -8,8 +8,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.rpc.support import ACCEPTED, LEASE_LOST, SCHEDULED, keys
-from tests.rpc.test_neighbours import Neighbour, Pair
-from tests.rpc.world import LEASE_SECONDS
+from tests.rpc.world import LEASE_SECONDS, Neighbour, Pair
 
 
 @pytest.fixture

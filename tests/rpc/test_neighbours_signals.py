@@ -8,7 +8,7 @@ import pytest
 
 from taskq_server.server import Server
 from tests.conftest import StartServer
-from tests.rpc.test_neighbours import Neighbour
+from tests.rpc.world import Neighbour
 from tests.support.console import Console
 
 

@@ -20,7 +20,9 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.mark.parametrize("service", ["", "taskq.v1.SchedulerService", "taskq.v1.ProcessorService"])
+@pytest.mark.parametrize(
+    "service", ["", "taskq.v1.SchedulerService", "taskq.v1.ProcessorService", "taskq.v1.AdminService"]
+)
 async def test_a_server_says_that_it_serves_and_when_it_stops_that_it_does_not(world: World, service: str) -> None:
     health = health_pb2_grpc.HealthStub(world.channel())
     request = health_pb2.HealthCheckRequest(service=service)

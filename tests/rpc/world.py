@@ -11,7 +11,7 @@ from taskq_server.clock import ManualClock
 from taskq_server.server import Server
 from taskq_server.task_id import from_text
 from tests.conftest import StartServer
-from tests.rpc.support import RawProcessor, RawScheduler
+from tests.rpc.support import RawAdmin, RawProcessor, RawScheduler
 
 LEASE_SECONDS = 30.0
 
@@ -29,7 +29,7 @@ class World:
 
     async def begin(self, **settings: Any) -> None:
         self.server = await self._start(clock=self.clock, lease_duration=LEASE_SECONDS, **settings)
-        self.scheduler = RawScheduler(self.channel())
+        self.scheduler, self.admin = RawScheduler(self.channel()), RawAdmin(self.channel())
         self._marker = None
 
     async def restart(self, **settings: Any) -> None:
@@ -112,3 +112,18 @@ class World:
                 await processor.heartbeat(*processor.stream.tasks)
             if self._marker is not None:
                 await self._marker.heartbeat()
+
+
+class Neighbour(World):
+    """A server beside others, on the same clock."""
+
+    rings = True
+
+    async def looks(self) -> None:
+        """Lets it find what others have done, if they do not ring."""
+        if not self.rings:
+            assert self.server.neighbours is not None
+            await self.server.neighbours.tick()
+
+
+Pair = tuple[Neighbour, Neighbour]

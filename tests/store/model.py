@@ -29,6 +29,7 @@ from taskq_server.core.task import (
 from taskq_server.store.store import Rules
 from taskq_server.store.verbs.ending import Cancelled
 from taskq_server.store.verbs.leasing import Leased
+from taskq_server.store.verbs.pausing import Pause
 from taskq_server.store.verbs.reclaiming import MOST_SESSIONS_PER_RECLAIM, Reclaimed
 
 EXISTING, CONFLICT = EnqueueOutcome.EXISTING, EnqueueOutcome.CONFLICT
@@ -96,6 +97,8 @@ class Model:
     servers: dict[int, int] = field(default_factory=dict)
     """Until when each is taken for living."""
     keys: dict[tuple[str, str], Hold] = field(default_factory=dict)
+    paused: dict[str, int] = field(default_factory=dict)
+    """Names, and since when."""
     seq: int = 0
     created: int = 0
     pruned: int = 0
@@ -160,9 +163,7 @@ class Model:
             for seq, many in total.items()
             for name, limit in self.sessions[seq].capabilities.items()
         }
-        due = {
-            task_id: task for task_id, task in self.tasks.items() if task.state is SCHEDULED and task.due <= now + ahead
-        }
+        due = {task_id: task for task_id, task in self.tasks.items() if self.is_open(task) and task.due <= now + ahead}
 
         def free(seq: int, route: Route) -> bool:
             session = self.sessions[seq]
@@ -196,9 +197,13 @@ class Model:
         assert task.lost < self.rules.max_lost_leases
 
     def _check_hint(self, now: int, hint: int | None, matters) -> None:  # type: ignore[no-untyped-def]
-        waiting = [task.due for task in self.tasks.values() if task.state is SCHEDULED and matters(task)]
+        waiting = [task.due for task in self.tasks.values() if self.is_open(task) and matters(task)]
         assert hint is None or hint > now, "no busy loop"
         assert not waiting or (hint is not None and hint <= min(waiting)), "no task is forgotten"
+
+    def is_open(self, task: ModelTask) -> bool:
+        """Whether it waits for nothing but its due time and a seat."""
+        return task.state is SCHEDULED and task.new.route.name not in self.paused
 
     def expire(self, now: int) -> None:
         for task in self.tasks.values():
@@ -291,6 +296,15 @@ class Model:
                 self._finish(task, now)
         if answers is not None:
             assert [one.state_before for one in answers] == expected
+
+    # ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pause(self, now: int, name: str, answer: Pause) -> None:
+        assert (answer.name, answer.pause_time_us) == (name, self.paused.setdefault(name, now))
+
+    def resume(self, name: str, answer: Pause | None) -> None:
+        since = self.paused.pop(name, None)
+        assert (None if answer is None else answer.pause_time_us) == since
 
     # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

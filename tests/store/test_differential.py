@@ -33,7 +33,10 @@ from taskq_server.core.task import (
     Progress,
 )
 from taskq_server.store.store import Rules, Store
+from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.listing import Page, Registered
 from taskq_server.store.verbs.living import Advance, Grace, NewSession, Sign
+from taskq_server.store.verbs.pausing import NewPause
 from tests.store.given import LEASE, Processor, a_retry, a_task, an_id, days, rows, seconds
 from tests.store.mortal import Home, PostgresHome, SQLiteHome
 
@@ -48,6 +51,7 @@ TABLES = {
     "session": "session_seq",
     "dedup": "scope, key",
     "route": "route_id",
+    "pause": "pause_time_us, length(name)",
 }
 
 # ── what is nasty ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,6 +277,28 @@ class Twins(RuleBasedStateMachine):
             self.both(move)
         elif does == "leaves":
             self.both(lambda store: store.unregister(session.seq))
+        self.both(look)
+
+    @rule(
+        nasty=NASTILY,
+        session=sessions,
+        does=st.sampled_from(["pause", "resume", "resume", "drain", "disconnect", "look", "look"]),
+    )
+    def administer(self, nasty: Nasty, session: Processor, does: str) -> None:
+        name, reason = nasty.pick(NAMES), nasty.text()
+        if does == "pause":
+            self.both(lambda store: store.pause(NewPause(name, reason)))
+        elif does == "resume":
+            self.both(lambda store: store.resume(name))
+        elif does == "drain" and session.seq != self.able.seq:
+            self.both(lambda store: store.drain_processor(NewDrain(session.session_id, reason)))
+        elif does == "disconnect":
+            self.both(lambda store: store.disconnect(session.seq))
+        self.both(lambda store: store.list_capabilities(Page("", nasty.pick([1, 1_000]))))
+
+        async def look(store: Store) -> list[Registered]:
+            return [replace(one, server_name="") for one in await store.list_sessions(Page(0, 1_000))]
+
         self.both(look)
 
     @rule(

@@ -34,6 +34,7 @@ from taskq_server.core.task import (
 from taskq_server.store.store import Rules, Store
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.living import Grace, NewSession, Sign
+from taskq_server.store.verbs.pausing import NewPause
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US
 from tests.store.given import (
     LEASE,
@@ -376,6 +377,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.store.unregister(session.seq))
         self.fits(lambda world: world.unregister(self.now, session.seq))
 
+    @rule(name=st.sampled_from(["cook", "bake", "else"]), pauses=st.booleans())
+    def pause(self, name: str, pauses: bool) -> None:
+        now = self.now
+        if pauses:
+            paused = self.run(self.store.pause(NewPause(name, "")))
+            self.fits(lambda world: world.pause(now, name, paused))
+        else:
+            resumed = self.run(self.store.resume(name))
+            self.fits(lambda world: world.resume(name, resumed))
+
     @rule(us=st.sampled_from([0, 0, seconds(5), LEASE]))
     def reclaim(self, us: int = 0) -> None:
         self.clock.advance(us=us)
@@ -447,7 +458,7 @@ class StoreMachine(RuleBasedStateMachine):
                 if one.end_time is None
             }
             assert alive == holds
-            waiting = [task.due for task in world.tasks.values() if task.state is TaskState.SCHEDULED]
+            waiting = [task.due for task in world.tasks.values() if world.is_open(task)]
             assert not waiting or (hint is not None and hint <= min(waiting)), "no waiting task is forgotten"
             world.check(self.now)
 
@@ -472,6 +483,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def drain(self) -> None:
         """Faults are over: everything becomes terminal, and goes."""
+        for name in ("cook", "bake"):
+            self.pause(name, False)
         for _ in range(100):
             self.time_goes_on_to_where_something_changes(0, 0)
             self.reclaim()

@@ -21,7 +21,10 @@ from taskq_server.core.task import DedupConflict, Payload, Progress
 from taskq_server.store.postgres.engine import PLANS
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
+from taskq_server.store.verbs.pausing import NewPause
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
     Processor,
@@ -87,6 +90,7 @@ async def a_busy_day(store: Postgres, other: Postgres, clock: ManualClock) -> No
     await added(store, a_task(key="t"))
     await lease(store, oven)
     await another_server(store, other, oven, one.task_id)
+    await an_administrator(store, oven)
     clock.advance(20)
     await store.reclaim()
     await store.spare(Grace(1))
@@ -108,6 +112,16 @@ async def another_server(store: Postgres, other: Postgres, oven: Processor, task
     await store.versions([task_id])
     await store.renew()
     await store.take_over(oven.session_id)
+
+
+async def an_administrator(store: Postgres, oven: Processor) -> None:
+    await store.pause(NewPause("cook", ""))
+    await store.resume("cook")
+    await store.list_capabilities(Page("", 50))
+    await store.list_sessions(Page(0, 50))
+    await store.list_sessions(Page(0, 1, oven.session_id))
+    await store.drain_processor(NewDrain(oven.session_id, ""))
+    await store.disconnect((await a_processor(store)).seq)
 
 
 # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,6 +199,8 @@ WALKED = {
     "session_alive": "those who live, are few",
     "server": "servers are few",
     "signal": "and so is what they have not heard yet",
+    "pause": "and what is paused",
+    "route": "names are fewer than tasks",
     "pg_stat_bgwriter": "one row",
 }
 FIRST = ("Limit",)
@@ -210,8 +226,10 @@ SORTED = [
     "ORDER BY session.session_seq",
     "ORDER BY session_seq FOR KEY SHARE",
     "ORDER BY signal.signal_seq",
+    "OVER (PARTITION BY task.session_seq",
+    "GROUP BY running.session_seq",
 ]
-"""What is put in order before it is locked or written, of a batch; and signals, which are few."""
+"""What is put in order before it is locked or written, of a batch; signals, which are few; and what sessions hold."""
 
 
 async def test_no_statement_sorts_what_an_index_could_give_in_order(plans: Plans) -> None:

@@ -13,7 +13,10 @@ from taskq_server.core.task import DedupConflict, Progress
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
+from taskq_server.store.verbs.pausing import NewPause
 from tests.store.conftest import SQLiteFile
 from tests.store.given import (
     a_processor,
@@ -46,13 +49,15 @@ async def plans(database: SQLiteFile, clock: ManualClock) -> dict[str, list[str]
     clock.advance(us=minutes(61))
     statements: dict[str, Any] = {}
 
-    @event.listens_for(store._write_engine, "before_cursor_execute")
     def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
-        if statement.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
+        if statement.startswith(("SELECT", "UPDATE", "DELETE", "INSERT", "WITH")):
             statements.setdefault(statement, values[0] if many else values)
 
+    for engine in (store._write_engine, store._read_engine):
+        event.listen(engine, "before_cursor_execute", note)
     await a_busy_day(store, clock)
-    event.remove(store._write_engine, "before_cursor_execute", note)
+    for engine in (store._write_engine, store._read_engine):
+        event.remove(engine, "before_cursor_execute", note)
     found: dict[str, list[str]] = {}
 
     def explain(tx: Transaction, items: list[None]) -> list[None]:
@@ -97,6 +102,11 @@ async def a_busy_day(store: SQLite, clock: ManualClock) -> None:
     await lease(store, oven)
     clock.advance(20)
     await store.reclaim()
+    await store.pause(NewPause("cook", ""))
+    await store.resume("cook")
+    await store.list_capabilities(Page("", 50))
+    await store.list_sessions(Page(0, 50))
+    await store.drain_processor(NewDrain(oven.session_id, ""))
     await store.spare(Grace(1))
     clock.advance(20)
     await store.reclaim()
@@ -107,6 +117,9 @@ async def a_busy_day(store: SQLite, clock: ManualClock) -> None:
 
 OF_THE_REQUEST = re.compile(r"SCAN (taken|json_each|\(subquery|\d* ?CONSTANT ROW)")
 OF_THE_PROCESSORS = "INDEX session_alive"
+OF_WHAT_IS_HELD = "OVER (PARTITION BY task.session_seq"
+OF_FEW = re.compile(r"SCAN (pause|route|server|place|counted|running|held)\b")
+"""Names, and what was read of tasks by an index of theirs."""
 
 
 async def test_no_statement_of_the_hot_path_scans_a_table(plans: dict[str, list[str]]) -> None:
@@ -115,7 +128,10 @@ async def test_no_statement_of_the_hot_path_scans_a_table(plans: dict[str, list[
         statement: step
         for statement, plan in plans.items()
         for step in plan
-        if step.startswith("SCAN") and not OF_THE_REQUEST.match(step) and OF_THE_PROCESSORS not in step
+        if step.startswith("SCAN")
+        and not OF_THE_REQUEST.match(step)
+        and OF_THE_PROCESSORS not in step
+        and not OF_FEW.match(step)
     }
 
     assert scans == {}
@@ -125,7 +141,9 @@ async def test_no_statement_of_the_hot_path_sorts_what_an_index_could_give_in_or
     plans: dict[str, list[str]],
 ) -> None:
     assert [
-        statement for statement, plan in plans.items() if any("TEMP B-TREE FOR ORDER" in step for step in plan)
+        statement
+        for statement, plan in plans.items()
+        if any("TEMP B-TREE FOR ORDER" in step for step in plan) and OF_WHAT_IS_HELD not in statement
     ] == []
 
 

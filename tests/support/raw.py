@@ -12,8 +12,9 @@ from contextlib import contextmanager
 import grpc
 
 from client_core.channel import target
+from taskq.v1 import admin_service_pb2 as admin_pb2
+from taskq.v1 import admin_service_pb2_grpc, processor_service_pb2_grpc, scheduler_service_pb2_grpc, task_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
-from taskq.v1 import processor_service_pb2_grpc, scheduler_service_pb2_grpc, task_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 
 ANSWER_SECONDS = 10
@@ -34,6 +35,29 @@ class RawScheduler:
         return self.stub.GetTask(scheduler_pb2.GetTaskRequest(task_id=task_id), timeout=ANSWER_SECONDS).task
 
 
+class RawAdmin:
+    """One call, one try."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+
+    def pause(self, name: str) -> None:
+        self.stub.PauseCapability(admin_pb2.PauseCapabilityRequest(name=name), timeout=ANSWER_SECONDS)
+
+    def resume(self, name: str) -> None:
+        self.stub.ResumeCapability(admin_pb2.ResumeCapabilityRequest(name=name), timeout=ANSWER_SECONDS)
+
+    def drain(self, session_id: str) -> None:
+        self.stub.DrainProcessor(admin_pb2.DrainProcessorRequest(session_id=session_id), timeout=ANSWER_SECONDS)
+
+    def disconnect(self, session_id: str) -> None:
+        request = admin_pb2.DisconnectProcessorRequest(session_id=session_id)
+        self.stub.DisconnectProcessor(request, timeout=ANSWER_SECONDS)
+
+    def processors(self) -> list[admin_pb2.Processor]:
+        return list(self.stub.ListProcessors(admin_pb2.ListProcessorsRequest(), timeout=ANSWER_SECONDS).processors)
+
+
 class RawProcessor:
     """A session that heartbeats and reports only when it is told to."""
 
@@ -45,6 +69,8 @@ class RawProcessor:
         )
         self.session_id: str = self.stub.Register(request, timeout=ANSWER_SECONDS).session_id
         self.received: queue.Queue[processor_pb2.AssignedTask] = queue.Queue()
+        self.drained, self.ended = threading.Event(), threading.Event()
+        """An administrator drains it; its stream has ended."""
         self._stream: grpc.Call | None = None
 
     def reconnect(self, channel: grpc.Channel) -> None:
@@ -63,8 +89,11 @@ class RawProcessor:
             for response in stream:
                 for task in response.tasks.tasks:
                     self.received.put(task)
+                if response.drain.processor:
+                    self.drained.set()
         except grpc.RpcError:
-            return  # closed by us, or by the server's end
+            pass  # closed by us, or by the server's end
+        self.ended.set()
 
     def take(self, seconds: float = ANSWER_SECONDS) -> processor_pb2.AssignedTask:
         """The next task that was pushed; AssertionError when none comes."""

@@ -10,11 +10,16 @@ import pytest
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
-from taskq.v1 import processor_service_pb2, scheduler_service_pb2
+from taskq.v1 import admin_service_pb2, processor_service_pb2, scheduler_service_pb2
 from tests.support.process import ROOT
 
 SCHEDULER = scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"]
 PROCESSOR = processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"]
+ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+ADMIN_CALLS = [
+    "ListProcessors", "DrainProcessor", "DisconnectProcessor",
+    "ListCapabilities", "PauseCapability", "ResumeCapability",
+]  # fmt: skip
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -28,7 +33,7 @@ def test_the_generated_code_is_what_the_protos_generate(tmp_path: Path) -> None:
     )
     assert made.returncode == 0, f"`make proto` failed, so nobody knows whether generated/ is stale:\n{made.stderr}"
     fresh, committed = files_below(tmp_path), files_below(ROOT / "generated")
-    assert len(fresh) >= 12
+    assert len(fresh) >= 16
     assert set(committed) == set(fresh), "generated/ is stale: run `make proto`"
     stale = [name for name, content in fresh.items() if committed[name] != content]
     assert not stale, f"generated/ is stale: run `make proto` ({', '.join(stale)})"
@@ -53,6 +58,7 @@ def test_the_package_works_from_anywhere_once_it_is_installed(tmp_path: Path) ->
     [
         (SCHEDULER, ["Enqueue", "GetTask", "WatchTask", "CancelTask"], ["WatchTask"]),
         (PROCESSOR, ["Register", "StreamTasks", "Heartbeat", "ReportResult", "Unregister"], ["StreamTasks"]),
+        (ADMIN, ADMIN_CALLS, []),
     ],
 )
 def test_the_names_of_the_calls_are_those_of_the_contract(
@@ -65,15 +71,32 @@ def test_the_names_of_the_calls_are_those_of_the_contract(
 
 
 @pytest.mark.parametrize(
-    ("call", "rule"),
+    ("service", "rules"),
     [
-        ("Enqueue", http_pb2.HttpRule(post="/v1/tasks", body="*")),
-        ("GetTask", http_pb2.HttpRule(get="/v1/tasks/{task_id}")),
-        ("CancelTask", http_pb2.HttpRule(post="/v1/tasks/{task_id}:cancel", body="*")),
+        (
+            SCHEDULER,
+            {
+                "Enqueue": http_pb2.HttpRule(post="/v1/tasks", body="*"),
+                "GetTask": http_pb2.HttpRule(get="/v1/tasks/{task_id}"),
+                "CancelTask": http_pb2.HttpRule(post="/v1/tasks/{task_id}:cancel", body="*"),
+            },
+        ),
+        (
+            ADMIN,
+            {
+                "ListProcessors": http_pb2.HttpRule(get="/v1/processors"),
+                "DrainProcessor": http_pb2.HttpRule(post="/v1/processors/{session_id}:drain", body="*"),
+                "DisconnectProcessor": http_pb2.HttpRule(post="/v1/processors/{session_id}:disconnect", body="*"),
+                "ListCapabilities": http_pb2.HttpRule(get="/v1/capabilities"),
+                "PauseCapability": http_pb2.HttpRule(post="/v1/capabilities/{name=**}:pause", body="*"),
+                "ResumeCapability": http_pb2.HttpRule(post="/v1/capabilities/{name=**}:resume", body="*"),
+            },
+        ),
     ],
 )
-def test_every_unary_call_of_the_scheduler_has_its_http_path(call: str, rule: http_pb2.HttpRule) -> None:
-    assert SCHEDULER.methods_by_name[call].GetOptions().Extensions[annotations_pb2.http] == rule
+def test_every_unary_call_has_its_http_path(service: ServiceDescriptor, rules: dict[str, http_pb2.HttpRule]) -> None:
+    unary = [method for method in service.methods if not method.server_streaming]
+    assert {method.name: method.GetOptions().Extensions[annotations_pb2.http] for method in unary} == rules
 
 
 def test_no_field_number_has_two_meanings_for_a_state() -> None:

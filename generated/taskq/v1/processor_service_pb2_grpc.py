@@ -89,6 +89,7 @@ class ProcessorServiceServicer:
         Errors:
         INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
         NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
+        NOT_FOUND SESSION_DISCONNECTED: an administrator has ended it; register again.
         UNAVAILABLE STOPPING: the server stops; open it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

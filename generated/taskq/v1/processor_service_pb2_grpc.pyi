@@ -51,6 +51,7 @@ class ProcessorServiceStub:
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
       NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
+      NOT_FOUND SESSION_DISCONNECTED: an administrator has ended it; register again.
       UNAVAILABLE STOPPING: the server stops; open it again.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_processor_service_pb2.HeartbeatRequest, _processor_service_pb2.HeartbeatResponse]
@@ -103,6 +104,7 @@ class ProcessorServiceAsyncStub(ProcessorServiceStub):
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
       NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
+      NOT_FOUND SESSION_DISCONNECTED: an administrator has ended it; register again.
       UNAVAILABLE STOPPING: the server stops; open it again.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_processor_service_pb2.HeartbeatRequest, _processor_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
@@ -164,6 +166,7 @@ class ProcessorServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           INVALID_ARGUMENT INVALID_FIELDS: `session_id` is not a UUID.
           NOT_FOUND SESSION_NOT_FOUND: the session has ended; register again.
+          NOT_FOUND SESSION_DISCONNECTED: an administrator has ended it; register again.
           UNAVAILABLE STOPPING: the server stops; open it again.
         """
 

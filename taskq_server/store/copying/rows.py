@@ -42,7 +42,7 @@ class Rows:
         self.order = ", ".join(map(_quoted, self.key))
         self.sized = [i for i, column in enumerate(columns) if isinstance(column.type, Text | LargeBinary)]
         """The columns that may be large; every table has two of them or more."""
-        self.is_numbered = len(self.key) == 1
+        self.is_numbered = len(self.key) == 1 and isinstance(table.c[self.key[0]].type, Integer)
         """Whether the database itself numbers its rows."""
         self.numbers_once = bool(table.dialect_kwargs.get("sqlite_autoincrement"))
         """Whether a number is never given again, even when its row is gone."""

@@ -22,6 +22,11 @@ MOST_LOCKS = 1_024
 _FIRST_LOCK = int.from_bytes(b"taskq") << 16
 """Of a range that nobody else should use."""
 
+_LEASING = _FIRST_LOCK + MOST_LOCKS
+"""Shared by those who lease; whoever decides what may be leased has it alone."""
+LEASE = f"pg_advisory_xact_lock_shared({_LEASING})"
+_KEEP_FROM_LEASING = f"SELECT pg_advisory_xact_lock({_LEASING})"
+
 _NUMBERS = "SELECT ARRAY (SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint))"
 _LOCK_KEYS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 _LOCK_HOLDERS = """
@@ -56,14 +61,14 @@ FROM asked LEFT JOIN LATERAL (
   FOR NO KEY UPDATE SKIP LOCKED
 ) AS due ON true
 """
-# A session's row is share-locked, so that it can neither end nor move to another server while it is given tasks. The
-# lease begins by the clock of this statement, which has seen how the attempt before has ended.
+# A session's row is share-locked, so that while it is given tasks it can neither end, nor be drained, nor move to
+# another server. The lease begins by the clock of this statement, which has seen how the attempt before has ended.
 _TAKE = f"""
 WITH taken AS MATERIALIZED (
   SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS taken (seq, session_seq, processor_name)
 ), open AS MATERIALIZED (
   SELECT session_seq FROM session
-  WHERE session_seq = ANY ($4::bigint[]) AND end_time_us IS NULL AND server_seq = $5::bigint
+  WHERE session_seq = ANY ($4::bigint[]) AND end_time_us IS NULL AND drain_time_us IS NULL AND server_seq = $5::bigint
   ORDER BY session_seq FOR KEY SHARE
 ), clock AS MATERIALIZED (
   SELECT coalesce($6::bigint, (extract(epoch FROM statement_timestamp()) * 1000000)::bigint) AS now_us
@@ -124,6 +129,9 @@ class PostgresSql(Sql):
     def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
         found = tx.connection.exec_driver_sql(_OWN, (sorted(session_seqs),))
         return {session_seq for session_seq, server_seq in found if server_seq == tx.server_seq}
+
+    def keep_from_leasing(self, tx: Transaction) -> None:
+        tx.connection.exec_driver_sql(_KEEP_FROM_LEASING)
 
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         columns = tuple(map(list, zip(*asked, strict=True)))

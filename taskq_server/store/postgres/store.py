@@ -26,10 +26,10 @@ from taskq_server.store.postgres import start as postgres_start
 from taskq_server.store.postgres.bell import Bell
 from taskq_server.store.postgres.engine import PLANS, SETTINGS, engine_of
 from taskq_server.store.postgres.lane import Lane
-from taskq_server.store.postgres.sql import PostgresSql
+from taskq_server.store.postgres.sql import LEASE, PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import living, reading, servers
+from taskq_server.store.verbs import draining, living, pausing, reading, servers
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
@@ -47,6 +47,8 @@ LEAVE_SECONDS = 2.0
 _BEGIN = """
 SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint), pg_current_xact_id()::text
 """
+# A lease reads what is paused later, in a statement of its own: what was paused while it waited here, it sees.
+_BEGIN_LEASE = f"{_BEGIN.rstrip()}, {LEASE}\n"
 _SET = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
 _NOT_LOCAL = ("tcp_", "default_")
 _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if not name.startswith(_NOT_LOCAL)}
@@ -114,7 +116,8 @@ class Postgres(SharedStore):
 
         writing = partial(lane, engine=self._engine, begin=self._start)
         reading_ = partial(lane, engine=self._read_engine, begin=self._look)
-        self._enqueuing, self._dispatching, self._reporting = writing("enqueue"), writing("dispatch"), writing("report")
+        self._enqueuing, self._reporting = writing("enqueue"), writing("report")
+        self._dispatching = writing("dispatch", begin=partial(self._start, begin=_BEGIN_LEASE))
         self._heartbeats, self._housekeeping = writing("heartbeat"), writing("housekeeping")
         self._reading, self._looking = reading_("read"), reading_("look")
         self._lanes = {
@@ -126,9 +129,11 @@ class Postgres(SharedStore):
             living.keep_alive: self._heartbeats,
             living.save_progress: self._heartbeats,
             living.drain: self._heartbeats,
+            draining.drain: self._heartbeats,
             living.register: self._heartbeats,
             self._take_over: self._heartbeats,
             self._unregister: self._heartbeats,
+            self._disconnect: self._heartbeats,
         }
 
     async def _join_patiently(self) -> None:
@@ -163,7 +168,7 @@ class Postgres(SharedStore):
 
         await self.read(learn, [None])
 
-    def _start(self, connection: Connection) -> Transaction:
+    def _start(self, connection: Connection, begin: str = _BEGIN) -> Transaction:
         """Begins a transaction that may change something; it learns what time it is, and what it is called."""
         if self._pooler:
             connection.exec_driver_sql(_SET, (list(_LOCAL_SETTINGS), list(_LOCAL_SETTINGS.values())))
@@ -171,7 +176,7 @@ class Postgres(SharedStore):
         if clock is None:
             manual_us = self._clock.now_us()
         asked_us = clock.monotonic_us() if clock else 0
-        now_us, xid = connection.exec_driver_sql(_BEGIN, (manual_us,)).one()
+        now_us, xid, *_ = connection.exec_driver_sql(begin, (manual_us,)).one()
         if clock:
             clock.heard(now_us, asked_us)
         return Transaction(connection, now_us, self._sql, self.server_seq, manual_us, xid)
@@ -214,8 +219,11 @@ class Postgres(SharedStore):
             raise
 
     def _look_around(self, tx: Transaction, looks: list[Look]) -> list[News]:
+        end_look = self.memory.pauses.look()
         (signals,) = servers.signals(tx, [None])
-        return [News(signals, self._sweep(tx, looks))] * len(looks)
+        earliest_us = self._sweep(tx, looks)
+        resumed = end_look(pausing.paused_names(tx.connection))
+        return [News(signals, earliest_us, resumed)] * len(looks)
 
     def _sweep(self, tx: Transaction, looks: list[Look]) -> int | None:
         """Finds where tasks wait, whoever has scheduled them; answers the earliest that was not known."""

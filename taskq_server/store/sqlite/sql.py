@@ -66,6 +66,9 @@ class SQLiteSql(Sql):
     def own(self, tx: Transaction, session_seqs: Collection[int]) -> set[int]:
         return set(session_seqs)
 
+    def keep_from_leasing(self, tx: Transaction) -> None:
+        pass
+
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         return [_due(tx, priority, one, until_us) for one in asked]
 

@@ -24,7 +24,7 @@ from taskq_server.store.sqlite.shared_connection import SharedConnection
 from taskq_server.store.sqlite.sql import SQLiteSql
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import reading
+from taskq_server.store.verbs import pausing, reading
 from taskq_server.store.verbs.end_batch import Rules
 
 Item = TypeVar("Item")
@@ -110,6 +110,7 @@ class SQLite(Store):
             with connection.begin():
                 self._sql.begin(connection)
                 self.memory.learn_routes(connection)
+                self.memory.pauses.change(paused=pausing.paused_names(connection))
                 self._look_at_all(connection)
                 self._resume_time(sqlite_start.high_water_us(connection))
         except BaseException as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, Text, bindparam, cast, null, select, union_all
 
 from taskq_server.core.matching import Candidate, Demand, Seats
 from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
@@ -20,10 +21,16 @@ from taskq_server.store.waiting import Place
 
 MOST_TASKS_PER_LEASE = 1_000
 
-_OWN_SESSIONS = select(schema.session.c.session_seq).where(
-    schema.IS_ALIVE, schema.session.c.server_seq == bindparam("server_seq")
+_OWN_SESSIONS_AND_PAUSES = union_all(
+    select(schema.session.c.session_seq, cast(null(), Text).label("name")).where(
+        schema.IS_ALIVE,
+        schema.session.c.server_seq == bindparam("server_seq"),
+        schema.session.c.drain_time_us.is_(None),
+    ),
+    select(cast(null(), BigInteger), schema.pause.c.name),
 )
-"""Made once: to build it takes SQLAlchemy as long as to run it."""
+"""Made once: to build it takes SQLAlchemy as long as to run it. And one question, since each is a way to the database
+and back."""
 
 
 @dataclass(slots=True)
@@ -47,7 +54,7 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
         expire(memory, rules, tx)
     look = memory.waiting.look()
     tx.after_rollback.append(look.abandon)
-    demand = _of_the_living(tx, demand)
+    demand = _what_may_be(memory, tx, demand)
     seen = _due(memory, tx, demand.limits())
     placed = demand.place([candidate for due in seen for candidate in due.candidates], MOST_TASKS_PER_LEASE)
     if demand.ahead_us:
@@ -69,12 +76,24 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
     return Leased(assignments, [route_id for route_id, limit in demand.limits().items() if limit])
 
 
-def _of_the_living(tx: Transaction, demand: Demand) -> Demand:
-    """Without the seats of sessions that have ended, whose leases nobody would ever end, and of those that have moved
-    to another server. A copy, since seats are used up by placing, and a transaction that failed is tried again."""
-    living = set(tx.connection.execute(_OWN_SESSIONS, {"server_seq": tx.server_seq}).scalars())
-    seats = [replace(seats, by_name=dict(seats.by_name)) for seats in demand.seats if seats.session_seq in living]
+def _what_may_be(memory: Memory, tx: Transaction, demand: Demand) -> Demand:
+    """Without what is paused, and without the seats of sessions that have ended, whose leases nobody would ever end,
+    that are drained, or that have moved to another server. A copy, since seats are used up by placing, and a
+    transaction that failed is tried again."""
+    end_look = memory.pauses.look()
+    found = tx.connection.execute(_OWN_SESSIONS_AND_PAUSES, {"server_seq": tx.server_seq}).all()
+    open_sessions = {session_seq for session_seq, name in found if name is None}
+    paused = frozenset(name for _, name in found if name is not None)
+    tx.after_commit.append(partial(end_look, paused))
+    seats = [_seats(seats, paused) for seats in demand.seats if seats.session_seq in open_sessions]
     return replace(demand, seats=seats)
+
+
+def _seats(seats: Seats, paused: frozenset[str]) -> Seats:
+    routes = seats.routes
+    if paused:
+        routes = {route_id: name for route_id, name in routes.items() if name not in paused}
+    return replace(seats, by_name=dict(seats.by_name), routes=routes)
 
 
 def _due(memory: Memory, tx: Transaction, limits: dict[int, int]) -> list[Due]:

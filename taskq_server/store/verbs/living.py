@@ -62,6 +62,8 @@ class StoredSession:
     server_lives: bool = False
     """Whether that one has been heard of lately; it may be this one."""
     held: list[Held] = field(default_factory=list)
+    drain_reason: str | None = None
+    """Why an administrator drains it; None when nobody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,10 @@ def _stored(row: Row[Any]) -> StoredSession | None:
     session = NewSession(
         row.session_id, row.processor_name, capabilities, labels, row.max_in_flight, row.build_id, row.client, 0
     )
-    return StoredSession(row.session_seq, session, row.alive_until_us, row.server_seq, bool(row.server_lives))
+    stored = StoredSession(row.session_seq, session, row.alive_until_us, row.server_seq, bool(row.server_lives))
+    if row.drain_time_us is not None:
+        stored.drain_reason = row.drain_reason or ""
+    return stored
 
 
 def held_by(

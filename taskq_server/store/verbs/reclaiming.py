@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select, update
@@ -38,6 +39,14 @@ def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list
     return [None] * len(session_seqs)
 
 
+def disconnect(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[int]:
+    """Ends sessions by the will of an administrator; answers how many tasks each held. They are released: neither they
+    nor their processors are to blame."""
+    held = _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED, (SignalKind.DISCONNECTED, SignalKind.ENDED))
+    by_session = Counter(one.session_seq for one in held)
+    return [by_session.pop(session_seq, 0) for session_seq in session_seqs]
+
+
 def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) -> list[Reclaimed]:
     """Ends the sessions that were not heard in time and the attempts that ran too long.
 
@@ -69,18 +78,27 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
     return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
 
 
-def _end_sessions(memory: Memory, rules: Rules, tx: Transaction, seqs: list[int], outcome: Outcome) -> None:
+def _end_sessions(
+    memory: Memory,
+    rules: Rules,
+    tx: Transaction,
+    seqs: list[int],
+    outcome: Outcome,
+    told: tuple[SignalKind, ...] = (SignalKind.ENDED,),
+) -> list[Held]:
+    """Answers what they held."""
     if not seqs:
-        return
+        return []
     table, task, among = schema.session, schema.task, tx.sql.among
     alive = select(table.c.session_seq).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
     # Whoever leases to them now has finished before, or finds that they have ended.
     seqs = list(tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).scalars())
     tx.connection.execute(update(table).where(among(table.c.session_seq, seqs)).values(end_time_us=tx.now_us))
-    tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.ENDED) for session_seq in seqs])
+    tx.sql.tell(tx, [NewSignal(session_seq, kind) for session_seq in seqs for kind in told])
     held = held_by(memory, tx.connection, schema.IS_RUNNING, among(task.c.session_seq, seqs))
     failure = Failure(PROCESSOR_LOST, "its processor was not heard of any more", "", 0, tx.now_us)
     _end_held(memory, rules, tx, held, outcome, failure if outcome is Outcome.LOST else None)
+    return held
 
 
 def _end_held(

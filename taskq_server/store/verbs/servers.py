@@ -55,6 +55,8 @@ class News:
     signals: list[Signal]
     earliest_us: int | None
     """The earliest due time that was not known before."""
+    resumed: bool = False
+    """Something is no longer paused."""
 
 
 Version = tuple[int, int, int, int | None]

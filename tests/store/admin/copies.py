@@ -25,7 +25,9 @@ from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.sqlite.admin import SQLiteFile
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.living import Advance
+from taskq_server.store.verbs.pausing import NewPause
 from tests.store.conftest import RULES
 from tests.store.given import (
     NO_RETRY,
@@ -81,6 +83,9 @@ async def _make_queue(path: Path) -> None:
     )
     await lease(store, other, slots=3)
     await store.unregister((await a_processor(store, "sweep", name="short")).seq)
+    await store.drain_processor(NewDrain(other.session_id, "it leaks"))
+    await store.pause(NewPause("sweep", "ü"))
+    await store.pause(NewPause("aB", ""))
     last = await a_processor(store, "sweep", name="forgotten")
     await tamper(store, "DELETE FROM session WHERE session_seq = :seq", seq=last.seq)
     await store.close()
