@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import resource
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,12 @@ def shared_mib(pids: Iterable[int]) -> float:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
             total += _kib(f"/proc/{pid}/smaps_rollup", "Pss")
     return total / 1024
+
+
+def allow_files() -> None:
+    """Lets this process and those that it starts open as many as they may: each processor is two connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def facts() -> dict[str, str | int | None]:
