@@ -104,7 +104,7 @@ def _table(bounds: tuple[Target, ...]) -> Callable[[Result], str]:
     def table(result: Result) -> str:
         """The figures as docs/performance.md shows them."""
         points = result["curves"]["idle"]
-        what = f"{result['seconds']:g} seconds a run, {result['rounds']} rounds"
+        what = f"{result['seconds']:g} seconds a run, {report.extent(result)}"
         facts = f"{result['database']}; {what}; {report.facts(result)}."
         columns: dict[str, Cell] = {
             name: report.spread_of(name) for name in points[0]["figures"] if not name.endswith("MiB")

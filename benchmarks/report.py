@@ -88,6 +88,12 @@ def facts(result: Result) -> str:
     return ", ".join(f"{name} {value}" for name, value in {**result["machine"], **result["versions"]}.items())
 
 
+def extent(result: Result) -> str:
+    """How much was measured; a part of all numbers is never published."""
+    part = "" if result["scale"] == 1 else f", with {result['scale']:g} of all numbers that are named"
+    return f"{result['rounds']} rounds{part}"
+
+
 def spread(values: Sequence[float]) -> Figures:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 

@@ -153,7 +153,7 @@ def _columns(point: dict[str, Any]) -> dict[str, Cell]:
 def _table(name: str, bounds: tuple[Target, ...]) -> Callable[[Result], str]:
     def table(result: Result) -> str:
         """The curves as docs/performance.md shows them."""
-        what = f"{result['tasks']:,} tasks of {len(PAYLOAD)} bytes a run, {result['rounds']} rounds"
+        what = f"{result['tasks']:,} tasks of {len(PAYLOAD)} bytes a run, {report.extent(result)}"
         parts = [f"{result['database']}; {what}, seed {result['seed']}; {report.facts(result)}."]
         parts.append(targets.table([bound for bound in bounds if bound.curve in result["curves"]], result))
         for curve, points in result["curves"].items():
