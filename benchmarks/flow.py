@@ -38,24 +38,28 @@ def flow(
     for role in processing:
         role.go()
     until(lambda: all_registered(processing), processing)  # whose time does not count
-    before = spent(database, servers)
+    roles = [*producing, *processing]
+    before = _spent(database, servers, processing)
     for role in producing:
         role.go()
-    roles = [*producing, *processing]
     until(lambda: done(processing) >= many, roles)
     until(lambda: not database.ask(_RUNNING, of=of), roles)
     ended = time.time()
-    costs = {name: now - before[name] for name, now in spent(database, servers).items()}
+    costs = {name: now - before[name] for name, now in _spent(database, servers, processing).items()}
     for role in processing:
         role.stop()
     produced, processed = ([role.answer() for role in roles] for roles in (producing, processing))
-    costs["clients CPU"] = sum(answer["cpu_seconds"] for answer in (*produced, *processed))
+    costs["clients CPU"] += sum(answer["cpu_seconds"] for answer in produced)
     started = min(answer["started"] for answer in produced)
     return {
         "tasks/s": many / (max(answer["last"] for answer in processed) - started),
         "lifecycle/s": many / (ended - started),
         **{name: cost * 1000 / many for name, cost in costs.items()},
     }
+
+
+def _spent(database: Database, servers: Sequence[Server], processing: Sequence[Role]) -> Figures:
+    return {**spent(database, servers), "clients CPU": sum(role.cpu_seconds() for role in processing)}
 
 
 def spent(database: Database, servers: Sequence[Server]) -> Figures:

@@ -83,6 +83,10 @@ class Role:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    def cpu_seconds(self) -> float:
+        """What it has cost up to now, while it lives."""
+        return machine.cpu_seconds(self._process.pid)
+
     def check(self) -> None:
         """RuntimeError when it has failed."""
         if self._process.poll():

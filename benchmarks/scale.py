@@ -7,15 +7,15 @@ the largest. With BENCH_ARGS=--publish they are written to `benchmarks/results/`
 
     lifecycle/s   tasks/s from the first enqueue to the last accepted result, one producer enqueueing meanwhile
     relative      to the first point of the curve, in the same round
-    CPU           seconds per 1,000 tasks: of the server, of PostgreSQL's processes together
+    CPU           seconds per 1,000 tasks: of the server, of PostgreSQL's processes, of the producer and all processors
     lateness      milliseconds from due to the start of the handler, for tasks due at given instants: 500 a second,
                   with payloads 100 a second
     server MiB    the most that the server has held
 
-What waits is due tomorrow, and what waits or has finished has the names and the priority of what flows. Processors of
-all points together hold up to 4,000 tasks. The tasks that flow are of so many names in turn as there are capabilities,
-and every processor has all of them. Payloads are of random bytes, from a seed. Payloads of 10 KiB and more are fewer: a
-hundred MiB in a run.
+What waits is due tomorrow, and what waits or has finished has the names and the priority of what flows. All processors
+are in one process, which is full when the clients' CPU times lifecycle/s is near 1,000; together they hold up to 4,000
+tasks. The tasks that flow are of so many names in turn as there are capabilities, and every processor has all of them.
+Payloads are random bytes, from a seed; of 10 KiB and more there are fewer, a hundred MiB in a run.
 """
 
 from __future__ import annotations
@@ -146,6 +146,7 @@ def _columns(point: dict[str, Any]) -> dict[str, Cell]:
     }
     if "PostgreSQL CPU" in point["figures"]:
         columns["PostgreSQL CPU"] = report.median_of("PostgreSQL CPU")
+    columns["clients CPU"] = report.median_of("clients CPU")
     columns |= {f"lateness {which} ms": report.spread_of(f"late {which} ms") for which in ("p50", "p99")}
     return {**columns, "server MiB": report.median_of("server MiB")}
 
