@@ -7,6 +7,7 @@ light or dark.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,12 @@ class Drawn(Shown):
         FOLDER.mkdir(exist_ok=True)
         for name, svg in drawn.items():
             (FOLDER / f"{self.name}-{name}.svg").write_text(svg)
+
+
+def must_be_possible() -> None:
+    """SystemExit when nothing can be drawn: before half an hour of measuring, not after it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise SystemExit("needs matplotlib: pip install 'taskq[bench]'")
 
 
 def image(result_name: str, curve: str) -> str:

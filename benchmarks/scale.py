@@ -219,6 +219,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.publish and (given.only or given.scale != 1.0):
         parser.error("a part of the figures is not published")
+    if given.publish:
+        plots.must_be_possible()
     machine.allow_files()
     result = measure(given.database, given.rounds, given.scale, given.only or list(POINTS))
     command.finish(given, SHOWN[given.database], result)
