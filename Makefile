@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.ready-bench
 # Output of a newer grpcio-tools refuses protobuf 6.
 GENERATOR := 'grpcio-tools==1.81.*' 'mypy-protobuf==5.1.*' 'googleapis-common-protos>=1.70,<2'
 GENERATOR_VENV := .venv-proto
@@ -16,7 +17,7 @@ CODE := taskq_server client_core scheduler_client processor_client admin_client 
 
 .PHONY: help
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("needs Python 3.11 or newer: make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
@@ -83,6 +84,28 @@ bench-scaling: $(READY)  ## measure PostgreSQL with more servers, processors and
 .PHONY: bench-bloat
 bench-bloat: $(READY)  ## measure PostgreSQL under an old snapshot, and with millions of old rows: ten minutes
 	$(BIN)/python -m benchmarks.bloat $(BENCH_ARGS)
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+.PHONY: bench-scale
+bench-scale: $(BENCH_READY)  ## measure more rows, processors, capabilities and bytes: half an hour; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.scale --database $(DATABASE) $(BENCH_ARGS)
+
+.PHONY: bench-idle
+bench-idle: $(READY)  ## measure a server that has nothing to do: twenty minutes; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.idle --database $(DATABASE) $(BENCH_ARGS)
+
+HEAD ?= HEAD
+
+.PHONY: bench-compare
+bench-compare: $(READY)  ## is HEAD=<commit> slower than BASE=<commit>? five minutes; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.compare $(or $(BASE),$(error needs a commit: make bench-compare BASE=main)) $(HEAD) --database $(DATABASE) $(BENCH_ARGS)
+
+.PHONY: bench-pages
+bench-pages: $(BENCH_READY)  ## write the figures of benchmarks/results into docs once more
+	$(BIN)/python -m benchmarks.pages
 
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/

@@ -11,11 +11,17 @@ from benchmarks.report import Result, Shown
 TERMINATED = 143
 
 
-def parser(about: str | None) -> argparse.ArgumentParser:
-    """One that knows --publish. From now on SIGTERM unwinds, as Ctrl-C does, so that whoever was started is ended."""
+def unwind_when_terminated() -> None:
+    """From now on SIGTERM unwinds, as Ctrl-C does, so that whoever was started is ended."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+
+
+def parser(about: str | None, *, publishes: bool = True) -> argparse.ArgumentParser:
+    """One that knows --publish, if there is anything to publish. SIGTERM unwinds from now on."""
+    unwind_when_terminated()
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--publish", action="store_true", help="keep the figures in benchmarks/results and docs")
+    if publishes:
+        parser.add_argument("--publish", action="store_true", help="keep the figures in benchmarks/results and docs")
     return parser
 
 

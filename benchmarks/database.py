@@ -19,13 +19,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
 
 from benchmarks import machine
+from taskq_server import task_id
 
 ROOT = Path(__file__).parents[1]
 FOLDER = os.environ.get("TASKQ_BENCH_FOLDER", "/var/tmp")
@@ -41,11 +42,24 @@ START_SECONDS = 30
 
 
 class Database(Protocol):
-    """One that a server can be started on."""
+    """One that a server can be started on, with room for others beside it."""
 
     title: str
     url: str
     versions: dict[str, str]
+
+    def make(self, database: str, template: str | None = None) -> str:
+        """Another one; its URL. A copy of `template`, which nobody uses meanwhile; without, it has our tables alone."""
+        ...
+
+    def drop(self, database: str) -> None:
+        """Removes one that nobody uses any more."""
+        ...
+
+    def ask(self, sql: str, *arguments: Any, of: str = ...) -> Any:
+        """Runs one statement, with `arguments` as $1, $2, ..., in a connection of its own; the first column of its
+        first row."""
+        ...
 
     def spent(self) -> dict[str, float]:
         """What it has cost up to now, beyond the server's own process."""
@@ -62,8 +76,35 @@ class SQLiteFile:
     title = "SQLite, fsync on"
 
     def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/bench.db"
+        self._folder = folder
+        self.url = self._url_of("bench")
         self.versions = {"sqlite": sqlite3.sqlite_version}
+
+    def make(self, database: str, template: str | None = None) -> str:
+        if template is None:
+            _give_tables(self._url_of(database))
+        else:
+            shutil.copyfile(self._file(template), self._file(database))
+            with self._file(database).open("rb") as copy:  # or it would be written while somebody measures
+                os.fsync(copy.fileno())
+        return self._url_of(database)
+
+    def drop(self, database: str) -> None:
+        file = self._file(database)
+        for suffix in ("", "-wal", "-shm", ".lock"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+    def ask(self, sql: str, *arguments: Any, of: str = "bench") -> Any:
+        with closing(sqlite3.connect(self._file(of), isolation_level=None)) as connection:
+            connection.create_function("new_task_id", 0, task_id.new)  # as PostgreSQL has uuidv7()
+            row = connection.execute(sql, {str(i): value for i, value in enumerate(arguments, 1)}).fetchone()
+            return None if row is None else row[0]
+
+    def _url_of(self, database: str) -> str:
+        return f"sqlite:///{self._file(database)}"
+
+    def _file(self, database: str) -> Path:
+        return self._folder / f"{database}.db"
 
     def spent(self) -> dict[str, float]:
         return {}
@@ -77,6 +118,7 @@ class Cluster:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self._folder = folder
+        self.log = folder / "log"
         self._settings = SETTINGS | settings
         self._port = _free_port()
         self._as_user = _as_user(folder)
@@ -89,7 +131,7 @@ class Cluster:
         self._do("initdb", "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
         fixed = {"port": self._port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         flags = [f"--{name}={value}" for name, value in {**fixed, **self._settings}.items()]
-        with (self._folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [str(self._bin / "postgres"), "-D", str(data), *flags],
                 stdin=subprocess.DEVNULL,
@@ -113,18 +155,17 @@ class Cluster:
     def url_of(self, database: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
 
-    def make(self, database: str, template: str = "template1") -> str:
-        """A new database; its URL. A copy of `template1` is given our tables."""
-        self.ask(f"CREATE DATABASE {database} TEMPLATE {template}", of="postgres")
-        if template == "template1":
-            environment = {**os.environ, "TASKQ_DATABASE_URL": self.url_of(database)}
-            command = [sys.executable, "-m", "taskq_server.database", "upgrade"]
-            subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    def make(self, database: str, template: str | None = None) -> str:
+        self.ask(f"CREATE DATABASE {database} TEMPLATE {template or 'template1'}", of="postgres")
+        if template is None:
+            _give_tables(self.url_of(database))
+        self.ask("CHECKPOINT", of="postgres")  # or it would be written while somebody measures
         return self.url_of(database)
 
-    def ask(self, sql: str, *arguments: Any, of: str = "bench") -> Any:
-        """Runs one statement in a connection of its own; the first column of its first row."""
+    def drop(self, database: str) -> None:
+        self.ask(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)", of="postgres")
 
+    def ask(self, sql: str, *arguments: Any, of: str = "bench") -> Any:
         async def run() -> Any:
             connection = await asyncpg.connect(self.url_of(of), statement_cache_size=0)
             try:
@@ -150,7 +191,7 @@ class Cluster:
                 return
             except (OSError, asyncpg.PostgresError) as error:
                 if time.monotonic() > ends_at:
-                    raise TimeoutError((self._folder / "log").read_text(errors="replace")) from error
+                    raise TimeoutError(self.log.read_text(errors="replace")) from error
                 time.sleep(0.05)
 
     def _do(self, program: str, *arguments: str) -> None:
@@ -159,10 +200,10 @@ class Cluster:
 
 
 @contextmanager
-def opened(kind: str) -> Iterator[Database]:
-    """A new database of that kind, `sqlite` or `postgres`; it is removed in the end."""
+def opened(kind: str, **settings: str) -> Iterator[Database]:
+    """A new database of that kind, `sqlite` or `postgres` with such `settings`; it is removed in the end."""
     if kind == "postgres":
-        with new_cluster() as cluster:
+        with new_cluster(**settings) as cluster:
             yield cluster
     else:
         with _new_folder() as folder:
@@ -170,8 +211,8 @@ def opened(kind: str) -> Iterator[Database]:
 
 
 @contextmanager
-def new_cluster() -> Iterator[Cluster]:
-    with _new_folder() as folder, Cluster(folder).running() as cluster:
+def new_cluster(**settings: str) -> Iterator[Cluster]:
+    with _new_folder() as folder, Cluster(folder, **settings).running() as cluster:
         yield cluster
 
 
@@ -179,6 +220,12 @@ def new_cluster() -> Iterator[Cluster]:
 def _new_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="taskq-bench-", dir=FOLDER) as folder:
         yield Path(folder)
+
+
+def _give_tables(url: str) -> None:
+    command = [sys.executable, "-m", "taskq_server.database", "upgrade"]
+    environment = {**os.environ, "TASKQ_DATABASE_URL": url}
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
 
 
 def _as_user(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,23 @@ class Shown:
         before, _, rest = self._page.read_text().partition(self.begin)
         self._page.write_text(f"{before}{self.begin}\n{self.table(result)}\n{self.end}{rest.partition(self.end)[2]}")
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether a result was published."""
+        return self._file.exists()
+
+    def publish_again(self) -> None:
+        """What was published last, as it is shown now."""
+        self.publish(json.loads(self._file.read_text()))
+
     def kept(self) -> str:
         """The table of what was published last."""
         return self.table(json.loads(self._file.read_text()))
+
+    def has_a_place(self) -> bool:
+        """Whether its page has its marks, once."""
+        text = self._page.read_text()
+        return text.count(self.begin) == text.count(self.end) == 1
 
     def on_page(self) -> str:
         """What the page shows."""
@@ -71,6 +86,12 @@ def frame(database: Database) -> Result:
 
 def facts(result: Result) -> str:
     return ", ".join(f"{name} {value}" for name, value in {**result["machine"], **result["versions"]}.items())
+
+
+def extent(result: Result) -> str:
+    """How much was measured; a part of all numbers is never published."""
+    part = "" if result["scale"] == 1 else f", with {result['scale']:g} of all numbers that are named"
+    return f"{result['rounds']} rounds{part}"
 
 
 def spread(values: Sequence[float]) -> Figures:
@@ -90,18 +111,28 @@ def curve(points: Sequence[Point], measure: Callable[[Point], Figures], rounds: 
     return compared(runs)
 
 
+def told(measure: Callable[[Point], Figures], name: str = "") -> Callable[[Point], Figures]:
+    """It takes long: each run is told on stderr."""
+
+    def tell(point: Point) -> Figures:
+        figures = measure(point)
+        values = ", ".join(f"{name} {figure(value)}" for name, value in figures.items())
+        print(f"{name}{point}: {values}", file=sys.stderr, flush=True)
+        return figures
+
+    return tell
+
+
 def compared(runs: Mapping[Point, Sequence[Figures]]) -> list[dict[str, Any]]:
-    """The spread of each figure at each point, and of what it is relative to the first point in the same round."""
+    """The spread of each figure at each point, and of what it is relative to the first point in the same round: if it
+    was something there, in each round."""
     first = next(iter(runs.values()))
+    names = [name for name in first[0] if all(base[name] for base in first)]
     found = []
     for point, figures in runs.items():
-        ratios = [_ratios(run, base) for run, base in zip(figures, first, strict=True)]
+        ratios = [{name: run[name] / base[name] for name in names} for run, base in zip(figures, first, strict=True)]
         found.append({"point": point, "figures": spreads(figures), "relative": spreads(ratios)})
     return found
-
-
-def _ratios(figures: Figures, base: Figures) -> Figures:
-    return {name: figures[name] / base[name] for name in figures if base[name]}
 
 
 def percentiles_ms(seconds: Sequence[float]) -> tuple[float, float]:
@@ -131,8 +162,12 @@ def cells(spread: Figures) -> list[str]:
 
 def points(name: str, curve: Sequence[dict[str, Any]], columns: dict[str, Cell]) -> str:
     """A curve as a table; its points stand in the first column, under `name`."""
-    body = [[str(point["point"]), *(cell(point) for cell in columns.values())] for point in curve]
+    body = [[titled(point["point"]), *(cell(point) for cell in columns.values())] for point in curve]
     return rows([name, *columns], body)
+
+
+def titled(point: object) -> str:
+    return f"{point:,}" if isinstance(point, int) else str(point)
 
 
 def median_of(name: str, kind: str = "figures") -> Cell:
@@ -140,8 +175,9 @@ def median_of(name: str, kind: str = "figures") -> Cell:
 
 
 def spread_of(name: str, kind: str = "figures") -> Cell:
-    def cell(point: dict[str, Any]) -> str:
-        median, least, most = cells(point[kind][name])
-        return f"{median} ({least} to {most})"
+    return lambda point: spread_text(point[kind][name])
 
-    return cell
+
+def spread_text(spread: Figures) -> str:
+    median, least, most = cells(spread)
+    return f"{median} ({least} to {most})"

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ from processor_client import Context, Processor
 from scheduler_client import Scheduler, new_task
 
 PAYLOAD = bytes(100)
+SEED = 1
+"""Of payloads that are no such zeros: they must not be made smaller by a database that compresses."""
 CONCURRENCY = 4_000
 """Of all processors of a role together."""
 TELL_SECONDS = 0.02
@@ -38,8 +41,9 @@ class Server:
 
 
 @contextmanager
-def serving(url: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "taskq_server", "--listen=127.0.0.1:0", "--log-level=error"]
+def serving(url: str, program: str = "taskq_server") -> Iterator[Server]:
+    """A server, or a `program` that becomes one."""
+    command = [sys.executable, "-m", program, "--listen=127.0.0.1:0", "--log-level=error"]
     environment = {**os.environ, "TASKQ_DATABASE_URL": url}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT)
     assert process.stdout is not None
@@ -79,32 +83,52 @@ class Role:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    def answer(self) -> dict[str, Any]:
-        if self._process.wait(ANSWER_SECONDS) != 0:
+    def cpu_seconds(self) -> float:
+        """What it has cost up to now, while it lives."""
+        return machine.cpu_seconds(self._process.pid)
+
+    def check(self) -> None:
+        """RuntimeError when it has failed."""
+        if self._process.poll():
             raise RuntimeError(f"{self._name} failed")
+
+    def answer(self) -> dict[str, Any]:
+        self._process.wait(ANSWER_SECONDS)
+        self.check()
         self._listener.join()
         return self.said
 
 
-def until_done(processors: list[Role], tasks: int) -> None:
-    """Returns when together they have run so many, and stops them."""
-    while sum(role.said.get("done", 0) for role in processors) < tasks:
+def until(over: Callable[[], bool], roles: Sequence[Role]) -> None:
+    """Returns when it is over; RuntimeError when one of those who work at it has failed."""
+    while not over():
         time.sleep(TELL_SECONDS / 4)
-    for role in processors:
-        role.stop()
+        for role in roles:
+            role.check()
 
 
-async def produce(address: str, tasks: int) -> dict[str, Any]:
-    """Enqueues as fast as it can."""
+def all_registered(processors: Sequence[Role]) -> bool:
+    """Whether all processors of these roles are."""
+    return all("done" in role.said for role in processors)
+
+
+def done(processors: Sequence[Role]) -> int:
+    """How many tasks they have run together."""
+    return sum(role.said.get("done", 0) for role in processors)
+
+
+async def produce(address: str, tasks: int, names: int = 1, payload_bytes: int | None = None) -> dict[str, Any]:
+    """Enqueues as fast as it can, of so many names in turn."""
+    named, payload = _names("bench.noop", names), _payload(payload_bytes)
     async with Scheduler(address) as scheduler:
         await scheduler.enqueue("bench.warm", PAYLOAD)
         await _ready()
         started = time.time()
-        await scheduler.enqueue_many(new_task("bench.noop", PAYLOAD) for _ in range(tasks))
+        await scheduler.enqueue_many(new_task(named[i % names], payload) for i in range(tasks))
         return {"started": started, "ended": time.time()}
 
 
-async def process(address: str, tasks: int | None = None, processors: int = 1) -> dict[str, Any]:
+async def process(address: str, tasks: int | None = None, processors: int = 1, names: int = 1) -> dict[str, Any]:
     """Runs no-op handlers until every result has been accepted: of so many, or of as many as came before its end."""
     done, last, enough = 0, 0.0, asyncio.Event()
 
@@ -114,34 +138,43 @@ async def process(address: str, tasks: int | None = None, processors: int = 1) -
         if done == tasks:
             enough.set()
 
-    crew = [Processor(address, concurrency=CONCURRENCY // processors, name=f"bench{i}") for i in range(processors)]
-    for processor in crew:
-        processor.task("bench.noop")(noop)
+    crew = _crew(address, processors, _names("bench.noop", names), noop)
     stopped = asyncio.create_task((await _ready()).read())
     ends = {stopped, asyncio.create_task(enough.wait())}
     started = time.time()
-    await asyncio.gather(*(processor.start() for processor in crew))
-    while not (await asyncio.wait(ends, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
-        _say({"done": done})
-    await asyncio.gather(*(processor.stop() for processor in crew))  # has flushed the reports
+    async with _at_work(crew):  # which flushes the reports in the end
+        while not (await asyncio.wait(ends, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED))[0]:
+            _say({"done": done})
     return {"started": started, "last": last, "ended": time.time(), "done": done}
 
 
-async def time_later(address: str, tasks: int, per_second: int) -> dict[str, Any]:
-    """Enqueues tasks that are due at given instants; how late each was started."""
+async def time_later(
+    address: str,
+    tasks: int,
+    per_second: int,
+    processors: int = 1,
+    names: int = 1,
+    payload_bytes: int | None = None,
+    ahead_seconds: float = 2,
+) -> dict[str, Any]:
+    """Enqueues tasks that are due at given instants, the first so long after the first enqueue; how late each was
+    started."""
     late: list[float] = []
-    processor = Processor(address, concurrency=CONCURRENCY, name="bench")
 
-    @processor.task("bench.later")
     async def later(ctx: Context) -> None:
         late.append(time.time() - ctx.due_time.timestamp())
 
+    named, payload = _names("bench.later", names), _payload(payload_bytes)
+    crew = _crew(address, processors, named, later)
     await _ready()
-    async with Scheduler(address) as scheduler, processor:
-        due = time.time() + 2
-        await scheduler.enqueue_many(new_task("bench.later", {}, at=due + i / per_second) for i in range(tasks))
+    async with Scheduler(address) as scheduler, _at_work(crew):
+        due = time.time() + ahead_seconds
+        await scheduler.enqueue_many(new_task(named[i % names], payload, at=due + i / per_second) for i in range(tasks))
+        enqueued = time.time()
         while len(late) < tasks:
             await asyncio.sleep(0.05)
+    if enqueued > due:
+        raise RuntimeError(f"enqueued {enqueued - due:.1f} s after the first was due; must be enqueued before")
     return {"seconds": late}
 
 
@@ -176,6 +209,31 @@ ROLES: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
     "time_later": time_later,
     "time_starts": time_starts,
 }
+
+
+def _names(name: str, many: int) -> list[str]:
+    return [name] if many == 1 else [f"{name}{i}" for i in range(many)]
+
+
+def _payload(many_bytes: int | None) -> bytes:
+    return PAYLOAD if many_bytes is None else random.Random(SEED).randbytes(many_bytes)
+
+
+def _crew(address: str, many: int, names: Sequence[str], handler: Callable[..., Any]) -> list[Processor]:
+    """Processors that share what a role may hold at a time."""
+    crew = [Processor(address, concurrency=CONCURRENCY // many, name=f"bench{i}") for i in range(many)]
+    for processor in crew:
+        for name in names:
+            processor.task(name)(handler)
+    return crew
+
+
+@asynccontextmanager
+async def _at_work(crew: Sequence[Processor]) -> AsyncIterator[None]:
+    """All of them from their start to their stop, at once."""
+    await asyncio.gather(*(processor.start() for processor in crew))
+    yield
+    await asyncio.gather(*(processor.stop() for processor in crew))
 
 
 async def _ready() -> asyncio.StreamReader:

@@ -12,15 +12,15 @@ rounds, with the smallest and the largest. With BENCH_ARGS=--publish they are wr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from benchmarks import command, machine, report, rows
+from benchmarks import command, report, rows
 from benchmarks.database import Cluster, new_cluster
+from benchmarks.flow import flow, late
 from benchmarks.report import Figures, Result, Shown
-from benchmarks.roles import PAYLOAD, Role, Server, serving, until_done
+from benchmarks.roles import PAYLOAD, Server, serving
 
 SERVERS = 1, 2, 4
 PROCESSORS = 1, 10, 100
@@ -35,38 +35,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "1,000,000 finished, analyzed": {"finished": 1_000_000, "analyzed": True},
 }
 """What is in the table beside the tasks that flow. Waiting is due tomorrow."""
-PER_SECOND = 500
 LATE_TASKS = 1_000
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'taskq/%'"
 
 
-def flow(cluster: Cluster, servers: Sequence[Server], tasks: int, processors: int = 1) -> Figures:
-    """At each server one producer and so many processors: what flowed, and what it cost."""
-    each = tasks // len(servers)
-    producing = [Role("produce", server.address, tasks=each) for server in servers]
-    processing = [Role("process", server.address, processors=processors) for server in servers]
-    for role in processing:
-        role.go()
-    time.sleep(0.5 + processors / 50)  # registered by then; its time does not count
-    before = _spent(cluster, servers)
-    for role in producing:
-        role.go()
-    until_done(processing, each * len(servers))
-    costs = {name: spent - before[name] for name, spent in _spent(cluster, servers).items()}
-    connections = cluster.ask(_CONNECTIONS)
-    produced, processed = ([role.answer() for role in roles] for roles in (producing, processing))
-    costs["clients"] = sum(answer["cpu_seconds"] for answer in (*produced, *processed))
-    seconds = max(answer["last"] for answer in processed) - min(answer["started"] for answer in produced)
-    return {
-        "tasks/s": tasks / seconds,
-        **{f"{name} CPU": cost * 1000 / tasks for name, cost in costs.items()},
-        "connections": connections,
-    }
-
-
-def _spent(cluster: Cluster, servers: Sequence[Server]) -> Figures:
-    own = sum(machine.cpu_seconds(server.pid) for server in servers)
-    return {"servers": own, "PostgreSQL": cluster.spent()["PostgreSQL CPU s"]}
+def _flow(cluster: Cluster, servers: Sequence[Server], tasks: int, processors: int = 1, of: str = "bench") -> Figures:
+    return {**flow(cluster, servers, tasks, processors, of=of), "connections": cluster.ask(_CONNECTIONS)}
 
 
 @contextmanager
@@ -77,21 +51,17 @@ def serving_several(url: str, many: int) -> Iterator[list[Server]]:
 
 def with_servers(many: int, tasks: int) -> Figures:
     with new_cluster() as cluster, serving_several(cluster.url, many) as servers:
-        return flow(cluster, servers, tasks)
+        return _flow(cluster, servers, tasks)
 
 
 def with_processors(many: int, tasks: int) -> Figures:
     with new_cluster() as cluster, serving(cluster.url) as server:
-        return flow(cluster, [server], tasks, processors=many)
+        return _flow(cluster, [server], tasks, processors=many)
 
 
 def with_rows(cluster: Cluster, url: str, tasks: int) -> Figures:
     with serving(url) as server:
-        figures = flow(cluster, [server], tasks)
-        timer = Role("time_later", server.address, tasks=LATE_TASKS, per_second=PER_SECOND)
-        timer.go()
-        median, worst = report.percentiles_ms(timer.answer()["seconds"])
-    return {**figures, "late p50 ms": median, "late p99 ms": worst}
+        return _flow(cluster, [server], tasks, of=url.rpartition("/")[2]) | late(server, LATE_TASKS)
 
 
 def measure(rounds: int, scale: float) -> Result:

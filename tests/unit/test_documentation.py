@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from benchmarks import bloat, lifecycle
+from benchmarks import pages
 from benchmarks.report import Shown
 from taskq_server.config import Config
 from tests.support.process import ROOT
@@ -35,6 +38,21 @@ def test_the_table_of_settings_is_the_one_that_the_server_has() -> None:
     assert table == settings_table()
 
 
-@pytest.mark.parametrize("shown", [*lifecycle.SHOWN.values(), bloat.SHOWN], ids=lambda shown: shown.name)
+def name_of(shown: Shown) -> str:
+    return shown.name
+
+
+@pytest.mark.parametrize("shown", [shown for shown in pages.ALL if shown.is_kept], ids=name_of)
 def test_the_figures_are_those_that_the_benchmark_wrote(shown: Shown) -> None:
     assert shown.on_page() == shown.kept()
+
+
+@pytest.mark.parametrize("shown", pages.ALL, ids=name_of)
+def test_a_benchmark_has_a_place_on_its_page(shown: Shown) -> None:
+    assert shown.has_a_place()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_every_picture_of_a_page_is_there(page: Path) -> None:
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text()):
+        assert (page.parent / picture).is_file()
