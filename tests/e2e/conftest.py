@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +19,7 @@ import pytest
 
 from tests.support.console import Console
 from tests.support.postgres import PostgresProcess
-from tests.support.process import ROOT
+from tests.support.process import taskq_db
 from tests.support.world import World
 
 KILLS = 30
@@ -81,8 +79,9 @@ def durable_postgres() -> Iterator[PostgresProcess]:
     with PostgresProcess(fsync=True, max_connections=60) as postgres:
         with Console(postgres.url()) as console:
             console.run("CREATE DATABASE taskq")
-        command = [sys.executable, "-m", "taskq_server.database", "upgrade", "--database-url", postgres.url("taskq")]
-        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        with taskq_db("upgrade", "--database-url", postgres.url("taskq")) as upgrading:
+            _, said = upgrading.communicate()
+        assert upgrading.returncode == 0, said
         yield postgres
 
 

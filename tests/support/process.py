@@ -13,6 +13,12 @@ from typing import IO
 ROOT = Path(__file__).parents[2]
 
 
+def taskq_db(*arguments: str, folder: Path = ROOT) -> subprocess.Popen[str]:
+    """`taskq db` with these arguments, by the program that stands in `folder`; already started."""
+    command = [sys.executable, "-m", "taskq_server.database", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+
+
 class ServerProcess:
     """`python -m taskq_server`, which keeps its port when it is started again."""
 

@@ -36,14 +36,15 @@ class Noted(TaskHandler):
 
 
 class Work(Noted):
-    """Waits as long as its payload says."""
+    """Waits as long as its payload says, and answers how long that was."""
 
     name = "work"
 
-    async def process(self, seconds: float, **_: Any) -> None:
+    async def process(self, seconds: float, **_: Any) -> float:
         self.begin()
         await asyncio.sleep(seconds)
         self.end()
+        return seconds
 
 
 class Hog(Noted):

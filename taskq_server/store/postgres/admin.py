@@ -26,12 +26,13 @@ from taskq_server.store.postgres.faults import sqlstate
 
 Answer = TypeVar("Answer")
 
-LOCK_SECONDS = 2
-"""Who waits for a table's lock makes all others wait behind it: not for longer than servers wait for one."""
+LOCK_SECONDS = 1
+"""Who waits for a table's lock makes all others wait behind it: half as long as a server waits before it tells its
+callers that the database is away."""
 LOCK_SERVERS_SECONDS = 10
 """A copy that was killed may leave its connection behind for a moment."""
 PAUSE_SECONDS = 2
-TRIES = 15
+TRIES = 20
 UPGRADING = 0x7461736B71
 """The advisory lock of upgrades, so that of several at once the first does it and the others find it done."""
 LOCKED_OUT = {"55P03", "40P01"}

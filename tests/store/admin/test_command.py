@@ -16,7 +16,7 @@ from tests.store.admin.conftest import NewFile
 from tests.store.admin.copies import contents, copied, found, mark_of, opened, run_sql, silent
 from tests.support.databases import Databases
 from tests.support.pooler import Pooler
-from tests.support.process import ROOT, ServerProcess
+from tests.support.process import ROOT, ServerProcess, taskq_db
 from tests.support.waiting import until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -36,11 +36,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return code, *capsys.readouterr()
 
     return run
-
-
-def process(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "taskq_server.database", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 # ── upgrade, current, check ──────────────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +154,7 @@ def test_by_way_of_a_pooler_all_of_it_works_too(run: Run, databases: Databases, 
 
 def test_of_several_upgrades_at_once_one_does_it(postgres: str) -> None:
     run_sql(postgres, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    processes = [process("upgrade", f"--database-url={postgres}") for _ in range(3)]
+    processes = [taskq_db("upgrade", f"--database-url={postgres}") for _ in range(3)]
     answers = [(*one.communicate(timeout=60), one.returncode) for one in processes]
 
     assert sorted(out for out, _, _ in answers) == [f"{migrate.HEAD} -> {migrate.HEAD}\n"] * 2 + [
@@ -212,14 +207,14 @@ def test_a_process_that_is_killed_with_9_is_no_reason_to_begin_anew(queue: str, 
         "INSERT INTO route (name, requires) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
         "WHERE i < 30000) SELECT 'r' || i, '[]' FROM n",
     )
-    copying = process("copy", queue, postgres)
+    copying = taskq_db("copy", queue, postgres)
     until(lambda: found(postgres, "SELECT 1 FROM route LIMIT 1"), "the copy has begun", 30)
     copying.kill()
     copying.communicate()
     assert len(mark_of(postgres)) == 1
     ((already,),) = found(postgres, "SELECT count(*) FROM route")
 
-    again = process("copy", queue, postgres)
+    again = taskq_db("copy", queue, postgres)
     _, err = again.communicate(timeout=60)
 
     assert again.returncode == 0, err
