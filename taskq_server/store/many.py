@@ -61,7 +61,7 @@ class Many:
         many._postgres = f"{into} SELECT * FROM {_rows(table, columns)} ORDER BY {order} {end}"  # noqa: S608
         return many
 
-    def run(self, connection: Connection, rows: list[tuple[Any, ...]], *shared: int) -> int:
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]], *shared: int) -> int:
         """Runs it over `rows`, if there are any; answers how many rows of the table it has touched."""
         if not rows:
             return 0
@@ -100,7 +100,7 @@ def _filled(template: str, names: dict[str, str]) -> str:
     return _COLUMN.sub(lambda match: names[match[1]], template)
 
 
-def _in_sizes(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+def _in_sizes(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
     start = 0
     for size in _SIZES:
         while len(rows) - start >= size:

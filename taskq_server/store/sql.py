@@ -33,6 +33,18 @@ class Due:
     after_us: int | None
 
 
+class Succeeded(NamedTuple):
+    """An attempt that has succeeded, of a task whose number is known."""
+
+    result: bytes | None
+    result_type: str | None
+    result_metadata: str | None
+    seq: int
+    task_id: bytes
+    attempt: int
+    session_seq: int
+
+
 class SignalKind(IntEnum):
     """What one server tells another about a session that may be pushed to by the other."""
 
@@ -80,6 +92,11 @@ class Sql(ABC):
     ) -> None:
         """Keeps others from asking for these keys until the transaction has ended, and the tasks that hold those that
         `may_change` as they are."""
+
+    @abstractmethod
+    def succeed(self, tx: Transaction, succeeded: list[Succeeded], retention_us: int) -> int:
+        """Finishes those of these tasks that are still held by that attempt, of a session to which this server pushes,
+        and have no key; answers how many. `retention_us` is for those that ask for none of their own."""
 
     @abstractmethod
     def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Sequence[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,6 +37,8 @@ class Transaction:
     """The time, where a test's clock stands in for the database's."""
     xid: str | None = None
     """What PostgreSQL calls it, if it may change something."""
+    numbers: Sequence[int] = ()
+    """Of as many new tasks as it was begun for, where they were learned at its begin."""
     changed: list[bytes] = field(default_factory=list)
     """Ids of the tasks whose state or due time changed; whoever watches them is told after the commit."""
     wakes: bool = False

@@ -294,7 +294,8 @@ class Twins(RuleBasedStateMachine):
             self.both(lambda store: store.drain_processor(NewDrain(session.session_id, reason)))
         elif does == "disconnect":
             self.both(lambda store: store.disconnect(session.seq))
-        self.both(lambda store: store.list_capabilities(Page("", nasty.pick([1, 1_000]))))
+        page = Page("", nasty.pick([1, 1_000]))
+        self.both(lambda store: store.list_capabilities(page))
 
         async def look(store: Store) -> list[Registered]:
             return [replace(one, server_name="") for one in await store.list_sessions(Page(0, 1_000))]

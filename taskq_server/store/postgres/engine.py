@@ -15,6 +15,8 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from taskq_server.store.postgres.plans import PlanningConnection
+
 CONNECT_SECONDS = 5
 COMMAND_SECONDS = 6
 """More than the server's own limit: this one only finds a connection that is dead, and that before callers give up."""
@@ -61,17 +63,17 @@ def engine_of(
             url,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS if limited else None,
-            # No plan is kept, though SQLAlchemy keeps what it has prepared: one that was made while a table was empty
-            # reads the whole of it for each row once it is full.
+            connection_class=asyncpg.Connection if pooler else PlanningConnection,
             statement_cache_size=0,
             target_session_attrs="any" if pooler else "read-write",
             server_settings=None if pooler else {**(SETTINGS if settings is None else settings), **_name()},
             **further,
         )
 
-    arguments: dict[str, Any] = {"async_creator_fn": connect}
+    # SQLAlchemy keeps none of what it prepares; who connects does.
+    arguments: dict[str, Any] = {"async_creator_fn": connect, "prepared_statement_cache_size": 0}
     if pooler:
-        arguments |= {"prepared_statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
+        arguments["prepared_statement_name_func"] = lambda: ""
     return create_async_engine("postgresql+asyncpg://", connect_args=arguments, poolclass=NullPool, **options)
 
 

@@ -24,6 +24,7 @@ from taskq_server.clock import pause
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.store.group import Group, Room, Waiting, answer, apply, fail
 from taskq_server.store.postgres import faults
+from taskq_server.store.postgres.plans import PlanningConnection
 from taskq_server.store.transaction import Again, Transaction, Verb
 
 Item = TypeVar("Item")
@@ -44,18 +45,21 @@ _INCARNATION = "SELECT concat_ws(' ', pg_postmaster_start_time(), stats_reset) F
 _OUTCOME = "SELECT pg_xact_status($1::text::xid8)"
 
 
+Begin = Callable[[Connection, int], Transaction]
+
+
 class Lane:
     """Runs groups of items, each in one transaction, and answers after its commit.
 
-    `begin` opens a transaction for the verbs; its `xid` tells it from all others. `after_commit` is told of each that
-    is safe.
+    `begin` opens a transaction for so many items; its `xid` tells it from all others. `after_commit` is told of each
+    that is safe.
     """
 
     def __init__(
         self,
         name: str,
         engine: AsyncEngine,
-        begin: Callable[[Connection], Transaction],
+        begin: Begin,
         after_commit: Callable[[Transaction], None],
     ) -> None:
         self._name = name
@@ -65,6 +69,7 @@ class Lane:
         self._queue: deque[Waiting[Any, Any]] = deque()
         self._wake = asyncio.Event()
         self._connection: AsyncConnection | None = None
+        self._driver: object = None
         self._incarnation = ""
         """Of the server that the connection is to."""
         self._busy_since: float | None = None
@@ -178,7 +183,7 @@ class Lane:
         began: list[Transaction] = []
 
         def run(connection: Connection) -> list[list[Any]]:
-            began.append(self._begin(connection))
+            began.append(self._begin(connection, sum(len(waiting.items) for waiting in group)))
             return apply(began[0], group)
 
         try:
@@ -193,6 +198,8 @@ class Lane:
         for learn in began[0].after_commit:
             learn()
         self._after_commit(began[0])
+        if type(self._driver) is PlanningConnection:  # isinstance is true of any connection of asyncpg's
+            self._driver.changed(len(began[0].changed))
         return answers
 
     async def _apply(self, run: Callable[[Connection], list[list[Any]]]) -> list[list[Any]]:
@@ -245,6 +252,7 @@ class Lane:
     async def _connected(self) -> AsyncConnection:
         if self._connection is None:
             self._connection = await self._engine.connect()
+            self._driver = (await self._connection.get_raw_connection()).driver_connection
             self._incarnation = str((await self._connection.exec_driver_sql(_INCARNATION)).scalar_one())
         return self._connection
 

@@ -28,14 +28,14 @@ class PlanningConnection(asyncpg.Connection):  # type: ignore[misc]  # it has no
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._kept: dict[str, PreparedStatement[Any]] = {}
-        self._kept_until = 0.0
+        self._kept_since = 0.0
         self._changed = 0
 
     async def prepare(self, query: str, **options: Any) -> PreparedStatement[Any]:
         now = asyncio.get_running_loop().time()
-        if now >= self._kept_until:
+        if now - self._kept_since >= KEPT_SECONDS:
             self.forget_plans()
-            self._kept_until = now + KEPT_SECONDS
+            self._kept_since = now
         statement = self._kept.get(query)
         if statement is None:
             # A name, since what has none is parsed again with each run.

@@ -15,7 +15,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store import rows
-from taskq_server.store.sql import Asked, Due, NewSignal, Sql
+from taskq_server.store.many import array_of
+from taskq_server.store.sql import Asked, Due, NewSignal, Sql, Succeeded
 from taskq_server.store.transaction import Transaction
 
 MOST_LOCKS = 1_024
@@ -27,7 +28,9 @@ _LEASING = _FIRST_LOCK + MOST_LOCKS
 LEASE = f"pg_advisory_xact_lock_shared({_LEASING})"
 _KEEP_FROM_LEASING = f"SELECT pg_advisory_xact_lock({_LEASING})"
 
-_NUMBERS = "SELECT ARRAY (SELECT nextval('task_seq_seq') FROM generate_series(1, $1::bigint))"
+NUMBERS = "ARRAY (SELECT nextval('task_seq_seq') FROM generate_series(1, {many}::bigint))"
+"""Of so many new tasks."""
+_NUMBERS = f"SELECT {NUMBERS.format(many='$1')}"
 _LOCK_KEYS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 _LOCK_HOLDERS = """
 SELECT task.seq FROM task
@@ -38,6 +41,21 @@ WHERE task.task_id IN (
 """
 _OWN = """
 SELECT session_seq, server_seq FROM session WHERE session_seq = ANY ($1::bigint[]) ORDER BY session_seq FOR KEY SHARE
+"""
+# The sessions first, as everybody does who ends attempts; they stay where they are until this is over.
+_SUCCEED = """
+WITH own AS MATERIALIZED (
+  SELECT session_seq FROM session WHERE session_seq = ANY ($8::bigint[]) AND server_seq = $9::bigint
+  ORDER BY session_seq FOR KEY SHARE
+)
+UPDATE task SET state = 3, finish_time_us = $10::bigint,
+  prune_time_us = $10::bigint + coalesce(task.retention_us, $11::bigint), run_deadline_us = NULL, last_outcome = 1,
+  result = new.result, result_type = new.result_type, result_metadata = new.result_metadata
+FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
+  AS new (result, result_type, result_metadata, seq, task_id, attempt, session_seq)
+WHERE task.seq = new.seq AND task.task_id || '' = new.task_id AND task.attempt = new.attempt
+  AND task.session_seq = new.session_seq AND task.state + 0 = 2 AND task.dedup_key IS NULL
+  AND (new.session_seq IN (SELECT session_seq FROM own)) IS TRUE
 """
 # What is due later than known_us alone is looked at: what lies before it in the index has been leased already, and may
 # be dead rows by the thousands when somebody holds an old snapshot.
@@ -112,6 +130,8 @@ class PostgresSql(Sql):
         return column == any_(bindparam(None, list(values), ARRAY(kind)))
 
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
+        if len(tx.numbers) == many:
+            return tx.numbers
         numbers: list[int] = tx.connection.exec_driver_sql(_NUMBERS, (many,)).scalar_one()
         return numbers
 
@@ -121,6 +141,11 @@ class PostgresSql(Sql):
         tx.connection.exec_driver_sql(_LOCK_KEYS, (sorted({_lock_of(scope, key) for scope, key in keys}),))
         if may_change:
             tx.connection.exec_driver_sql(_LOCK_HOLDERS, tuple(map(list, zip(*may_change, strict=True))))
+
+    def succeed(self, tx: Transaction, succeeded: list[Succeeded], retention_us: int) -> int:
+        sessions = sorted({one.session_seq for one in succeeded})
+        values = (*map(array_of, zip(*succeeded, strict=True)), sessions, tx.server_seq, tx.now_us, retention_us)
+        return tx.connection.exec_driver_sql(_SUCCEED, values).rowcount
 
     def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Sequence[Any]]:
         statement = f"SELECT {columns} FROM task WHERE task_id = ANY ($1::bytea[]) ORDER BY seq FOR NO KEY UPDATE"  # noqa: S608

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,8 +25,8 @@ from taskq_server.store.postgres import faults
 from taskq_server.store.postgres import start as postgres_start
 from taskq_server.store.postgres.bell import Bell
 from taskq_server.store.postgres.engine import PLANS, SETTINGS, engine_of
-from taskq_server.store.postgres.lane import Lane
-from taskq_server.store.postgres.sql import LEASE, PostgresSql
+from taskq_server.store.postgres.lane import Begin, Lane
+from taskq_server.store.postgres.sql import LEASE, NUMBERS, PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
 from taskq_server.store.verbs import draining, living, pausing, reading, servers
@@ -49,6 +49,7 @@ SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::b
 """
 # A lease reads what is paused later, in a statement of its own: what was paused while it waited here, it sees.
 _BEGIN_LEASE = f"{_BEGIN.rstrip()}, {LEASE}\n"
+_BEGIN_ADD = f"{_BEGIN.rstrip()}, {NUMBERS.format(many='$2')}\n"
 _SET = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
 _NOT_LOCAL = ("tcp_", "default_")
 _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if not name.startswith(_NOT_LOCAL)}
@@ -108,16 +109,17 @@ class Postgres(SharedStore):
 
     def _check(self, connection: Connection) -> None:
         postgres_start.check(connection)
-        self._start(connection)
+        self._start(connection, 0)
 
     def _open_lanes(self) -> None:
-        def lane(name: str, engine: AsyncEngine, begin: Callable[[Connection], Transaction]) -> Lane:
+        def lane(name: str, engine: AsyncEngine, begin: Begin) -> Lane:
             return Lane(name, engine, begin, self._after_commit)
 
         writing = partial(lane, engine=self._engine, begin=self._start)
         reading_ = partial(lane, engine=self._read_engine, begin=self._look)
-        self._enqueuing, self._reporting = writing("enqueue"), writing("report")
-        self._dispatching = writing("dispatch", begin=partial(self._start, begin=_BEGIN_LEASE))
+        self._enqueuing = writing("enqueue", begin=self._start_to_add)
+        self._reporting = writing("report")
+        self._dispatching = writing("dispatch", begin=self._start_to_lease)
         self._heartbeats, self._housekeeping = writing("heartbeat"), writing("housekeeping")
         self._reading, self._looking = reading_("read"), reading_("look")
         self._lanes = {
@@ -168,20 +170,33 @@ class Postgres(SharedStore):
 
         await self.read(learn, [None])
 
-    def _start(self, connection: Connection, begin: str = _BEGIN) -> Transaction:
-        """Begins a transaction that may change something; it learns what time it is, and what it is called."""
+    def _start(self, connection: Connection, items: int) -> Transaction:
+        return self._begin(connection, _BEGIN)[0]
+
+    def _start_to_lease(self, connection: Connection, items: int) -> Transaction:
+        return self._begin(connection, _BEGIN_LEASE)[0]
+
+    def _start_to_add(self, connection: Connection, items: int) -> Transaction:
+        """Learns the numbers of its new tasks on the same way."""
+        transaction, answers = self._begin(connection, _BEGIN_ADD, items)
+        transaction.numbers = answers[0]
+        return transaction
+
+    def _begin(self, connection: Connection, statement: str, *values: int) -> tuple[Transaction, Sequence[Any]]:
+        """Begins a transaction that may change something; it learns what time it is, what it is called, and what else
+        the statement answers."""
         if self._pooler:
             connection.exec_driver_sql(_SET, (list(_LOCAL_SETTINGS), list(_LOCAL_SETTINGS.values())))
         clock, manual_us = self._database_clock, None
         if clock is None:
             manual_us = self._clock.now_us()
         asked_us = clock.monotonic_us() if clock else 0
-        now_us, xid, *_ = connection.exec_driver_sql(begin, (manual_us,)).one()
+        now_us, xid, *rest = connection.exec_driver_sql(statement, (manual_us, *values)).one()
         if clock:
             clock.heard(now_us, asked_us)
-        return Transaction(connection, now_us, self._sql, self.server_seq, manual_us, xid)
+        return Transaction(connection, now_us, self._sql, self.server_seq, manual_us, xid), rest
 
-    def _look(self, connection: Connection) -> Transaction:
+    def _look(self, connection: Connection, items: int) -> Transaction:
         if self._pooler:
             connection.exec_driver_sql(_SET, (list(_LOCAL_SETTINGS), list(_LOCAL_SETTINGS.values())))
         return Transaction(connection, self._clock.now_us(), self._sql, self.server_seq)

@@ -12,7 +12,7 @@ from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store import rows, schema
 from taskq_server.store.few import MOST_AT_ONCE, few
 from taskq_server.store.many import Many
-from taskq_server.store.sql import Asked, Due, NewSignal, Sql
+from taskq_server.store.sql import Asked, Due, NewSignal, Sql, Succeeded
 from taskq_server.store.sqlite.packed import Packed
 from taskq_server.store.transaction import Transaction
 
@@ -32,6 +32,15 @@ _TAKE = Many(
 )
 _AMONG = "IN (SELECT value FROM json_each(?))"
 _TAKEN = Packed(schema.task, rows.ASSIGNMENT_COLUMNS, f"FROM task WHERE seq {_AMONG} AND state + 0 = 2")
+_SUCCEED = Many(
+    schema.task,
+    "UPDATE task SET state = 3, finish_time_us = {now_us}, "
+    "prune_time_us = {now_us} + coalesce(task.retention_us, {usual_retention_us}), run_deadline_us = NULL, "
+    "last_outcome = 1, result = {result}, result_type = {result_type}, result_metadata = {result_metadata} {from rows} "
+    "WHERE task.seq = {seq} AND task.task_id = {task_id} AND task.attempt = {attempt} "
+    "AND task.session_seq = {session_seq} AND task.state + 0 = 2 AND task.dedup_key IS NULL",
+    shared=("now_us", "usual_retention_us"),
+)
 MOST_BYTES_AT_ONCE = 4 << 20
 
 
@@ -56,6 +65,9 @@ class SQLiteSql(Sql):
         self, tx: Transaction, keys: Sequence[tuple[str, str]], may_change: Sequence[tuple[str, str]]
     ) -> None:
         pass
+
+    def succeed(self, tx: Transaction, succeeded: list[Succeeded], retention_us: int) -> int:
+        return _SUCCEED.run(tx.connection, succeeded, tx.now_us, retention_us)
 
     def read_to_end(self, tx: Transaction, columns: str, task_ids: list[bytes]) -> Sequence[Sequence[Any]]:
         found: list[Sequence[Any]] = []

@@ -26,7 +26,7 @@ from taskq_server.store import rows, schema
 from taskq_server.store.few import few
 from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
-from taskq_server.store.sql import NewSignal, SignalKind
+from taskq_server.store.sql import NewSignal, SignalKind, Succeeded
 from taskq_server.store.transaction import Again, Transaction
 
 
@@ -73,15 +73,6 @@ _SUCCEED = Many(
     "UPDATE task SET state = 3, finish_time_us = {finish_time_us}, prune_time_us = {prune_time_us}, "
     "run_deadline_us = NULL, last_outcome = 1, result = {result}, result_type = {result_type}, "
     "result_metadata = {result_metadata} {from rows} WHERE task.seq = {seq}",
-)
-_SUCCEED_KNOWN = Many(
-    schema.task,
-    "UPDATE task SET state = 3, finish_time_us = {now_us}, "
-    "prune_time_us = {now_us} + coalesce(task.retention_us, {usual_retention_us}), run_deadline_us = NULL, "
-    "last_outcome = 1, result = {result}, result_type = {result_type}, result_metadata = {result_metadata} {from rows} "
-    "WHERE task.seq = {seq} AND task.task_id = {task_id} AND task.attempt = {attempt} "
-    "AND task.session_seq = {session_seq} AND task.state + 0 = 2 AND task.dedup_key IS NULL",
-    shared=("now_us", "usual_retention_us"),
 )
 _FINISH = Many(
     schema.task,
@@ -138,19 +129,19 @@ class EndBatch:
     def succeed(self, endings: list[Ending]) -> Collection[int]:
         """Writes the successes of tasks whose numbers are known, in one statement; answers their places in the list.
         Whatever else the batch says of such a task comes later, and finds it finished."""
-        known: dict[int, tuple[object, ...]] = {}
+        known: dict[int, Succeeded] = {}
         met: set[bytes] = set()
         for i, ending in enumerate(endings):
-            its_first = ending.task_id not in met
+            is_its_first = ending.task_id not in met
             met.add(ending.task_id)
-            if ending.seq is None or ending.outcome is not Outcome.SUCCEEDED or not its_first:
-                continue
-            if ending.session_seq in self._own:
-                columns = rows.payload_columns(ending.result)
-                known[i] = *columns, ending.seq, ending.task_id, ending.attempt, ending.session_seq
-        shared = self._tx.now_us, self._rules.retention_us
-        if _SUCCEED_KNOWN.run(self._tx.connection, list(known.values()), *shared) != len(known):
-            for i in known:  # one has lost its lease: their rows tell which
+            if ending.seq is not None and ending.outcome is Outcome.SUCCEEDED and is_its_first:
+                data, content_type, metadata = rows.payload_columns(ending.result)
+                fence = ending.task_id, ending.attempt, ending.session_seq
+                known[i] = Succeeded(data, content_type, metadata, ending.seq, *fence)
+        if not known:
+            return known
+        if self._tx.sql.succeed(self._tx, list(known.values()), self._rules.retention_us) != len(known):
+            for i in known:  # one has lost its lease, or its session has moved: their rows tell which
                 endings[i].seq = None
             raise Again
         self._tx.changed += [endings[i].task_id for i in known]

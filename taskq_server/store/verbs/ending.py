@@ -35,9 +35,10 @@ MOST_ROUNDS = 4
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
     batch = EndBatch(memory, rules, tx)
-    batch.hold({ending.session_seq for ending in endings})
     known = batch.succeed(endings)
-    batch.read({ending.task_id for i, ending in enumerate(endings) if i not in known})
+    unknown = [ending for i, ending in enumerate(endings) if i not in known]
+    batch.hold({ending.session_seq for ending in unknown})
+    batch.read({ending.task_id for ending in unknown})
     first = [_accepted(ending) if i in known else batch.end(ending) for i, ending in enumerate(endings)]
     batch.write()
     stale = batch.explain([ending for ending, ended in zip(endings, first, strict=True) if ended is None])
