@@ -112,9 +112,8 @@ def percentiles_ms(seconds: Sequence[float]) -> tuple[float, float]:
 
 def percentile_ms(seconds: Sequence[float], per_mille: int) -> float:
     """The least of them that so many thousandths do not exceed."""
-    rank = -(
-        -len(seconds) * per_mille // 1000
-    )  # rounded up, in whole numbers: floats would be off by one here and there
+    # Rounded up, in whole numbers: floats would be off by one here and there.
+    rank = -(-len(seconds) * per_mille // 1000)
     return sorted(seconds)[max(rank, 1) - 1] * 1000
 
 

@@ -49,6 +49,8 @@ class System:
     """Its fastest documented way, in words."""
     reasons: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    prompt_workers: tuple[Command, ...] = ()
+    """Those that are better where instants are measured, if they are others."""
     timers: tuple[Command, ...] = ()
     """What it needs besides for tasks that are due later."""
     packages: tuple[str, ...] = ()
@@ -61,6 +63,11 @@ class System:
     @property
     def is_ours(self) -> bool:
         return self.player == "ours"
+
+    @property
+    def prompt(self) -> System:
+        """As it is run where instants are measured."""
+        return replace(self, workers=self.prompt_workers or self.workers)
 
 
 _OURS = InSQL(
@@ -92,27 +99,33 @@ REDIS_KEEPS = "no: Redis writes a snapshot once a minute at the most"
 REDIS_FSYNC = "yes: Redis with `appendfsync always`"
 POSTGRES_KEEPS = "yes: PostgreSQL with fsync"
 
+
+def _celery(*pool: str) -> tuple[Command, ...]:
+    """A worker a core."""
+    start = "-m", "celery", "-A", "benchmarks.peers.players.celery_", "worker"
+    quiet = "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=ERROR"
+    return tuple(
+        (*start, f"--hostname={name}@bench", *pool, "--prefetch-multiplier=128", *quiet) for name in ("a", "b")
+    )
+
+
 CELERY = System(
     name="celery",
     title="Celery, Redis",
     player="celery_",
     store="redis",
-    workers=tuple(
-        (
-            *("-m", "celery", "-A", "benchmarks.peers.players.celery_", "worker", f"--hostname={name}@bench"),
-            *("--pool=solo", "--prefetch-multiplier=128", "--loglevel=ERROR"),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        )
-        for name in ("a", "b")
-    ),
+    workers=_celery("--pool=solo"),
+    prompt_workers=_celery("--pool=threads", "--concurrency=4"),
     options={"worker_disable_rate_limits": True, "broker_pool_limit": 64},
     recorded=InRedis("DBSIZE", database=1),
     durable=REDIS_KEEPS,
     enqueues="`apply_async` with one producer for all of them",
     reasons=(
-        "Two workers of the solo pool, one a core, since nothing then passes between processes; tried: prefork "
-        "with two processes drained a quarter as fast, one worker with four threads too. Many short tasks want a "
-        "large prefetch multiplier (Optimizing); rate limits, gossip, mingle and events between workers are "
+        "Two workers, one a core. For a life of the solo pool: nothing passes between threads or processes; of "
+        "two workers with four threads each, one with four, and one of prefork with two processes, tried in "
+        "turns, the first two need a sixth more CPU for a task and prefork half as much again. For instants with "
+        "four threads each: with the solo pool 500 due tasks took 14 seconds (Concurrency). Many short tasks want "
+        "a large prefetch multiplier (Optimizing); rate limits, gossip, mingle and heartbeats between workers are "
         "switched off (Configuration, Workers). One producer for many tasks (Calling)."
     ),
     packages=("celery", "kombu", "redis", "hiredis"),
@@ -199,9 +212,9 @@ PGQUEUER = System(
     enqueues="`Queries.enqueue` of 1,000 at a time",
     reasons=(
         "Two consumers, each a process with a connection of its own, which take 1,000 tasks at a time "
-        "(Performance Tuning: larger batches for short jobs); tried: one consumer, and batches of 100. uvloop, as "
-        "in its own benchmark. Run as in Programmatic Run, because the command line of this version does not "
-        "start with the current typer."
+        "(Performance Tuning: larger batches for short jobs; and its settings of autovacuum); tried: one "
+        "consumer, batches of 100 and 250. uvloop, as in its own benchmark. Run as in Programmatic Run, because "
+        "the command line of this version does not start with the current typer."
     ),
     packages=("pgqueuer", "asyncpg", "uvloop"),
 )

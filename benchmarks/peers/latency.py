@@ -18,7 +18,7 @@ PER_MILLE = {"p50": 500, "p99": 990, "p99.9": 999}
 
 def run(system: System, scale: float) -> Figures:
     figures: Figures = {}
-    with staged(system) as stage, stage.working():
+    with staged(system.prompt) as stage, stage.working():
         for rate, seconds in RATES.items():
             figures |= _at(stage, rate, round(rate * seconds * scale))
     return figures

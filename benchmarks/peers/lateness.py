@@ -25,7 +25,7 @@ BURST_PER_SECOND = 400
 
 
 def run(system: System, scale: float, seed: int) -> Figures:
-    with staged(system) as stage, stage.working(*system.timers):
+    with staged(system.prompt) as stage, stage.working(*system.timers):
         seconds = FLOW_SECONDS * scale
         flow = _of(stage, "flow", round(FLOW_PER_SECOND * seconds), seconds, FLOW_LEAD_SECONDS, seed)
         tasks = round(BURST_TASKS * scale)

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.peers import latency
-from benchmarks.peers.field import ALL, System
+from benchmarks.peers.field import ALL, Command, System
 from benchmarks.report import Cell, Figures, Result, Shown
 
 OURS = {"sqlite": "SQLite ÷", "postgres": "PostgreSQL ÷"}
@@ -92,13 +92,17 @@ def settings() -> str:
 
 
 def _setting(system: System) -> str:
-    commands = " and ".join(f"`python {shlex.join(command)}`" for command in system.workers)
     options = "".join(f", `{name}={value!r}`" for name, value in system.options.items())
-    timers = "".join(f"; for due times also `python {shlex.join(command)}`" for command in system.timers)
+    others = f"; where instants are measured {_commands(system.prompt_workers)}" if system.prompt_workers else ""
+    timers = f"; for due times also {_commands(system.timers)}" if system.timers else ""
     return (
         f"- **{system.title}**. Durable: {system.durable}. Enqueues by {system.enqueues}. "
-        f"Workers: {commands}{options}{timers}. {system.reasons}".rstrip()
+        f"Workers: {_commands(system.workers)}{options}{others}{timers}. {system.reasons}"
     )
+
+
+def _commands(commands: Sequence[Command]) -> str:
+    return " and ".join(f"`python {shlex.join(command)}`" for command in commands)
 
 
 def _page(result: Result, what: str, *tables: str) -> str:

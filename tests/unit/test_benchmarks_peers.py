@@ -193,3 +193,17 @@ class TestTheField:
     def test_names_are_of_one_each(self) -> None:
         names = [system.name for system in (*ALL, *peers.BESIDE)]
         assert sorted(set(names)) == sorted(names)
+
+    def test_is_on_the_page_as_it_is(self) -> None:
+        page = (ROOT / "docs" / "performance.md").read_text()
+        marked = page.partition("<!-- peers-settings:")[2].partition("\n<!-- /peers-settings -->")[0]
+        assert marked.partition("-->\n")[2] == tables.settings()
+
+    @pytest.mark.parametrize("part", tables.SHOWN)
+    def test_every_part_has_a_place_on_the_page(self, part: str) -> None:
+        shown, page = tables.SHOWN[part], (ROOT / "docs" / "performance.md").read_text()
+        assert page.count(shown.begin) == page.count(shown.end) == 1
+
+    def test_is_prompt_with_the_same_workers_unless_others_are_named(self) -> None:
+        assert SQLITE.prompt == SQLITE
+        assert CELERY.prompt.workers == CELERY.prompt_workers != CELERY.workers

@@ -38,6 +38,7 @@ async def consume():
 class Player:
     async def prepare(self):
         await self._queries.install()
+        await self._queries.optimize_autovacuum()
 
     async def open(self):
         self._pool = await asyncpg.create_pool(play.url())
