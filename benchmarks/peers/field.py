@@ -203,7 +203,7 @@ PGQUEUER = System(
     player="pgqueuer_",
     store="postgres",
     workers=(("-m", "benchmarks.peers.players.pgqueuer_"),) * 2,
-    options={"batch_size": 1000, "enqueue_batch": 1000},
+    options={"batch_size": 1000, "enqueue_batch": 1000, "pool_size": 20},
     recorded=InSQL(
         count="SELECT count(*) FROM pgqueuer_log WHERE status = 'successful'",
         left="SELECT EXISTS (SELECT 1 FROM pgqueuer)",

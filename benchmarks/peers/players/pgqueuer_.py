@@ -41,7 +41,7 @@ class Player:
         await self._queries.optimize_autovacuum()
 
     async def open(self):
-        self._pool = await asyncpg.create_pool(play.url())
+        self._pool = await asyncpg.create_pool(play.url(), min_size=5, max_size=play.options()["pool_size"])
         self._queries = Queries(AsyncpgPoolDriver(self._pool))
         self._batch = play.options()["enqueue_batch"]
 
