@@ -12,6 +12,8 @@ BENCH_READY := $(VENV)/.ready-bench
 GENERATOR := 'grpcio-tools==1.81.*' 'mypy-protobuf==5.1.*' 'googleapis-common-protos>=1.70,<2'
 GENERATOR_VENV := .venv-proto
 GENERATOR_READY := $(GENERATOR_VENV)/.ready
+PEERS_VENV := .venv-peers
+PEERS_READY := $(PEERS_VENV)/.ready
 GENERATED ?= generated
 CODE := taskq_server client_core scheduler_client processor_client admin_client examples benchmarks tests
 
@@ -30,6 +32,12 @@ $(GENERATOR_READY): Makefile
 	rm -rf $(GENERATOR_VENV)
 	$(PYTHON) -m venv $(GENERATOR_VENV)
 	$(GENERATOR_VENV)/bin/python -m pip install --quiet $(GENERATOR)
+	touch $@
+
+$(PEERS_READY): benchmarks/peers/requirements.txt
+	rm -rf $(PEERS_VENV)
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 .PHONY: proto
@@ -107,6 +115,10 @@ bench-compare: $(READY)  ## is HEAD=<commit> slower than BASE=<commit>? five min
 bench-pages: $(BENCH_READY)  ## write the figures of benchmarks/results into docs once more
 	$(BIN)/python -m benchmarks.pages
 
+.PHONY: bench-peers
+bench-peers: $(READY) $(PEERS_READY)  ## measure ours and the peers side by side: three hours; BENCH_ARGS=--help says how to choose
+	$(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
-	rm -rf $(VENV) $(GENERATOR_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

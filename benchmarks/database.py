@@ -120,7 +120,7 @@ class Cluster:
         self._folder = folder
         self.log = folder / "log"
         self._settings = SETTINGS | settings
-        self._port = _free_port()
+        self._port = free_port()
         self._as_user = _as_user(folder)
         self._bin = _programs(folder, self._as_user) / "bin"
         self.url = self.url_of("bench")
@@ -251,7 +251,7 @@ def _programs(folder: Path, as_user: dict[str, Any]) -> Path:
     return folder / INSTALLATION
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

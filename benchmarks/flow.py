@@ -32,7 +32,7 @@ def flow(
     """
     each = tasks // len(servers)
     many = each * len(servers)
-    enqueued = {"tasks": each, "names": names, "payload_bytes": payload_bytes}
+    enqueued: dict[str, Any] = {"tasks": each, "names": names, "payload_bytes": payload_bytes}
     producing = [Role("produce", server.address, **enqueued) for server in servers]
     processing = [Role("process", server.address, processors=processors, names=names) for server in servers]
     for role in processing:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from benchmarks import bloat, idle, lifecycle, scale, scaling
+from benchmarks.peers import tables as peers
 from benchmarks.report import Shown
 
 ALL: list[Shown] = [
     *lifecycle.SHOWN.values(),
     *scale.SHOWN.values(),
     *idle.SHOWN.values(),
+    *peers.SHOWN.values(),
     scaling.SHOWN,
     bloat.SHOWN,
 ]

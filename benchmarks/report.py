@@ -141,6 +141,13 @@ def percentiles_ms(seconds: Sequence[float]) -> tuple[float, float]:
     return cuts[49] * 1000, cuts[98] * 1000
 
 
+def percentile_ms(seconds: Sequence[float], per_mille: int) -> float:
+    """The least of them that so many thousandths do not exceed."""
+    # Rounded up, in whole numbers: floats would be off by one here and there.
+    rank = -(-len(seconds) * per_mille // 1000)
+    return sorted(seconds)[max(rank, 1) - 1] * 1000
+
+
 def rows(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A table whose first column is words and whose others are numbers."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *body]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,13 +55,24 @@ def serving(url: str, program: str = "taskq_server") -> Iterator[Server]:
 
 
 class Role:
-    """One of the functions below, in a process of its own, with what it is to be told."""
+    """One of the functions below, in a process of its own, with what it is to be told; or another program's that speaks
+    as they do."""
 
-    def __init__(self, name: str, address: str, **given: Any) -> None:
-        command = [sys.executable, "-m", "benchmarks.roles", name, address, json.dumps(given)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    def __init__(
+        self,
+        name: str,
+        *where: str,
+        program: Sequence[str] = (sys.executable, "-m", "benchmarks.roles"),
+        environment: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> None:
+        command = [*program, name, *where, json.dumps(given)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment, text=True
+        )
         assert self._process.stdout is not None
         self._name = name
+        self.pid = self._process.pid
         self.said: dict[str, Any] = {}
         """What it has said last."""
         assert self._process.stdout.readline() == "ready\n", f"{name} did not get ready"
@@ -77,6 +88,11 @@ class Role:
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """If it has not ended, it does now."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """It is to end by itself, now."""
