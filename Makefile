@@ -7,7 +7,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCH_READY := $(VENV)/.ready-bench
 # Output of a newer grpcio-tools refuses protobuf 6.
 GENERATOR := 'grpcio-tools==1.81.*' 'mypy-protobuf==5.1.*' 'googleapis-common-protos>=1.70,<2'
 GENERATOR_VENV := .venv-proto
@@ -93,12 +92,8 @@ bench-scaling: $(READY)  ## measure PostgreSQL with more servers, processors and
 bench-bloat: $(READY)  ## measure PostgreSQL under an old snapshot, and with millions of old rows: ten minutes
 	$(BIN)/python -m benchmarks.bloat $(BENCH_ARGS)
 
-$(BENCH_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	touch $@
-
 .PHONY: bench-scale
-bench-scale: $(BENCH_READY)  ## measure more rows, processors, capabilities and bytes: half an hour; DATABASE=postgres too
+bench-scale: $(READY)  ## measure more rows, processors, capabilities and bytes: half an hour; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.scale --database $(DATABASE) $(BENCH_ARGS)
 
 .PHONY: bench-idle
@@ -112,7 +107,7 @@ bench-compare: $(READY)  ## is HEAD=<commit> slower than BASE=<commit>? five min
 	$(BIN)/python -m benchmarks.compare $(or $(BASE),$(error needs a commit: make bench-compare BASE=main)) $(HEAD) --database $(DATABASE) $(BENCH_ARGS)
 
 .PHONY: bench-pages
-bench-pages: $(BENCH_READY)  ## write the figures of benchmarks/results into docs once more
+bench-pages: $(READY)  ## write the figures of benchmarks/results into docs once more
 	$(BIN)/python -m benchmarks.pages
 
 .PHONY: bench-peers

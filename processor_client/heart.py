@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from client_core.times import from_duration
 from processor_client.held import Held
 from processor_client.link import Link
 from taskq.v1.processor_service_pb2 import HeartbeatRequest, HeartbeatResponse
@@ -98,7 +99,11 @@ class Heart:
         self._failures = 0
         more_waits = self._held.arrived()
         self._tell(Beat(reply, sent, draining))
-        return CHECKPOINT_SECONDS if more_waits else self._interval * random.uniform(1 - JITTER, 1 + JITTER)
+        if more_waits:
+            return CHECKPOINT_SECONDS
+        rests = reply.HasField("rest") and self._held.wake_on_first()
+        pause = from_duration(reply.rest).total_seconds() if rests else self._interval
+        return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
     def _failed(self, code: grpc.StatusCode) -> float:
         # A connection that has swallowed a heartbeat for a quarter of the lease is not given a second one.
@@ -117,7 +122,9 @@ class Heart:
         while not self._closed:
             if self._wake.wait(max(0.0, due - time.monotonic())):
                 self._wake.clear()
-                due = min(due, last + CHECKPOINT_SECONDS)
+                due = min(due, time.monotonic() + self._interval)  # it rests no longer
+                if self._held.has_checkpoints:
+                    due = min(due, last + CHECKPOINT_SECONDS)
             if self._at_once:
                 due = last
             if self._closed or time.monotonic() < due:

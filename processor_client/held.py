@@ -30,7 +30,8 @@ class Held:
         self._news = News()
         # Checkpoints that a heartbeat under way carries.
         self._travelling: dict[AttemptKey, Payload] = {}
-        self._on_checkpoint: threading.Event | None = None
+        self._wake: threading.Event | None = None
+        self._wakes_on_first = False
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -51,6 +52,9 @@ class Held:
         with self._lock:
             for attempt in attempts:
                 self._attempts[attempt.key] = attempt
+            wakes, self._wakes_on_first = self._wakes_on_first, False
+        if wakes and self._wake is not None:
+            self._wake.set()
 
     def remove(self, keys: Iterable[AttemptKey]) -> None:
         """Lists them no more."""
@@ -61,8 +65,19 @@ class Held:
                 self._news.checkpoints.pop(key, None)
 
     def wake_on_checkpoint(self, event: threading.Event) -> None:
-        """Sets `event` whenever a checkpoint is saved."""
-        self._on_checkpoint = event
+        """Sets `event` whenever a checkpoint is saved, and when `wake_on_first` says so."""
+        self._wake = event
+
+    def wake_on_first(self) -> bool:
+        """Lets the next attempt that is held wake, too. False when some are held already."""
+        with self._lock:
+            self._wakes_on_first = not self._attempts
+            return self._wakes_on_first
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether some wait for a heartbeat."""
+        return bool(self._news.checkpoints)
 
     def progressed(self, context: Context, fraction: float, message: str) -> None:
         """Keeps it for the next heartbeat, in place of what was said before."""
@@ -78,8 +93,8 @@ class Held:
             if key not in self._attempts:
                 return
             self._news.checkpoints[key] = checkpoint
-        if self._on_checkpoint is not None:
-            self._on_checkpoint.set()
+        if self._wake is not None:
+            self._wake.set()
 
     def has_unsent_checkpoint(self, key: AttemptKey) -> bool:
         """Whether the server does not know yet what was saved."""

@@ -127,6 +127,11 @@ class Config(BaseModel):
     def heartbeat_interval(self) -> float:
         return self.lease_duration / 4
 
+    @property
+    def rest_interval(self) -> float:
+        """Of processors that hold nothing."""
+        return self.lease_duration / 2
+
 
 class WrongSettings(Exception):
     """Settings that break rules: every one with its name, the rule and the value."""

@@ -17,6 +17,7 @@ from taskq_server.core.errors import StorageUnavailable, TaskqError
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Assignment
 from taskq_server.sessions import Sessions
+from taskq_server.store.offer import Offer
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.leasing import Leased
 from taskq_server.store.verbs.living import Held
@@ -47,12 +48,17 @@ class Dispatcher:
         self._early: list[tuple[int, int, Assignment]] = []
         """A heap of what is leased and not due yet."""
         self._number = count()
+        self._offer: Offer | None = None
+        """What is free, left with the store for what is due as soon as it is stored."""
+        self._homeless: list[Assignment] = []
+        """Leased by way of an offer, to sessions that nothing can be pushed to any more."""
 
     async def run(self) -> None:
         while not self._stopping:
             await self._alarm.wait(await self._tick_safely())
+        await self._end_offer()
         early, self._early = self._early, []
-        await self._give_back(one for _, _, one in early)
+        await self._give_back([*self._homeless, *(one for _, _, one in early)])
 
     def stop(self) -> None:
         """Ends `run` after the tick under way: what it leases must be pushed, or given back."""
@@ -68,10 +74,11 @@ class Dispatcher:
 
     async def tick(self) -> int | None:
         """Leases and pushes what is due and has a seat. Answers when to come back; None: when something changes."""
+        await self._end_offer()
         if self._in_doubt:
             await self._sessions.take_stock()
             self._in_doubt = False
-        gone = self._push_what_is_due()
+        gone, self._homeless = [*self._homeless, *self._push_what_is_due()], []
         demand = self._sessions.demand()
         next_due_us = self._store.next_due_us({route_id for seats in demand.seats for route_id in seats.routes})
         if next_due_us is not None and next_due_us - LEAST_AHEAD_US <= self._clock.now_us():
@@ -79,10 +86,30 @@ class Dispatcher:
             leased = await self._lease(demand)
             next_due_us = leased.next_due_us
             gone += [assignment for assignment in leased.assignments if not self._push_or_keep(assignment)]
+            demand = self._sessions.demand()
         if gone:
             await self._give_back(gone)
             return self._clock.now_us()  # another may take them
+        if next_due_us is None or next_due_us > self._clock.now_us():
+            self._make_offer(demand)
         return self._when(next_due_us)
+
+    def _make_offer(self, demand: Demand) -> None:
+        """Leaves what is free with the store, until the next tick."""
+        demand.ahead_us = LEASE_AHEAD_US
+        if demand.seats:
+            self._offer = self._store.offer(demand, self._take_up)
+
+    async def _end_offer(self) -> None:
+        if self._offer is not None:
+            await self._offer.withdraw()
+            self._offer = None
+
+    def _take_up(self, leased: Leased | None) -> None:
+        """The offer was taken by somebody who stored something; None: in vain."""
+        if leased is not None:
+            self._homeless += [one for one in leased.assignments if not self._push_or_keep(one)]
+        self._alarm.ring()
 
     def _when(self, next_due_us: int | None) -> int | None:
         """To lease what comes next, or to push what is leased already."""
@@ -131,7 +158,7 @@ class Dispatcher:
 
     def _push(self, assignment: Assignment) -> bool:
         session = self._sessions.by_seq(assignment.session_seq)
-        if session is None or session.stream is None or session.drain_reason is not None:
+        if session is None or session.stream is None or session.is_drained:
             return False
         if (assignment.task_id, assignment.attempt) not in session.in_flight:
             return True  # it was cancelled meanwhile

@@ -32,6 +32,10 @@ from taskq_server.task_queue import TaskQueue
 log = structlog.get_logger("taskq.server")
 
 
+ROUND_OF_LEASE = 1 / 15
+"""How much of a lease a heartbeat may wait for others: two seconds of thirty."""
+
+
 class Server:
     """A taskq server. `start`, then `stop`; or `run`, which ends when `stopping` is set or storage fails."""
 
@@ -39,6 +43,8 @@ class Server:
         self._config = config
         own = config.database_url.startswith("sqlite:///")
         self._clock: OwnClock | DatabaseClock = clock or (SystemClock() if own else DatabaseClock())
+        # By a clock that stands nobody waits for others.
+        self._round_seconds = 0.0 if clock is not None else config.lease_duration * ROUND_OF_LEASE
         self._loops: list[asyncio.Task[None]] = []
         self.address = ""
         self.stopping = asyncio.Event()
@@ -50,7 +56,7 @@ class Server:
         config = self._config
         lease_us, retention_us = microseconds(config.lease_duration), microseconds(config.retention)
         self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
-        self._sessions = Sessions(self._store, self._clock, lease_us)
+        self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
             self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us

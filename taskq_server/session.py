@@ -88,6 +88,8 @@ class Pulse:
     """It can take more than before."""
     drained: bool = False
     """By an administrator."""
+    resting: bool = False
+    """It holds nothing."""
 
 
 class Session:
@@ -126,9 +128,9 @@ class Session:
         return self.stream is not None and self.stream.drain is None
 
     @property
-    def may_be_pushed_to(self) -> bool:
-        """Whether it takes tasks at all."""
-        return self.streaming and not self.draining and self.drain_reason is None
+    def is_drained(self) -> bool:
+        """Whether it is to be given nothing more, by its own word or an administrator's."""
+        return self.draining or self.drain_reason is not None
 
     @property
     def _room_bytes(self) -> int:
@@ -137,7 +139,7 @@ class Session:
     def seats(self, routes: dict[int, Route]) -> Seats | None:
         """What it can take now; None for nothing."""
         total = self.max_in_flight - len(self.in_flight)
-        if not self.may_be_pushed_to or total <= 0 or self._room_bytes <= 0:
+        if not self.streaming or self.is_drained or total <= 0 or self._room_bytes <= 0:
             return None
         if len(routes) > self._routes_seen:
             self._match(routes)

@@ -6,6 +6,7 @@ to which another server pushes are answered from the database.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 import structlog
@@ -15,6 +16,7 @@ from taskq_server.core.errors import SessionDisconnected, SessionNotFound
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Ending, Outcome
 from taskq_server.elsewhere import Elsewhere
+from taskq_server.rounds import Rounds
 from taskq_server.session import AttemptKey, Pulse, Session, Sighting
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
@@ -33,8 +35,9 @@ _KNOWN_TO_THE_PROCESSOR = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RELEASED, 
 class Sessions:
     """All registered processors of this server."""
 
-    def __init__(self, store: Store, clock: Clock, lease_duration_us: int) -> None:
+    def __init__(self, store: Store, clock: Clock, lease_duration_us: int, round_seconds: float = 0) -> None:
         self._store = store
+        self._signs = Rounds(self._keep_alive, round_seconds)
         self._clock = clock
         self._lease_duration_us = lease_duration_us
         self._by_id: dict[bytes, Session] = {}
@@ -102,7 +105,7 @@ class Sessions:
         """Keeps a session and its leases alive and compares what each side thinks it holds."""
         if (session_seq := await self._seq_of(session_id)) is None:
             return _ended(sightings)
-        server_seq = await self._store.keep_alive(Sign(session_seq, self._lease_duration_us))
+        server_seq = await self._signs.join((session_seq, asyncio.get_running_loop().time()))
         if server_seq is None:
             self.drop(session_seq, "it had ended in the database")
             return _ended(sightings)
@@ -116,6 +119,16 @@ class Sessions:
         if (session := self._by_id.get(session_id)) is None:
             session = await self.take(session_id)
         return await self._compare(session, sightings, draining)
+
+    async def _keep_alive(self, heard: list[tuple[int, float]]) -> list[int | None]:
+        """Sessions, and when each was heard: its lease runs from then, however long it has waited for the others."""
+        now = asyncio.get_running_loop().time()
+        waited_us = [int((now - at) * 100) * 10_000 for _, at in heard]
+        signs = [
+            Sign(session_seq, self._lease_duration_us - waited)
+            for (session_seq, _), waited in zip(heard, waited_us, strict=True)
+        ]
+        return await self._store.keep_all_alive(signs)
 
     async def _seq_of(self, session_id: bytes) -> int | None:
         if (session := self._by_id.get(session_id)) is not None:
@@ -140,7 +153,8 @@ class Sessions:
             session.distrust_stream(never_received)
             log.warning("pushed tasks were never received", processor=session.processor_name, tasks=len(never_received))
             await self.give_back(session, never_received)
-        return Pulse(True, session.streaming, lost, cancelled, roomier, session.drain_reason is not None)
+        resting = not session.in_flight and not sightings
+        return Pulse(True, session.streaming, lost, cancelled, roomier, session.drain_reason is not None, resting)
 
     async def _heartbeat_elsewhere(self, session_id: bytes, sightings: list[Sighting]) -> Pulse:
         """Another server pushes to it: what it should hold, the database knows."""

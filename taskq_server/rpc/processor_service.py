@@ -129,6 +129,7 @@ class ProcessorService:
             cancelled=convert.attempt_refs(pulse.cancelled),
             drain=pulse.drained,
             server_time=timestamp(self._clock.now_us()),
+            rest=duration(microseconds(self._config.rest_interval)) if pulse.resting else None,
         )
 
     async def ReportResult(self, request: processor_pb2.ReportResultRequest) -> processor_pb2.ReportResultResponse:

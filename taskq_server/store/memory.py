@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from taskq_server.core.matching import Route
 from taskq_server.store import schema
 from taskq_server.store.many import Many
+from taskq_server.store.offer import Offer
 from taskq_server.store.rows import route_columns, route_from
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.waiting import Waiting
@@ -58,6 +59,8 @@ class Memory:
         self.expiring = Waiting()
         """When the first scheduled task expires, wherever it waits."""
         self.pauses = Pauses()
+        self.offer: Offer | None = None
+        """Seats for what is due as soon as it is stored."""
         self._route_ids: dict[Route, int] = {}
         self._learning = threading.Lock()
 

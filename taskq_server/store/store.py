@@ -15,6 +15,7 @@ from taskq_server.clock import Clock
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
+from taskq_server.store.offer import Offer
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
 from taskq_server.store.verbs import draining, listing, living, pausing, pruning, reading, reclaiming
 from taskq_server.store.verbs.adding import add
@@ -47,6 +48,7 @@ class Store(ABC):
         self.on_scheduled: Callable[[], None] = lambda: None
         """Told, after a commit, that tasks were scheduled, or may be leased again."""
         self.memory = Memory()
+        self._takes_offers = False
         self.server_seq = THE_ONLY_SERVER
         """Which of the servers on this database this one is."""
         self._add = partial(add, self.memory)
@@ -96,6 +98,14 @@ class Store(ABC):
         leased.next_due_us = self.next_due_us(leased.free_routes)
         return leased
 
+    def offer(self, demand: Demand, on_settled: Callable[[Leased | None], None]) -> Offer | None:
+        """Leaves seats for what is due as soon as it is stored; None where that is not done. They are given to nobody
+        else before the offer is settled or withdrawn."""
+        if not self._takes_offers:
+            return None
+        self.memory.offer = Offer(demand, on_settled)
+        return self.memory.offer
+
     async def end(self, endings: list[Ending]) -> list[Ended]:
         """Ends attempts, one answer each, in order; one whose lease has ended changes nothing."""
         return await self.write(self._end, endings, sum(len(one.result.data) for one in endings if one.result))
@@ -122,7 +132,11 @@ class Store(ABC):
 
     async def keep_alive(self, sign: Sign) -> int | None:
         """Lets a session live on; answers the server that may push to it, None when it has ended."""
-        return (await self.write(living.keep_alive, [sign]))[0]
+        return (await self.keep_all_alive([sign]))[0]
+
+    async def keep_all_alive(self, signs: list[Sign]) -> list[int | None]:
+        """The same of several sessions."""
+        return await self.write(living.keep_alive, signs)
 
     async def save_progress(self, advances: list[Advance]) -> None:
         """Keeps progress and checkpoints of attempts that are still held."""

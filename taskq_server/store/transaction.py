@@ -41,6 +41,8 @@ class Transaction:
     """Of as many new tasks as it was begun for, where they were learned at its begin."""
     changed: list[bytes] = field(default_factory=list)
     """Ids of the tasks whose state or due time changed; whoever watches them is told after the commit."""
+    scheduled: dict[tuple[int, int], int] = field(default_factory=dict)
+    """The earliest due time of the new tasks of a (route, priority): what memory does not know yet."""
     wakes: bool = False
     """A task was scheduled, or a name resumed: whoever asked for it may have gone away, and the dispatcher must look
     all the same."""

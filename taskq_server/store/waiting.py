@@ -8,7 +8,7 @@ have scheduled it learns from their word, and from looks at the whole.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 Place = tuple[int, int]
 """A route and a priority."""
@@ -26,6 +26,12 @@ class Waiting:
         """A task that is committed waits until `due_time_us`."""
         with self._lock:
             self._note_for_all(route_id, priority, due_time_us)
+
+    def note_all(self, earliest: Mapping[Place, int]) -> None:
+        """The same of several places."""
+        with self._lock:
+            for (route_id, priority), due_time_us in earliest.items():
+                self._note_for_all(route_id, priority, due_time_us)
 
     def _note_for_all(self, route_id: int, priority: int, due_time_us: int) -> None:
         """Also for the looks that go on, which may have begun before it was there to see."""

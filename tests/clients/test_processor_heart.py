@@ -95,6 +95,49 @@ def test_the_next_heartbeat_follows_at_the_interval_give_or_take_a_tenth() -> No
     assert len(set(pauses)) > 1
 
 
+def resting() -> pb.HeartbeatResponse:
+    return pb.HeartbeatResponse(stream=pb.STREAM_STATE_OK, server_time=now(), rest=seconds(20))
+
+
+def test_a_heart_may_rest_as_long_as_nothing_is_held() -> None:
+    rehearsal = Rehearsal(interval=10.0)
+
+    assert 18.0 <= rehearsal.beat(resting())[1] <= 22.0
+    rehearsal.hold(a_task())
+    assert 9.0 <= rehearsal.beat(resting())[1] <= 11.0
+
+
+def test_a_heart_that_rests_is_woken_by_the_first_task_and_by_no_other() -> None:
+    rehearsal = Rehearsal()
+    rehearsal.beat(resting())
+
+    rehearsal.hold(a_task())
+    assert rehearsal.heart._wake.is_set()
+    rehearsal.heart._wake.clear()
+    rehearsal.hold(a_task())
+    assert not rehearsal.heart._wake.is_set()
+
+
+def test_a_heart_that_was_woken_from_its_rest_beats_after_an_interval() -> None:
+    rehearsal = Rehearsal(interval=0.2)
+    with futures.ThreadPoolExecutor(1) as thread:
+
+        def answer_next() -> pb.HeartbeatRequest:
+            _, request, call = rehearsal.channels[-1].take_unary_unary(HEARTBEAT)
+            call.terminate(resting(), (), grpc.StatusCode.OK, "")
+            return request
+
+        rehearsal.heart.start()
+        thread.submit(answer_next).result(10)
+        asked = thread.submit(answer_next)
+        with pytest.raises(futures.TimeoutError):
+            asked.result(0.6)
+        (attempt,) = rehearsal.hold(a_task())
+
+        assert in_flight(asked.result(10)) == {attempt.key}
+        rehearsal.heart.close()
+
+
 def test_the_answer_is_passed_on() -> None:
     rehearsal = Rehearsal()
     reply = pb.HeartbeatResponse(stream=pb.STREAM_STATE_REOPEN, drain=True, server_time=now())

@@ -31,6 +31,19 @@ async def test_the_server_dictates_the_intervals(world: World) -> None:
     assert registered.server_time.ToMicroseconds() == world.clock.now_us()
 
 
+async def test_who_holds_nothing_may_rest_for_half_a_lease_and_whoever_holds_something_may_not(world: World) -> None:
+    processor = await world.processor()
+    assert (await processor.heartbeat()).rest.ToSeconds() == LEASE_SECONDS / 2
+
+    await world.scheduler.enqueue()
+    task = await processor.take_one()
+    assert not (await processor.heartbeat(task)).HasField("rest")
+    assert not (await processor.heartbeat()).HasField("rest"), "it may not have got what it was sent"
+
+    await processor.succeed(task)
+    assert (await processor.heartbeat()).rest.ToSeconds() == LEASE_SECONDS / 2
+
+
 async def test_a_heartbeat_answers_what_to_do_about_the_stream(world: World) -> None:
     processor = await world.registered()
     assert (await processor.heartbeat()).stream == REOPEN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,11 +9,6 @@ import pytest
 
 from benchmarks import plots, report
 from benchmarks.plots import Drawn, Panel, Plot
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("matplotlib") is None,
-    reason="NOT TESTED, and it should be: matplotlib is not installed (pip install '.[bench]')",
-)
 
 PANELS = [
     Panel("tasks a second", {"rate": "rate"}),

@@ -652,6 +652,7 @@ class HeartbeatResponse(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     SERVER_TIME_FIELD_NUMBER: _builtins.int
+    REST_FIELD_NUMBER: _builtins.int
     stream: Global___StreamState.ValueType
     """What to do about the stream."""
     drain: _builtins.bool
@@ -668,6 +669,12 @@ class HeartbeatResponse(_message.Message):
     def server_time(self) -> _timestamp_pb2.Timestamp:
         """The server's clock."""
 
+    @_builtins.property
+    def rest(self) -> _duration_pb2.Duration:
+        """How long the next heartbeat may wait, as long as the processor holds nothing: longer than `heartbeat_interval`.
+        Once it holds something, the next comes after a `heartbeat_interval`. Absent: always the `heartbeat_interval`.
+        """
+
     def __init__(
         self,
         *,
@@ -676,10 +683,11 @@ class HeartbeatResponse(_message.Message):
         cancelled: _abc.Iterable[Global___AttemptRef] | None = ...,
         drain: _builtins.bool = ...,
         server_time: _timestamp_pb2.Timestamp | None = ...,
+        rest: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rest", b"rest", "server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "drain", b"drain", "lost", b"lost", "server_time", b"server_time", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "drain", b"drain", "lost", b"lost", "rest", b"rest", "server_time", b"server_time", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,7 +110,8 @@ def _note(memory: Memory, tx: Transaction, stored: list[_Created], route_ids: Ma
         if new.due_time_us < earliest.get(place, new.due_time_us + 1):
             earliest[place] = new.due_time_us
     for (route, priority), due_time_us in earliest.items():
-        tx.after_commit.append(partial(memory.waiting.note, route_ids[route], priority, due_time_us))
+        tx.scheduled[route_ids[route], priority] = due_time_us
+    tx.after_commit.append(partial(memory.waiting.note_all, tx.scheduled))
     expiring = [new.task.expire_time_us for new in stored if new.task.expire_time_us is not None]
     if expiring:
         tx.after_commit.append(partial(memory.note_expiry, min(expiring)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 from sqlalchemy import BigInteger, Text, bindparam, cast, null, select, union_all
 
 from taskq_server.core.matching import Candidate, Demand, Seats
-from taskq_server.core.task import CORRUPT, Assignment, Ending, Failure, Outcome
+from taskq_server.core.task import CORRUPT, Assignment, Ending, Enqueued, Failure, NewTask, Outcome
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
+from taskq_server.store.offer import Offer
 from taskq_server.store.sql import Asked, Due
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.adding import add
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import end, expire
 from taskq_server.store.waiting import Place
@@ -41,6 +43,22 @@ class Leased:
     free_routes: list[int]
     """For which there are seats left."""
     next_due_us: int | None = None
+
+
+def add_and_lease(memory: Memory, rules: Rules, tx: Transaction, tasks: list[NewTask]) -> list[Enqueued]:
+    """Stores tasks, and leases what is due of them to the seats that are on offer: one commit for both."""
+    added = add(memory, tx, tasks)
+    offer = memory.offer
+    if offer is not None and _is_wanted(tx, offer) and offer.take():
+        tx.after_rollback.append(partial(offer.settle, None))
+        (leased,) = lease(memory, rules, tx, [offer.demand])
+        tx.after_commit.append(partial(offer.settle, leased))
+    return added
+
+
+def _is_wanted(tx: Transaction, offer: Offer) -> bool:
+    until_us = tx.now_us + offer.demand.ahead_us
+    return any(route_id in offer.routes and at <= until_us for (route_id, _), at in tx.scheduled.items())
 
 
 def lease(memory: Memory, rules: Rules, tx: Transaction, demands: list[Demand]) -> list[Leased]:
@@ -70,6 +88,7 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
         for candidate in due.candidates:
             if candidate.seq not in taken:
                 left.setdefault(due.place, candidate.due_time_us)
+        tx.scheduled.pop(due.place, None)  # what waits there now, this look has found
     look.found.update(left)
     tx.after_commit.append(look.end)
     assignments = _assignments(memory, rules, tx, placed, leased)
@@ -98,23 +117,27 @@ def _seats(seats: Seats, paused: frozenset[str]) -> Seats:
 
 def _due(memory: Memory, tx: Transaction, limits: dict[int, int]) -> list[Due]:
     """The most urgent due tasks of each route, as many as its limit."""
-    known = {
-        (route_id, priority): at for route_id in limits for priority, at in memory.waiting.due(route_id, tx.now_us)
-    }
-    return _look_at(tx, known, limits, tx.now_us)
+    return _look_at(tx, _known(memory, tx, limits, tx.now_us), limits, tx.now_us)
 
 
 def _soon(memory: Memory, tx: Transaction, demand: Demand, seen: dict[Place, Due]) -> list[Due]:
     """The same of what will be due in a moment, where nothing that is due has been left."""
     limits, until_us = demand.limits(), tx.now_us + demand.ahead_us
     known = {}
-    for route_id in limits:
-        for priority, at in memory.waiting.due(route_id, until_us):
-            place = route_id, priority
-            after_us = seen[place].after_us if place in seen else at
-            if after_us is not None and tx.now_us < after_us <= until_us:
-                known[place] = after_us
+    for place, at in _known(memory, tx, limits, until_us).items():
+        after_us = seen[place].after_us if place in seen else at
+        if after_us is not None and tx.now_us < after_us <= until_us:
+            known[place] = after_us
     return _look_at(tx, known, limits, until_us)
+
+
+def _known(memory: Memory, tx: Transaction, routes: Iterable[int], until_us: int) -> dict[Place, int]:
+    """Where something may be due by then, nothing earlier than said: as memory knows, and this transaction."""
+    known = {(route_id, priority): at for route_id in routes for priority, at in memory.waiting.due(route_id, until_us)}
+    for place, at in tx.scheduled.items():
+        if place[0] in routes and at <= until_us:
+            known[place] = min(at, known.get(place, at))
+    return known
 
 
 def _look_at(tx: Transaction, known: dict[Place, int], limits: dict[int, int], until_us: int) -> list[Due]:

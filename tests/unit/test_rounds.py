@@ -1,0 +1,109 @@
+"""What many say at about the same time is said together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from taskq_server.clock import ManualClock
+from taskq_server.rounds import Rounds
+from taskq_server.sessions import Sessions
+from taskq_server.store.store import Store
+from taskq_server.store.verbs.living import Sign
+
+
+class Book:
+    """Where rounds are written: each can be held up, or fail."""
+
+    def __init__(self) -> None:
+        self.rounds: list[list[int]] = []
+        self.error: Exception | None = None
+
+    async def write(self, items: list[int]) -> list[int]:
+        self.rounds.append(items)
+        if self.error is not None:
+            raise self.error
+        return [10 * item for item in items]
+
+
+async def test_who_comes_first_does_not_wait_and_who_comes_after_shares_the_next_round() -> None:
+    book = Book()
+    rounds = Rounds(book.write, 0.05)
+
+    assert await rounds.join(1) == 10
+    assert await asyncio.gather(*(rounds.join(i) for i in range(2, 7))) == [20, 30, 40, 50, 60]
+
+    assert book.rounds == [[1], [2, 3, 4, 5, 6]]
+
+
+async def test_there_is_no_round_for_nobody() -> None:
+    book = Book()
+    rounds = Rounds(book.write, 0.01)
+    await rounds.join(1)
+
+    await asyncio.sleep(0.05)
+    assert rounds._going is None
+    assert await rounds.join(2) == 20
+    assert book.rounds == [[1], [2]]
+
+
+async def test_a_round_that_fails_fails_for_all_who_were_in_it_and_for_nobody_else() -> None:
+    book = Book()
+    rounds = Rounds(book.write, 0.01)
+    book.error = ZeroDivisionError()
+    answers = await asyncio.gather(*(rounds.join(i) for i in range(3)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ZeroDivisionError] * 3
+
+    book.error = None
+    assert await rounds.join(4) == 40
+
+
+async def test_who_goes_away_before_the_round_is_not_in_it() -> None:
+    book = Book()
+    rounds = Rounds(book.write, 0.02)
+    await rounds.join(1)
+    leaving, staying = (asyncio.create_task(rounds.join(i)) for i in (2, 3))
+    await asyncio.sleep(0)
+    leaving.cancel()
+
+    assert await staying == 30
+    assert book.rounds == [[1], [3]]
+
+
+async def test_without_a_pause_each_is_written_at_once() -> None:
+    book = Book()
+    rounds = Rounds(book.write, 0)
+
+    assert await asyncio.gather(*(rounds.join(i) for i in range(3))) == [0, 10, 20]
+    assert book.rounds == [[0], [1], [2]]
+
+
+class Heard(Store):
+    """A store that keeps what it is told of sessions that live, and knows nothing else."""
+
+    def __init__(self) -> None:
+        self.signs: list[Sign] = []
+
+    async def session_seq(self, session_id: bytes) -> int | None:
+        return session_id[0]
+
+    async def keep_all_alive(self, signs: list[Sign]) -> list[int | None]:
+        self.signs += signs
+        return [None] * len(signs)
+
+
+async def test_a_lease_runs_from_when_its_heartbeat_came_however_long_that_waited_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Heard, "__abstractmethods__", frozenset())
+    store: Any = Heard()  # type: ignore[abstract]
+    sessions = Sessions(store, ManualClock(), 30_000_000, round_seconds=0.2)
+
+    await asyncio.gather(*(sessions.heartbeat(bytes([i]), [], draining=False) for i in (1, 2)))
+    await sessions.heartbeat(bytes([3]), [], draining=False)
+
+    first, second, waited = sorted(sign.lease_duration_us for sign in store.signs)[::-1]
+    assert first == second == 30_000_000
+    assert 29_500_000 < waited <= 29_820_000
