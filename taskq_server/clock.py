@@ -21,7 +21,7 @@ LONGEST_SLEEP_SECONDS = 1.0
 """A sleeper looks at the clock this often, so that a step of the wall clock never makes it late by more."""
 
 
-DRIFT = 5_000
+DRIFT = 1_000
 """A machine's clock gains or loses less than a microsecond in so many."""
 SET_BACK_US = SECOND_US
 """Less is how far two looks at a database's clock may differ."""

@@ -7,7 +7,7 @@ leased to seats that nothing else wants, and kept here until it is due.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
 
 import structlog
@@ -16,6 +16,7 @@ from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.core.errors import StorageUnavailable, TaskqError
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Assignment
+from taskq_server.session import AttemptKey
 from taskq_server.sessions import Sessions
 from taskq_server.store.offer import Offer
 from taskq_server.store.store import Store
@@ -51,14 +52,18 @@ class Dispatcher:
         self._offer: Offer | None = None
         """What is free, left with the store for what is due as soon as it is stored."""
         self._homeless: list[Assignment] = []
-        """Leased by way of an offer, to sessions that nothing can be pushed to any more."""
+        """Leased to sessions to which nothing can be pushed any more, and to be given back."""
 
     async def run(self) -> None:
         while not self._stopping:
             await self._alarm.wait(await self._tick_safely())
         await self._end_offer()
-        early, self._early = self._early, []
-        await self._give_back([*self._homeless, *(one for _, _, one in early)])
+        self._homeless += [one for _, _, one in self._early]
+        self._early = []
+        try:
+            await self._give_back()
+        except TaskqError as error:  # then heartbeats find that they never arrived
+            log.error("what was leased and not pushed is not given back", error=error.in_full)
 
     def stop(self) -> None:
         """Ends `run` after the tick under way: what it leases must be pushed, or given back."""
@@ -70,25 +75,25 @@ class Dispatcher:
             return await self.tick()
         except TaskqError as error:
             log.error("dispatch failed", error=error.in_full)
-            return self._clock.now_us() + SECOND_US
+            return self._when(self._clock.now_us() + SECOND_US + LEAST_AHEAD_US)
 
     async def tick(self) -> int | None:
         """Leases and pushes what is due and has a seat. Answers when to come back; None: when something changes."""
+        self._push_what_is_due()  # which needs no database
         await self._end_offer()
         if self._in_doubt:
             await self._sessions.take_stock()
             self._in_doubt = False
-        gone, self._homeless = [*self._homeless, *self._push_what_is_due()], []
         demand = self._sessions.demand()
         next_due_us = self._store.next_due_us({route_id for seats in demand.seats for route_id in seats.routes})
         if next_due_us is not None and next_due_us - LEAST_AHEAD_US <= self._clock.now_us():
             demand.ahead_us = LEASE_AHEAD_US
             leased = await self._lease(demand)
             next_due_us = leased.next_due_us
-            gone += [assignment for assignment in leased.assignments if not self._push_or_keep(assignment)]
+            self._push_or_keep(leased)
             demand = self._sessions.demand()
-        if gone:
-            await self._give_back(gone)
+        if self._homeless:
+            await self._give_back()
             return self._clock.now_us()  # another may take them
         if next_due_us is None or next_due_us > self._clock.now_us():
             self._make_offer(demand)
@@ -108,7 +113,7 @@ class Dispatcher:
     def _take_up(self, leased: Leased | None) -> None:
         """The offer was taken by somebody who stored something; None: in vain."""
         if leased is not None:
-            self._homeless += [one for one in leased.assignments if not self._push_or_keep(one)]
+            self._push_or_keep(leased)
         self._alarm.ring()
 
     def _when(self, next_due_us: int | None) -> int | None:
@@ -119,23 +124,27 @@ class Dispatcher:
             times.append(self._early[0][0] + unsure_us)
         return min(times, default=None)
 
-    def _push_or_keep(self, assignment: Assignment) -> bool:
-        """Its seat is taken from now on, and it is pushed when it is due; False when it has nowhere to go."""
-        if (session := self._sessions.by_seq(assignment.session_seq)) is not None:
-            session.reserve(assignment)
-        if assignment.due_time_us <= self._clock.surely_us():
-            return self._push(assignment)
-        heapq.heappush(self._early, (assignment.due_time_us, next(self._number), assignment))
-        return True
+    def _push_or_keep(self, leased: Leased) -> None:
+        """Seats are taken from now on, and tasks are pushed when they are due."""
+        for assignment in leased.assignments:
+            if (session := self._sessions.by_seq(assignment.session_seq)) is not None:
+                session.reserve(assignment)
+            if assignment.due_time_us <= self._clock.surely_us():
+                self._push(assignment)
+            else:
+                heapq.heappush(self._early, (assignment.due_time_us, next(self._number), assignment))
 
-    def _push_what_is_due(self) -> list[Assignment]:
-        """Of what is kept, in the order in which it was leased, most urgent first; answers what has nowhere to go, or
-        has been paused meanwhile."""
+    def _push_what_is_due(self) -> None:
+        """Of what is kept, in the order in which it was leased, most urgent first, unless it has been paused since."""
         due = []
         while self._early and self._early[0][0] <= self._clock.surely_us():
             due.append(heapq.heappop(self._early)[1:])
         paused = self._store.memory.pauses.names
-        return [one for _, one in sorted(due) if one.route.name in paused or not self._push(one)]
+        for _, assignment in sorted(due):
+            if assignment.route.name in paused:
+                self._homeless.append(assignment)
+            else:
+                self._push(assignment)
 
     async def _lease(self, demand: Demand) -> Leased:
         try:
@@ -144,25 +153,25 @@ class Dispatcher:
             self._in_doubt = True
             raise
 
-    async def _give_back(self, gone: Iterable[Assignment]) -> None:
-        """Their streams ended, or they were drained, before they could be pushed."""
-        by_session: dict[int, list[Assignment]] = {}
-        for assignment in gone:
-            by_session.setdefault(assignment.session_seq, []).append(assignment)
-        for session_seq, assignments in by_session.items():
-            if (session := self._sessions.by_seq(session_seq)) is None:
-                continue  # whoever ended it has given them back, or the lease will
-            for one in assignments:  # held, should giving back fail: then heartbeats find that they never arrived
-                session.hold(Held(session_seq, one.task_id, one.attempt, one.route.name))
-            await self._sessions.give_back(session, [(one.task_id, one.attempt) for one in assignments])
+    async def _give_back(self) -> None:
+        """What is homeless goes to others. Should that fail, it is tried again, and heartbeats find that it never
+        arrived."""
+        by_session: dict[int, list[AttemptKey]] = {}
+        for one in self._homeless:
+            by_session.setdefault(one.session_seq, []).append((one.task_id, one.attempt))
+            if (session := self._sessions.by_seq(one.session_seq)) is not None:
+                session.hold(Held(one.session_seq, one.task_id, one.attempt, one.route.name))
+        for session_seq, keys in by_session.items():
+            await self._sessions.give_back(session_seq, keys)
+            self._homeless = [one for one in self._homeless if one.session_seq != session_seq]
 
-    def _push(self, assignment: Assignment) -> bool:
+    def _push(self, assignment: Assignment) -> None:
+        """To its session's stream. What was cancelled meanwhile goes nowhere; what cannot be pushed any more, since the
+        stream has ended or the session was drained or has moved, goes to others."""
         session = self._sessions.by_seq(assignment.session_seq)
         if session is None or session.stream is None or session.is_drained:
-            return False
-        if (assignment.task_id, assignment.attempt) not in session.in_flight:
-            return True  # it was cancelled meanwhile
-        session.push(assignment)
-        if assignment.run_timeout_us is not None:
-            self._expect(assignment.lease_time_us + assignment.run_timeout_us)
-        return True
+            self._homeless.append(assignment)
+        elif (assignment.task_id, assignment.attempt) in session.in_flight:
+            session.push(assignment)
+            if assignment.run_timeout_us is not None:
+                self._expect(assignment.lease_time_us + assignment.run_timeout_us)

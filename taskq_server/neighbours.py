@@ -83,7 +83,8 @@ class Neighbours:
     async def _renew(self, now_us: int) -> None:
         renewed = await self._store.renew()
         self._renew_at_us = now_us + self._store.renew_us
-        self._sessions.forget_elsewhere()
+        if self._sessions.forget_elsewhere():
+            self._dispatch(0)
         if renewed.lapsed:
             log.warning("this server was away for so long that others took it for dead")
             await self._sessions.review()

@@ -36,11 +36,13 @@ class Rounds(Generic[Item, Answer]):
         return await future
 
     async def _go(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = [one for one in self._waiting if not one[1].done()], []
-            await self._go_round(waiting)
-            await pause(self._pause_seconds)
-        self._going = None
+        try:
+            while self._waiting:
+                waiting, self._waiting = [one for one in self._waiting if not one[1].done()], []
+                await self._go_round(waiting)
+                await pause(self._pause_seconds)
+        finally:
+            self._going = None
 
     async def _go_round(self, waiting: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:

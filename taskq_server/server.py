@@ -32,8 +32,8 @@ from taskq_server.task_queue import TaskQueue
 log = structlog.get_logger("taskq.server")
 
 
-ROUND_OF_LEASE = 1 / 15
-"""How much of a lease a heartbeat may wait for others: two seconds of thirty."""
+LONGEST_ROUND_SECONDS = 2.0
+"""So long may a heartbeat wait for others: a fifteenth of the default lease, and of a shorter one."""
 
 
 class Server:
@@ -44,7 +44,8 @@ class Server:
         own = config.database_url.startswith("sqlite:///")
         self._clock: OwnClock | DatabaseClock = clock or (SystemClock() if own else DatabaseClock())
         # By a clock that stands nobody waits for others.
-        self._round_seconds = 0.0 if clock is not None else config.lease_duration * ROUND_OF_LEASE
+        longest = min(LONGEST_ROUND_SECONDS, config.lease_duration / 15)
+        self._round_seconds = 0.0 if clock is not None else longest
         self._loops: list[asyncio.Task[None]] = []
         self.address = ""
         self.stopping = asyncio.Event()

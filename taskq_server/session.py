@@ -116,8 +116,8 @@ class Session:
         self._stop: list[AttemptKey] = []
         self._settled: tuple[set[AttemptKey], set[AttemptKey]] = set(), set()
         """Reported since the last heartbeat, and between the two before: their answers may still be on the way."""
-        self._revoked: set[AttemptKey] = set()
-        """Before this server had the answer to the lease."""
+        self._revoked: tuple[set[AttemptKey], set[AttemptKey]] = set(), set()
+        """Before this server had the answer to the lease; two generations, as of what is settled."""
         self._last_push = 0
         self._routes: dict[int, str] = {}
         self._routes_seen = 0
@@ -160,7 +160,7 @@ class Session:
     def reserve(self, assignment: Assignment) -> None:
         """A task is leased to it, and will be pushed, unless that has been revoked already."""
         key, seq = (assignment.task_id, assignment.attempt), None if assignment.dedup_key else assignment.seq
-        if key not in self._revoked:
+        if key not in self._revoked[0] and key not in self._revoked[1]:
             self._add(assignment.route.name, key, sent=False, seq=seq)
 
     def push(self, assignment: Assignment) -> None:
@@ -204,7 +204,7 @@ class Session:
         """Its lease has ended by the server's will: the processor is told to stop."""
         held = self.in_flight.get(key)
         if held is None:
-            self._revoked.add(key)
+            self._revoked[0].add(key)
             return
         held.revoked, held.cancelled = True, cancelled
         if not held.sent:  # it never leaves
@@ -216,13 +216,17 @@ class Session:
         if self.stream is not None:
             self.stream.wake.set()
 
-    def forgive(self) -> None:
-        """Lets go of what it was told to stop some time ago, since its heartbeats do not come here."""
+    def forgive(self) -> bool:
+        """Lets go of what it was told to stop some time ago, since its heartbeats do not come here; answers whether
+        there was any."""
+        self._revoked = set(), self._revoked[0]
+        held_before = len(self.in_flight)
         for key, held in list(self.in_flight.items()):
             if held.revoked:
                 held.missing += 1
                 if held.missing >= MISSING_HEARTBEATS:
                     self.let_go(key)
+        return len(self.in_flight) < held_before
 
     def open_stream(self) -> Stream:
         """A new stream, which supersedes the one before."""
@@ -282,11 +286,12 @@ class Session:
             self.stream.wake.set()
 
     def compare(
-        self, sightings: Iterable[Sighting], sent_before_us: int
+        self, sightings: Iterable[Sighting], heard_us: int, sent_before_us: int
     ) -> tuple[list[AttemptKey], list[AttemptKey], list[AttemptKey]]:
         """What the processor says it holds against what it should: lost, cancelled, and never received.
 
-        Heartbeats may come in quick succession, so what was sent since `sent_before_us` may still be on its way.
+        What was sent since it was heard it cannot know. Heartbeats may come in quick succession, so what was sent since
+        `sent_before_us` may still be on its way.
         """
         seen = {(sighting.task_id, sighting.attempt) for sighting in sightings}
         recent = self._settled[0] | self._settled[1]
@@ -294,6 +299,8 @@ class Session:
         cancelled = []
         never_received = []
         for key, held in list(self.in_flight.items()):
+            if key not in seen and held.sent_us > heard_us:
+                continue
             if key in seen:
                 held.missing = 0
                 if held.cancelled:
@@ -307,5 +314,5 @@ class Session:
                 if held.missing >= MISSING_HEARTBEATS and held.sent_us <= sent_before_us:
                     never_received.append(key)
         self._settled = set(), self._settled[0]
-        self._revoked.clear()
+        self._revoked = set(), self._revoked[0]
         return lost, cancelled, never_received

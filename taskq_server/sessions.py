@@ -105,7 +105,8 @@ class Sessions:
         """Keeps a session and its leases alive and compares what each side thinks it holds."""
         if (session_seq := await self._seq_of(session_id)) is None:
             return _ended(sightings)
-        server_seq = await self._signs.join((session_seq, asyncio.get_running_loop().time()))
+        heard_us = self._clock.now_us()
+        server_seq = await self._write_sign(session_seq, sightings, draining, heard_us)
         if server_seq is None:
             self.drop(session_seq, "it had ended in the database")
             return _ended(sightings)
@@ -118,17 +119,27 @@ class Sessions:
             return await self._heartbeat_elsewhere(session_id, sightings)
         if (session := self._by_id.get(session_id)) is None:
             session = await self.take(session_id)
-        return await self._compare(session, sightings, draining)
+        return await self._compare(session, sightings, draining, heard_us)
+
+    async def _write_sign(
+        self, session_seq: int, sightings: list[Sighting], draining: bool, heard_us: int
+    ) -> int | None:
+        """In the next round, unless somebody waits for what it says, or its lease may not wait."""
+        heard = session_seq, asyncio.get_running_loop().time()
+        session = self._by_seq.get(session_seq)
+        if session is not None and draining:
+            session.draining = True  # from when it says so
+        is_late = session is not None and heard_us - session.heard_us > self._lease_duration_us * 2 // 3
+        if draining or is_late or any(one.checkpoint is not None for one in sightings):
+            return (await self._keep_alive([heard]))[0]
+        return await self._signs.join(heard)
 
     async def _keep_alive(self, heard: list[tuple[int, float]]) -> list[int | None]:
-        """Sessions, and when each was heard: its lease runs from then, however long it has waited for the others."""
-        now = asyncio.get_running_loop().time()
-        waited_us = [int((now - at) * 100) * 10_000 for _, at in heard]
-        signs = [
-            Sign(session_seq, self._lease_duration_us - waited)
-            for (session_seq, _), waited in zip(heard, waited_us, strict=True)
-        ]
-        return await self._store.keep_all_alive(signs)
+        """Sessions, and when each was heard. Their leases run from when the first was, who has waited longest: so they
+        are one statement."""
+        waited_us = int((asyncio.get_running_loop().time() - min(at for _, at in heard)) * 100) * 10_000
+        lease_us = self._lease_duration_us - waited_us
+        return await self._store.keep_all_alive([Sign(session_seq, lease_us) for session_seq, _ in heard])
 
     async def _seq_of(self, session_id: bytes) -> int | None:
         if (session := self._by_id.get(session_id)) is not None:
@@ -143,16 +154,16 @@ class Sessions:
         ]
         await self._store.save_progress(advances)
 
-    async def _compare(self, session: Session, sightings: list[Sighting], draining: bool) -> Pulse:
-        session.heard_us = self._clock.now_us()
+    async def _compare(self, session: Session, sightings: list[Sighting], draining: bool, heard_us: int) -> Pulse:
+        session.heard_us = heard_us
         was_draining, session.draining = session.draining, draining
         held = len(session.in_flight)
-        lost, cancelled, never_received = session.compare(sightings, self._sent_before_us())
+        lost, cancelled, never_received = session.compare(sightings, heard_us, self._sent_before_us())
         roomier = len(session.in_flight) < held or (was_draining and not session.draining) or bool(never_received)
         if never_received:
             session.distrust_stream(never_received)
             log.warning("pushed tasks were never received", processor=session.processor_name, tasks=len(never_received))
-            await self.give_back(session, never_received)
+            await self.give_back(session.seq, never_received)
         resting = not session.in_flight and not sightings
         return Pulse(True, session.streaming, lost, cancelled, roomier, session.drain_reason is not None, resting)
 
@@ -164,7 +175,7 @@ class Sessions:
         elsewhere.heard_us = self._clock.now_us()
         seen = {(one.task_id, one.attempt) for one in sightings}
         never_received = elsewhere.never_received(stored.held, seen, self._sent_before_us())
-        await self._give_back(stored.session_seq, never_received)
+        await self.give_back(stored.session_seq, never_received)
         not_held = sorted(seen - {(one.task_id, one.attempt) for one in stored.held})
         fates = await self._store.fates([Fate(stored.session_seq, *key) for key in not_held])
         by_fate = list(zip(not_held, fates, strict=True))
@@ -176,14 +187,13 @@ class Sessions:
         """What was sent since then may still be on its way: the ack_timeout."""
         return self._clock.now_us() - self._lease_duration_us // 2
 
-    async def give_back(self, session: Session, keys: list[AttemptKey]) -> None:
-        """Releases what was leased to a session and did not reach it, at no cost in attempts."""
-        await self._give_back(session.seq, keys)
-        for key in keys:
-            session.let_go(key)
-
-    async def _give_back(self, session_seq: int, keys: list[AttemptKey]) -> None:
+    async def give_back(self, session_seq: int, keys: list[AttemptKey]) -> None:
+        """Releases what was leased to a session, perhaps another server's by now, and did not reach it, at no cost in
+        attempts."""
         await self._store.end([Ending(*key, session_seq, Outcome.NOT_RECEIVED) for key in keys])
+        if (session := self._by_seq.get(session_seq)) is not None:
+            for key in keys:
+                session.let_go(key)
 
     async def take_stock(self) -> None:
         """Gives back what is leased to sessions here without this server having heard that it is. Nothing may be on
@@ -195,7 +205,7 @@ class Sessions:
                 unheard.setdefault(one.session_seq, []).append(key)
         for session_seq, keys in unheard.items():
             log.warning("tasks were leased, and nobody heard of it", session=session_seq, tasks=len(keys))
-            await self._give_back(session_seq, keys)
+            await self.give_back(session_seq, keys)
 
     async def unregister(self, session_id: bytes) -> None:
         """Ends a session; one that has ended already is fine. Call it shielded: half done, it would stay in memory."""
@@ -213,7 +223,7 @@ class Sessions:
 
     async def _drain(self, session: Session, reason: str) -> None:
         if unsent := session.drain(reason):
-            await self.give_back(session, [(one.task_id, one.attempt) for one in unsent])
+            await self.give_back(session.seq, [(one.task_id, one.attempt) for one in unsent])
 
     async def disconnect(self, session_id: bytes) -> int:
         """Ends a session by the will of an administrator; answers how many tasks go to others. One that has ended
@@ -292,14 +302,13 @@ class Sessions:
                     if not session.knows((one.task_id, one.attempt)):
                         session.hold(one)
 
-    def forget_elsewhere(self) -> None:
+    def forget_elsewhere(self) -> bool:
         """Those that were not heard here for a lease are heard elsewhere, or not at all: when such a processor has
-        stopped what it was told to stop, nobody says so here."""
+        stopped what it was told to stop, nobody says so here. Answers whether that brought credits back."""
         since_us = self._clock.now_us() - self._lease_duration_us
         self._elsewhere = {key: one for key, one in self._elsewhere.items() if one.heard_us >= since_us}
-        for session in self._by_seq.values():
-            if session.heard_us < since_us:
-                session.forgive()
+        forgiven = [session.forgive() for session in self._by_seq.values() if session.heard_us < since_us]
+        return any(forgiven)
 
     def drain_streams(self, why: str) -> None:
         """No stream brings anything more."""

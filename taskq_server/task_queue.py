@@ -176,5 +176,5 @@ class TaskQueue:
 
     async def release(self, session: Session, unsent: list[Assignment]) -> None:
         """Gives back what was leased to a session and never written to its stream."""
-        await self._sessions.give_back(session, [(one.task_id, one.attempt) for one in unsent])
+        await self._sessions.give_back(session.seq, [(one.task_id, one.attempt) for one in unsent])
         self._alarm.ring()

@@ -80,7 +80,7 @@ class Many:
         return touched
 
 
-@lru_cache(maxsize=500)
+@lru_cache(maxsize=128)
 def _with_values(many: Many, used: tuple[int, ...], rows: int) -> str:
     """For SQLite, without the columns that are empty in all rows."""
     number = count(len(many._shared) + 1)

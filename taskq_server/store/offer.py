@@ -40,8 +40,10 @@ class Offer:
         self._loop.call_soon_threadsafe(self._settle, leased)
 
     def _settle(self, leased: Leased | None) -> None:
-        self._on_settled(leased)
-        self._settled.set_result(None)
+        try:
+            self._on_settled(leased)
+        finally:
+            self._settled.set_result(None)
 
     async def withdraw(self) -> None:
         """Returns when nobody can take it any more, and whoever has taken it is through."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from taskq_server.core.errors import StorageUnavailable
+from taskq_server.core.task import Ended, Ending, Outcome
 from taskq_server.dispatcher import LEASE_AHEAD_US, LEAST_AHEAD_US
+from taskq_server.store.store import Store
 from tests.rpc.support import RUNNING, SCHEDULED, a_task, microseconds, span, time_at
 from tests.rpc.world import World
 
@@ -72,6 +79,31 @@ async def test_what_is_leased_early_to_a_processor_that_leaves_goes_to_another_w
     staying = await world.processor("pan")
 
     world.clock.advance(us=1_000)
+
+    assert (await staying.take_one()).task_id == task_id
+
+
+async def test_what_could_not_be_given_back_at_first_is_given_back_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving = await world.processor()
+    task_id = await world.scheduler.enqueue(delay=span(0.001))
+    await world.dispatched()
+    assert (await world.scheduler.get(task_id)).state == RUNNING
+    await leaving.close_stream()
+    end, failures = Store.end, [StorageUnavailable("for a moment")] * 2
+
+    async def end_or_fail(self: Store, endings: list[Ending]) -> list[Ended]:
+        if failures and endings[0].outcome is Outcome.NOT_RECEIVED:
+            raise failures.pop()
+        return await end(self, endings)
+
+    monkeypatch.setattr(Store, "end", end_or_fail)
+    staying = await world.processor("pan")
+    while failures:
+        world.clock.advance(2)
+        await asyncio.sleep(0)
+    world.clock.advance(2)
 
     assert (await staying.take_one()).task_id == task_id
 

@@ -103,6 +103,24 @@ async def test_a_task_that_was_scheduled_elsewhere_is_pushed_when_it_falls_due_a
     assert (await processor.take_one()).task_id == task_id
 
 
+async def test_what_is_leased_early_to_a_processor_that_moves_comes_to_it_by_the_other_server(pair: Pair) -> None:
+    here, there = pair
+    processor = await here.processor()
+    task_id = await here.scheduler.enqueue(delay=span(0.001))
+    await here.dispatched()
+    assert (await here.scheduler.get(task_id)).state == RUNNING
+    moved = there.moved(processor)
+    await moved.open()
+    await here.looks()
+    await processor.stream.next("superseded")
+
+    here.clock.advance(0.001)
+    await here.dispatched()
+    await there.looks()
+
+    assert (await moved.take_one()).task_id == task_id
+
+
 async def test_two_servers_push_what_is_due_to_both_their_processors_and_no_task_twice(pair: Pair) -> None:
     here, there = pair
     ours, theirs = await here.processor("ours", max_in_flight=20), await there.processor("theirs", max_in_flight=20)

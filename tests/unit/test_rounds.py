@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.task import Payload
 from taskq_server.rounds import Rounds
+from taskq_server.session import Session, Sighting
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
-from taskq_server.store.verbs.living import Sign
+from taskq_server.store.verbs.living import Held, NewSession, Sign
 
 
 class Book:
@@ -107,3 +109,33 @@ async def test_a_lease_runs_from_when_its_heartbeat_came_however_long_that_waite
     first, second, waited = sorted(sign.lease_duration_us for sign in store.signs)[::-1]
     assert first == second == 30_000_000
     assert 29_500_000 < waited <= 29_820_000
+
+
+@pytest.mark.parametrize("urgent", [{"draining": True}, {"checkpoint": True}])
+async def test_a_heartbeat_for_which_somebody_waits_is_not_kept_for_a_round(
+    monkeypatch: pytest.MonkeyPatch, urgent: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(Heard, "__abstractmethods__", frozenset())
+    store: Any = Heard()  # type: ignore[abstract]
+    sessions = Sessions(store, ManualClock(), 30_000_000, round_seconds=60)
+    await sessions.heartbeat(bytes([1]), [], draining=False)
+    saved = Sighting(b"", 1, checkpoint=Payload(b"so far")) if "checkpoint" in urgent else Sighting(b"", 1)
+
+    async with asyncio.timeout(10):
+        await sessions.heartbeat(bytes([2]), [saved], draining="draining" in urgent)
+
+    assert [sign.session_seq for sign in store.signs] == [1, 2]
+    sessions._signs._going.cancel()  # type: ignore[union-attr]
+
+
+def test_a_heartbeat_says_nothing_of_what_was_sent_after_it() -> None:
+    session = Session(1, NewSession(b"s", "oven", {"cook": 0}, {}, 5, "", "", 30_000_000))
+    key = b"task", 1
+    session.hold(Held(1, *key, "cook"))
+    session.in_flight[key].sent_us = 1_000
+    session.revoke(key, cancelled=True)
+
+    assert session.compare([], heard_us=999, sent_before_us=0) == ([], [], [])
+    assert key in session.in_flight, "its credit is not back"
+    session.compare([], heard_us=1_000, sent_before_us=0)
+    assert key not in session.in_flight

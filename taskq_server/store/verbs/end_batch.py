@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -126,26 +127,25 @@ class EndBatch:
         if session_seqs:
             self._own |= self._tx.sql.own(self._tx, session_seqs)
 
-    def succeed(self, endings: list[Ending]) -> Collection[int]:
-        """Writes the successes of tasks whose numbers are known, in one statement; answers their places in the list.
-        Whatever else the batch says of such a task comes later, and finds it finished."""
-        known: dict[int, Succeeded] = {}
-        met: set[bytes] = set()
-        for i, ending in enumerate(endings):
-            is_its_first = ending.task_id not in met
-            met.add(ending.task_id)
-            if ending.seq is not None and ending.outcome is Outcome.SUCCEEDED and is_its_first:
-                data, content_type, metadata = rows.payload_columns(ending.result)
-                fence = ending.task_id, ending.attempt, ending.session_seq
-                known[i] = Succeeded(data, content_type, metadata, ending.seq, *fence)
-        if not known:
-            return known
-        if self._tx.sql.succeed(self._tx, list(known.values()), self._rules.retention_us) != len(known):
-            for i in known:  # one has lost its lease, or its session has moved: their rows tell which
-                endings[i].seq = None
+    def succeed(self, endings: list[Ending]) -> bool:
+        """If all are successes of tasks whose numbers are known, writes them in one statement. Not if only some are:
+        the others' rows would be locked after these, and whoever locks the same in order would wait in a circle."""
+        known = {
+            ending.task_id: Succeeded(
+                *rows.payload_columns(ending.result), ending.seq, ending.task_id, ending.attempt, ending.session_seq
+            )
+            for ending in endings
+            if ending.seq is not None and ending.outcome is Outcome.SUCCEEDED
+        }
+        if len(known) < len(endings):
+            return False
+        in_order = sorted(known.values(), key=attrgetter("seq"))
+        if self._tx.sql.succeed(self._tx, in_order, self._rules.retention_us) < len(known):
+            for ending in endings:  # one has lost its lease, or its session has moved: their rows tell which
+                ending.seq = None
             raise Again
-        self._tx.changed += [endings[i].task_id for i in known]
-        return known.keys()
+        self._tx.changed += known
+        return True
 
     def read(self, task_ids: set[bytes]) -> None:
         """Reads the tasks, and lets nobody else change them."""

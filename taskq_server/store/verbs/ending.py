@@ -35,18 +35,14 @@ MOST_ROUNDS = 4
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
     """Ends attempts, each fenced by (session, attempt): one whose lease has ended changes nothing, and is told so."""
     batch = EndBatch(memory, rules, tx)
-    known = batch.succeed(endings)
-    unknown = [ending for i, ending in enumerate(endings) if i not in known]
-    batch.hold({ending.session_seq for ending in unknown})
-    batch.read({ending.task_id for ending in unknown})
-    first = [_accepted(ending) if i in known else batch.end(ending) for i, ending in enumerate(endings)]
+    if batch.succeed(endings):
+        return [Ended(one.task_id, one.attempt, EndStatus.ACCEPTED, TaskState.SUCCEEDED) for one in endings]
+    batch.hold({ending.session_seq for ending in endings})
+    batch.read({ending.task_id for ending in endings})
+    first = [batch.end(ending) for ending in endings]
     batch.write()
     stale = batch.explain([ending for ending, ended in zip(endings, first, strict=True) if ended is None])
     return [next(stale) if ended is None else ended for ended in first]
-
-
-def _accepted(ending: Ending) -> Ended:
-    return Ended(ending.task_id, ending.attempt, EndStatus.ACCEPTED, TaskState.SUCCEEDED)
 
 
 class Cancelled(NamedTuple):
