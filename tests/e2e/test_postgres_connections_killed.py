@@ -10,7 +10,7 @@ import signal
 from tests.e2e.conftest import StartWorld
 from tests.support.console import Console
 from tests.support.postgres import PostgresProcess
-from tests.support.waiting import let_pass
+from tests.support.waiting import let_pass, until
 from tests.support.world import World
 
 TERMINATIONS = 30
@@ -75,6 +75,8 @@ def end_connections(postgres: PostgresProcess, times: int, instants: random.Rand
 
 
 def kill_one(world: World, postgres: PostgresProcess, instants: random.Random) -> float:
-    """SIGKILL; answers how long it took from then until the servers served again."""
-    postgres.signal(signal.SIGKILL, instants.choice(postgres.backends("taskq")))
+    """SIGKILL; answers how long it took from when PostgreSQL had ended all others until the servers served again."""
+    before = postgres.backends("taskq")
+    postgres.signal(signal.SIGKILL, instants.choice(before))
+    until(lambda: set(before).isdisjoint(postgres.backends("taskq")), "PostgreSQL has ended all connections")
     return world.served_within(BACK_SECONDS)

@@ -25,7 +25,7 @@ async def pages_of_a_look(store: Postgres) -> int:
 
     def explain(tx: Transaction, items: list[None]) -> list[int]:
         tx.connection.exec_driver_sql(f"PREPARE look AS {_DUE}")
-        values = f"'{{{route_id}}}', '{{{known_us}}}', '{{10}}', {priority}, {tx.now_us}"
+        values = f"'{{{route_id}}}', '{{{known_us}}}', '{{10}}', {priority}, {tx.now_us}, {tx.now_us}"
         plan: Any = tx.connection.exec_driver_sql(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE look ({values})"
         ).scalar()
