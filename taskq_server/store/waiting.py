@@ -54,6 +54,8 @@ class Waiting:
 
     def _end(self, look: Look) -> None:
         with self._lock:
+            if look not in self._looks:
+                return  # its transaction is run again: it has been told of nothing since it ended
             self._looks.remove(look)
             for (route_id, priority), due_time_us in look.found.items():
                 self._due.setdefault(route_id, {}).pop(priority, None)

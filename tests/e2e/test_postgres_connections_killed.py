@@ -76,7 +76,9 @@ def end_connections(postgres: PostgresProcess, times: int, instants: random.Rand
 
 def kill_one(world: World, postgres: PostgresProcess, instants: random.Random) -> float:
     """SIGKILL; answers how long it took from when PostgreSQL had ended all others until the servers served again."""
+    with Console(postgres.url()) as console:  # one that stays: others come and go
+        ours = sorted(pid for (pid,) in console.rows(OURS))
     before = postgres.backends("taskq")
-    postgres.signal(signal.SIGKILL, instants.choice(before))
+    postgres.signal(signal.SIGKILL, instants.choice(ours))
     until(lambda: set(before).isdisjoint(postgres.backends("taskq")), "PostgreSQL has ended all connections")
     return world.served_within(BACK_SECONDS)

@@ -87,7 +87,7 @@ def what_came_of_it(world: World, processors: list[Program], kills: int) -> Verd
         assert processor.stop() == 0, processor.read_log()
     for server in world.servers:
         assert server.stop() == 0, server.read_log()
-    floors = {"kills": kills, "acknowledged": 50 * kills, "ambiguous": kills // 2, "existing": kills // 10}
+    floors = {"kills": kills, "acknowledged": 50 * kills, "ambiguous": kills // 2, "existing": kills // 30}
     verdict = world.verdict(floors=floors, kills=kills)
     print(verdict)
     return verdict

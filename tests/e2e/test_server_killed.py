@@ -33,7 +33,7 @@ def test_a_server_killed_at_random_instants_loses_nothing_and_invents_nothing(
     for processor in processors:
         assert processor.stop() == 0, processor.read_log()
     assert world.server.stop() == 0, world.server.read_log()
-    floors = {"kills": kills, "acknowledged": 50 * kills, "ambiguous": kills, "existing": kills // 10}
+    floors = {"kills": kills, "acknowledged": 50 * kills, "ambiguous": kills, "existing": kills // 30}
     verdict = world.verdict(floors=floors, kills=kills)
     print(verdict)
     assert verdict.word == "VALID", str(verdict)

@@ -27,3 +27,16 @@ def test_a_look_that_found_nothing_more_is_believed_when_no_other_goes_on() -> N
     look.end()
 
     assert waiting.at((1, 0)) is None
+
+
+def test_a_look_that_has_ended_is_not_believed_again_when_its_transaction_is_run_again() -> None:
+    waiting = Waiting()
+    look = waiting.look()
+    look.found[1, 0] = 200
+    look.end()
+    waiting.note(1, 0, 50)
+
+    look.found[1, 0] = None
+    look.end()
+
+    assert waiting.at((1, 0)) == 50

@@ -236,8 +236,9 @@ class Postgres(SharedStore):
     def _look_around(self, tx: Transaction, looks: list[Look]) -> list[News]:
         end_look = self.memory.pauses.look()
         (signals,) = servers.signals(tx, [None])
-        earliest_us = self._sweep(tx, looks)
-        resumed = end_look(pausing.paused_names(tx.connection))
+        paused = pausing.paused_names(tx.connection)
+        earliest_us = self._sweep(tx, looks)  # last: a look that has ended cannot be run again
+        resumed = end_look(paused)
         return [News(signals, earliest_us, resumed)] * len(looks)
 
     def _sweep(self, tx: Transaction, looks: list[Look]) -> int | None:
