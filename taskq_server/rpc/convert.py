@@ -44,7 +44,7 @@ def duration(span_us: int) -> Duration:
 
 
 class Shared:
-    """What many messages of a batch have in common, encoded once and merged into each: a task to be pushed takes 1.8 us
+    """What many messages of a batch have in common, encoded once and merged into each: a task to be pushed takes 2.8 us
     this way instead of 4.4 us, field by field."""
 
     def __init__(self, make: Callable[..., Message]) -> None:
