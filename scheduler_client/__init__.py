@@ -17,6 +17,8 @@ The map, from what a program uses down to the wire:
 sync.py            the same names, blocking;            background.py   the thread in which that runs
 task.py            Task: enqueues itself;               definition.py   what is so for all tasks of a kind
 function_task.py   a function as a kind of task;        names.py        no name belongs to two kinds
+recurring.py       cron, every: how a task recurs;      schedule.py     a schedule as it is declared
+                                                        declaring.py    and brought in step with the server's
 main_scheduler.py  MainScheduler: repeats tasks;        firings.py      what it fired and the server does not have yet
                                                         frequency.py    when it fires;  clock.py  by which time
 scheduler.py       Scheduler: every call;               handle.py  view.py   what calls answer
@@ -43,6 +45,7 @@ from client_core.errors import (
     Unavailable,
 )
 from client_core.payload import register_codec
+from scheduler_client.declaring import SyncReport
 from scheduler_client.errors import (
     Conflict,
     EnqueueManyFailed,
@@ -54,8 +57,10 @@ from scheduler_client.errors import (
 from scheduler_client.function_task import FunctionTask
 from scheduler_client.handle import Handle, Outcome
 from scheduler_client.main_scheduler import MainScheduler
+from scheduler_client.recurring import Recurring, cron, every, on_dates
 from scheduler_client.request import new_task
 from scheduler_client.retry import Retry
+from scheduler_client.schedule import Schedule
 from scheduler_client.scheduler import Scheduler
 from scheduler_client.task import Task
 from scheduler_client.view import Failure, Progress, TaskState, TaskView
@@ -77,10 +82,13 @@ __all__ = [
     "Outcome",
     "PermissionDenied",
     "Progress",
+    "Recurring",
     "Rejected",
     "ResourceExhausted",
     "Retry",
+    "Schedule",
     "Scheduler",
+    "SyncReport",
     "Task",
     "TaskCancelled",
     "TaskFailed",
@@ -89,7 +97,10 @@ __all__ = [
     "TaskqError",
     "Unauthenticated",
     "Unavailable",
+    "cron",
+    "every",
     "new_task",
+    "on_dates",
     "register_codec",
 ]
 

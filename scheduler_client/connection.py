@@ -24,7 +24,8 @@ class Connection:
         self._address = address
         self._channels: list[grpc.aio.Channel] = []
         self._watch_stubs: list[SchedulerServiceAsyncStub] = []
-        self.stub = self._open()
+        self.channel = self._open()
+        self.stub: SchedulerServiceAsyncStub = SchedulerServiceStub(self.channel)
         self.enqueuer = Enqueuer(self.stub, timeout)
         self.watcher = Watcher(self._watch_stub)
 
@@ -35,13 +36,13 @@ class Connection:
         for channel in self._channels:
             await channel.close()
 
-    def _open(self) -> SchedulerServiceAsyncStub:
+    def _open(self) -> grpc.aio.Channel:
         channel = open_channel(self._address)
         self._channels.append(channel)
-        return SchedulerServiceStub(channel)
+        return channel
 
     def _watch_stub(self, line: int) -> SchedulerServiceAsyncStub:
         # Streams have connections of their own: a call waits silently on one that has as many as the server allows.
         while len(self._watch_stubs) <= line:
-            self._watch_stubs.append(self._open())
+            self._watch_stubs.append(SchedulerServiceStub(self._open()))
         return self._watch_stubs[line]

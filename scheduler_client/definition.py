@@ -10,6 +10,7 @@ from client_core import shapes
 from client_core.errors import InvalidArgument
 from client_core.times import Moment, Span
 from scheduler_client.names import claim
+from scheduler_client.recurring import Recurring
 from scheduler_client.request import EnqueueOptions, TaskOptions, new_task
 from scheduler_client.retry import Retry
 from taskq.v1.scheduler_service_pb2 import NewTask
@@ -63,10 +64,11 @@ class TaskDefinition:
     def __repr__(self) -> str:
         return f"{type(self).__qualname__}({self._payload if self._payload is not None else dict(self.config)!r:.200})"
 
-    def schedule(self) -> Moment | timedelta | None:
+    def schedule(self) -> Moment | timedelta | Recurring | None:
         """When it may run: epoch seconds, an aware datetime, a timedelta from now; None means now.
 
-        `at=` and `delay=` of an enqueue win over it.
+        `at=` and `delay=` of an enqueue win over it. Or how it recurs, for `Scheduler.sync_schedules` to declare:
+        `cron(...)`, `every(...)` or `on_dates(...)`; one that is enqueued besides runs now.
         """
         return None
 
@@ -89,7 +91,7 @@ class TaskDefinition:
             when = self.schedule()
             if isinstance(when, timedelta):
                 merged["delay"] = when
-            elif when is not None:
+            elif when is not None and not isinstance(when, Recurring):
                 merged["at"] = when
         return merged
 

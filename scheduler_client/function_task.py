@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack, cas
 
 from client_core.times import Moment, Span
 from scheduler_client.names import claim
+from scheduler_client.recurring import Recurring
 from scheduler_client.request import EnqueueOptions, TaskOptions, new_task
 from taskq.v1.scheduler_service_pb2 import NewTask
 
@@ -39,9 +40,11 @@ class FunctionTask(Generic[P, R, Enqueued]):
         function: Callable[P, R],
         send: Callable[[NewTask], Enqueued],
         options: EnqueueOptions,
+        recurring: Recurring | None = None,
     ) -> None:
         claim(name, function)
         self.task_name = name
+        self.recurring = recurring
         self.function = function
         self.enqueue_options: EnqueueOptions = options
         self._signature = _payload_signature(function)
@@ -91,12 +94,12 @@ class FunctionTask(Generic[P, R, Enqueued]):
 
 
 def decorate(
-    name: str, send: Callable[[NewTask], Enqueued], options: TaskOptions
+    name: str, send: Callable[[NewTask], Enqueued], options: TaskOptions, recurring: Recurring | None = None
 ) -> Callable[[Callable[P, R]], FunctionTask[P, R, Enqueued]]:
     """The decorator of a scheduler whose tasks are sent by `send`."""
 
     def decorator(function: Callable[P, R]) -> FunctionTask[P, R, Enqueued]:
-        return FunctionTask(name, function, send, cast(EnqueueOptions, options))
+        return FunctionTask(name, function, send, cast(EnqueueOptions, options), recurring)
 
     return decorator
 

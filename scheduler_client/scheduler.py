@@ -15,13 +15,18 @@ from client_core.times import Span, to_seconds
 from scheduler_client.bulk import Bulk
 from scheduler_client.calls import call
 from scheduler_client.connection import Connection
+from scheduler_client.declaring import Declaring, SyncReport
 from scheduler_client.definition import TaskDefinition
 from scheduler_client.errors import EnqueueManyFailed, TaskCancelled, TaskFailed
 from scheduler_client.function_task import FunctionTask, decorate
 from scheduler_client.handle import Handle
 from scheduler_client.ids import checked_task_id
+from scheduler_client.recurring import Recurring
 from scheduler_client.request import EnqueueOptions, TaskOptions, new_task
+from scheduler_client.schedule import Recurrent, Schedule
+from scheduler_client.schedule import declared as as_declared
 from scheduler_client.view import Failure, TaskState, TaskView
+from taskq.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from taskq.v1.scheduler_service_pb2 import CancelTaskRequest, GetTaskRequest, NewTask
 
 P = ParamSpec("P")
@@ -138,11 +143,43 @@ class Scheduler:
             raise TaskCancelled(view.task_id, view.name)
         return view.result(into)
 
+    async def sync_schedules(
+        self,
+        declared: Iterable[Schedule | Recurrent],
+        *,
+        origin: str = "",
+        remove: bool = False,
+        overwrite: bool = False,
+        dry_run: bool = False,
+    ) -> SyncReport:
+        """Creates and updates the server's schedules so that they are as declared by `Schedule`s, and by Tasks and
+        decorated functions that say how they recur. Any number of replicas may do so at once.
+
+        origin      who declares them, such as the program's name; stored with each
+        remove      also deletes those that this origin declared once, and does not any more
+        overwrite   also those that somebody has changed while their declaration stayed as it was; otherwise such drift
+                    is reported only
+        dry_run     changes nothing, and reports what would be done
+
+        Raises the error of the first that failed, such as InvalidArgument, which names every field; others are done.
+        """
+        if remove and not origin:
+            raise ValueError("remove is given without an origin; must say whose schedules may be removed")
+        schedules = [as_declared(one) for one in declared]
+        names = [schedule.name for schedule in schedules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)}: declared twice; must have a name of its own: Schedule(name, ...)")
+        stub = ScheduleServiceStub(self._connected().channel)
+        declaring = Declaring(stub, self._timeout, origin, overwrite=overwrite, dry_run=dry_run)
+        return await declaring.sync(schedules, remove)
+
     def task(
-        self, name: str, **options: Unpack[TaskOptions]
+        self, name: str, *, schedule: Recurring | None = None, **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], FunctionTask[P, R, Coroutine[Any, Any, Handle]]]:
-        """Makes a function a kind of task: `@scheduler.task("kitchen.cook", run_timeout="10m")`."""
-        return decorate(name, self.enqueue, options)
+        """Makes a function a kind of task: `@scheduler.task("kitchen.cook", run_timeout="10m")`. With
+        `schedule=cron(...)` it can be given to `sync_schedules`.
+        """
+        return decorate(name, self.enqueue, options, schedule)
 
     async def _finished(self, task_id: str, timeout: float | None) -> TaskView:
         watcher = self._connected().watcher

@@ -21,11 +21,14 @@ import scheduler_client.main_scheduler
 import scheduler_client.scheduler
 from client_core.times import Span
 from scheduler_client.background import background
+from scheduler_client.declaring import SyncReport
 from scheduler_client.definition import TaskDefinition
 from scheduler_client.errors import EnqueueManyFailed
 from scheduler_client.function_task import FunctionTask, decorate
 from scheduler_client.handle import Receipt
+from scheduler_client.recurring import Recurring
 from scheduler_client.request import EnqueueOptions, TaskOptions
+from scheduler_client.schedule import Recurrent, Schedule
 from scheduler_client.scheduler import Enqueueable
 from scheduler_client.view import TaskView
 
@@ -117,9 +120,27 @@ class Scheduler:
         """Waits until the task is finished. As `scheduler_client.Scheduler.result`."""
         return background.run(self._scheduler.result(task_id, timeout, into))
 
-    def task(self, name: str, **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], FunctionTask[P, R, Handle]]:
+    def sync_schedules(
+        self,
+        declared: Iterable[Schedule | Recurrent],
+        *,
+        origin: str = "",
+        remove: bool = False,
+        overwrite: bool = False,
+        dry_run: bool = False,
+    ) -> SyncReport:
+        """Brings the server's schedules in step. As `scheduler_client.Scheduler.sync_schedules`."""
+        return background.run(
+            self._scheduler.sync_schedules(
+                list(declared), origin=origin, remove=remove, overwrite=overwrite, dry_run=dry_run
+            )
+        )
+
+    def task(
+        self, name: str, *, schedule: Recurring | None = None, **options: Unpack[TaskOptions]
+    ) -> Callable[[Callable[P, R]], FunctionTask[P, R, Handle]]:
         """Makes a function a kind of task, whose calls are enqueued by this scheduler."""
-        return decorate(name, self.enqueue, options)
+        return decorate(name, self.enqueue, options, schedule)
 
 
 class Task(TaskDefinition):
