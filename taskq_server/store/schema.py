@@ -26,6 +26,8 @@ from sqlalchemy import (
 
 metadata = MetaData()
 Number = BigInteger().with_variant(Integer(), "sqlite")  # in SQLite, only INTEGER PRIMARY KEY is the row's own number
+InOrder = Text().with_variant(Text(collation="C"), "postgresql")
+"""Is sorted by its characters, whatever the database's language."""
 
 route = Table(
     "route",
@@ -81,7 +83,7 @@ task = Table(
     Column("result_type", Text),
     Column("result_metadata", Text),
     # what has made it
-    Column("schedule_seq", Number, comment="the schedule that it is a firing of"),
+    Column("schedule_seq", Number, comment="of which it is a firing"),
     Column("nominal_us", Number, comment="which firing of that schedule"),
 )
 
@@ -182,7 +184,7 @@ schedule = Table(
     metadata,
     Column("schedule_seq", Number, primary_key=True),
     Column("schedule_id", LargeBinary(16), nullable=False, unique=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", InOrder, nullable=False, unique=True),
     Column("content_hash", LargeBinary(16), nullable=False, comment="tells a retried create from a conflict"),
     Column("version", Integer, nullable=False, comment="counts what somebody has changed; firings do not"),
     # what somebody has said
@@ -192,7 +194,7 @@ schedule = Table(
     Column("catch_up", SmallInteger, nullable=False, comment="CatchUp"),
     Column("catch_up_window_us", Number, nullable=False),
     Column("max_firings", Number),
-    Column("origin", Text, nullable=False),
+    Column("origin", InOrder, nullable=False),
     Column("task", Text, nullable=False, comment="JSON object: what each firing makes"),
     Column("payload", LargeBinary),
     Column("create_time_us", Number, nullable=False),

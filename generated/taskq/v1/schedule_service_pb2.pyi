@@ -201,14 +201,14 @@ class Recurrence(_message.Message):
     """Default RUN_ONCE."""
     @_builtins.property
     def crons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Cron expressions, at most 16 of up to 256 characters: five fields, or six of which the first are seconds; `@hourly`,
+        """Cron expressions, at most 32 of up to 256 characters: five fields, or six of which the first are seconds; `@hourly`,
         `@daily`, `@weekly`, `@monthly`, `@yearly`; `@every 10m`. `H` is a number that is made from the schedule's id, to
         spread many over an hour or a day. `?` is `*`. `CRON_TZ=Europe/Paris ` before it stands for `time_zone`.
         """
 
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """From one time to the next, counted from 1970: 1 s to 3,650 days."""
+        """From one time to the next, counted from 1970: 1 s to 3,660 days."""
 
     @_builtins.property
     def phase(self) -> _duration_pb2.Duration:
@@ -216,11 +216,13 @@ class Recurrence(_message.Message):
 
     @_builtins.property
     def dates(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
-        """Single times: at most 1,000, from 1970 to 9999."""
+        """Single times: at most 1,000, from 1970 on."""
 
     @_builtins.property
     def excluded_crons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A time that one of these cron expressions matches does not fire; at most 16."""
+        """A time that one of these cron expressions matches does not fire; at most 32. Five fields mean whole minutes:
+        `* * * * SAT,SUN` is weekends.
+        """
 
     @_builtins.property
     def excluded_dates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -425,7 +427,7 @@ class Schedule(_message.Message):
     @_builtins.property
     def catch_up_window(self) -> _duration_pb2.Duration:
         """Nominal times that are older than this when they could fire are missed in any case: 10 s to 365 days; absent means
-        1 day.
+        7 days.
         """
 
     @_builtins.property

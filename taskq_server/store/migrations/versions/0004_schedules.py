@@ -8,10 +8,11 @@ down_revision = "0003"
 serves_from = "0001"
 
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+InOrder = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 # A schedule is updated with every firing.
 STORAGE = (
-    "ALTER TABLE schedule SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",
+    "ALTER TABLE schedule SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500)",
     "ALTER TABLE schedule ALTER COLUMN payload SET STORAGE EXTERNAL",
 )
 
@@ -26,7 +27,7 @@ def upgrade() -> None:
         "schedule",
         sa.Column("schedule_seq", Number, nullable=False),
         sa.Column("schedule_id", sa.LargeBinary(length=16), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", InOrder, nullable=False),
         sa.Column(
             "content_hash", sa.LargeBinary(length=16), nullable=False, comment="tells a retried create from a conflict"
         ),
@@ -37,7 +38,7 @@ def upgrade() -> None:
         sa.Column("catch_up", sa.SmallInteger(), nullable=False, comment="CatchUp"),
         sa.Column("catch_up_window_us", Number, nullable=False),
         sa.Column("max_firings", Number, nullable=True),
-        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("origin", InOrder, nullable=False),
         sa.Column("task", sa.Text(), nullable=False, comment="JSON object: what each firing makes"),
         sa.Column("payload", sa.LargeBinary(), nullable=True),
         sa.Column("create_time_us", Number, nullable=False),
@@ -73,7 +74,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     _partial("firing_buffered", "firing", ["schedule_seq", "nominal_us"], "outcome = 3")
-    op.add_column("task", sa.Column("schedule_seq", Number, nullable=True, comment="the schedule that it is a firing of"))
+    op.add_column("task", sa.Column("schedule_seq", Number, nullable=True, comment="of which it is a firing"))
     op.add_column("task", sa.Column("nominal_us", Number, nullable=True, comment="which firing of that schedule"))
     _partial("task_of_schedule", "task", ["schedule_seq"], "schedule_seq IS NOT NULL AND state < 3")
     if op.get_bind().dialect.name == "postgresql":
