@@ -14,6 +14,7 @@ from taskq_server.clock import MILLISECOND_US, SECOND_US, Alarm, Clock, pause
 from taskq_server.core.errors import TaskqError
 from taskq_server.sessions import Sessions
 from taskq_server.store.shared import SharedStore
+from taskq_server.store.verbs.schedules import ToFire
 from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.neighbours")
@@ -36,6 +37,7 @@ class Neighbours:
         clock: Clock,
         alarm: Alarm,
         dispatch: Callable[[int], None],
+        hear_schedules: Callable[[ToFire], None],
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -43,6 +45,7 @@ class Neighbours:
         self._clock = clock
         self._alarm = alarm
         self._dispatch = dispatch
+        self._hear_schedules = hear_schedules
         self._renew_at_us = 0
         self._wait_us = LOOK_UNHEARD_US
         """Until the next look, where rings are not heard: longer and longer while there is no news."""
@@ -74,6 +77,7 @@ class Neighbours:
             self._dispatch(0)  # credits may be back
         if news.earliest_us is not None:
             self._dispatch(news.earliest_us)
+        self._hear_schedules(news.to_fire)
         await self._tasks.look_again(self._store.versions)
         is_news = bool(news.signals) or news.resumed or news.earliest_us is not None
         self._wait_us = LOOK_UNHEARD_US if is_news else min(2 * self._wait_us, LOOK_US)

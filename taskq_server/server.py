@@ -15,12 +15,15 @@ from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.dispatcher import Dispatcher
+from taskq_server.firing import Firing
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.neighbours import Neighbours
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.processor_service import ProcessorService
+from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
+from taskq_server.schedules import Schedules
 from taskq_server.sessions import Sessions, microseconds
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite.store import SQLite
@@ -65,12 +68,18 @@ class Server:
         self.dispatcher = Dispatcher(self._store, self._sessions, self._clock, dispatch, self.housekeeper.expect)
         self._tasks = TaskQueue(self._store, self._sessions, dispatch, self.housekeeper.expect)
         self._processors = ProcessorService(self._tasks, self._sessions, self._clock, dispatch, config)
+        self.firing = Firing(self._store, self._sessions, self._clock, Alarm(self._clock))
         self.neighbours: Neighbours | None = None
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
-            self.neighbours = Neighbours(self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring)
+            self.neighbours = Neighbours(
+                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firing.hear
+            )
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
-        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors, admin])
+        schedules = ScheduleService(
+            Schedules(self._store, self._sessions, self.firing, self._clock), self._clock, config
+        )
+        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors, schedules, admin])
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
             self.address = await self._rpc.start(config.listen)
@@ -78,6 +87,7 @@ class Server:
             await self._store.close()
             raise
         self._loops = [self._keep(self.housekeeper.run()), self._keep(self.dispatcher.run())]
+        self._loops.append(self._keep(self.firing.run()))
         if self.neighbours is not None:
             self._loops.append(self._keep(self.neighbours.run()))
         log.info("server started", address=self.address, database=shown(config.database_url))

@@ -4,6 +4,10 @@
      ├── InvalidFields         what the caller sent breaks a rule
      ├── MalformedRequest      what the caller sent is not the message it should be
      ├── TaskNotFound
+     ├── TaskExists            a task has this id, and is another
+     ├── ScheduleNotFound
+     ├── ScheduleExists        a schedule has this id or name, and is another
+     ├── ScheduleChanged       since it was read
      ├── SessionNotFound
      ├── SessionDisconnected   by an administrator
      ├── WrongState            the task is in a state that does not allow it
@@ -60,6 +64,42 @@ class TaskNotFound(TaskqError):
     def __init__(self, task_id: str) -> None:
         self.task_id = task_id
         super().__init__(f"task {task_id!r} does not exist; it was never enqueued, or is pruned")
+
+
+class TaskExists(TaskqError):
+    """A task has this id, and is not what was asked for."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"task {task_id!r} exists, and is no firing of this schedule; must be a new id")
+
+
+class ScheduleNotFound(TaskqError):
+    """No such schedule: never created, or deleted."""
+
+    def __init__(self, schedule: str) -> None:
+        self.schedule = schedule
+        super().__init__(f"schedule {schedule!r} does not exist; it was never created, or is deleted")
+
+
+class ScheduleExists(TaskqError):
+    """Another schedule has this id or name."""
+
+    def __init__(self, field: str, value: str) -> None:
+        self.field = field
+        self.value = value
+        what = "with other content" if field == "schedule_id" else "as another schedule"
+        super().__init__(f"{field} {value!r} exists {what}; must be a new one")
+
+
+class ScheduleChanged(TaskqError):
+    """Somebody has changed the schedule since it was read."""
+
+    def __init__(self, schedule: str, etag: str, current: str) -> None:
+        self.schedule = schedule
+        self.etag = etag
+        self.current = current
+        super().__init__(f"schedule {schedule!r} has etag {current!r} by now, not {etag!r}; read it again")
 
 
 class SessionNotFound(TaskqError):

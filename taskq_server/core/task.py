@@ -157,6 +157,8 @@ class NewTask:
     headers: dict[str, str] | None = None
     tags: tuple[str, ...] = ()
     retention_us: int | None = None
+    firing: tuple[int, int] | None = None
+    """The number of the schedule that it is a firing of, and the nominal time."""
 
 
 class EnqueueOutcome(IntEnum):

@@ -67,13 +67,13 @@ def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int
         faults.raise_if_any()
     tasks = []
     for i, message in enumerate(messages):
-        tasks.append(_new_task(faults, message, most_payload_bytes))
+        tasks.append(new_task(faults, message, most_payload_bytes))
         faults.belong_to("tasks", i)
     faults.raise_if_any()
     return tasks
 
 
-def _new_task(faults: Faults, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:
+def new_task(faults: Faults, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:
     raw_id = faults.uuid("task_id", message.task_id) if message.task_id else task_id.new()
     message.ClearField("task_id")  # the id is not content: it may be spelt in either case
     task = NewTask(
@@ -178,8 +178,8 @@ def _tags(faults: Faults, at: str, tags: Sequence[str]) -> tuple[str, ...]:
 def _dedup(faults: Faults, at: str, message: scheduler_pb2.Dedup, name: str) -> Dedup:
     faults.printable(at + "key", message.key, 256, 1)
     scope = faults.name(at + "scope", message.scope) if message.scope else name
-    conflict = _member(faults, at + "on_conflict", message.on_conflict, scheduler_pb2.DedupConflict.values())
-    hold = _member(faults, at + "hold", message.hold, scheduler_pb2.DedupHold.values())
+    conflict = member(faults, at + "on_conflict", message.on_conflict, scheduler_pb2.DedupConflict.values())
+    hold = member(faults, at + "hold", message.hold, scheduler_pb2.DedupHold.values())
     ttl_us = None
     if message.HasField("ttl"):
         ttl_us = faults.span_us(at + "ttl", message.ttl, 1_000, 365 * DAY_US, "1 ms to 365 days")
@@ -196,7 +196,7 @@ def _retry_policy(faults: Faults, at: str, message: task_pb2.RetryPolicy) -> Ret
     faults.number(at + "max_attempts", message.max_attempts, 0, 1000)
     if message.multiplier:
         faults.number(at + "multiplier", message.multiplier, 1, 100)
-    jitter = _member(faults, at + "jitter", message.jitter, task_pb2.RetryPolicy.Jitter.values())
+    jitter = member(faults, at + "jitter", message.jitter, task_pb2.RetryPolicy.Jitter.values())
     rule = "0 to 30 days"
     initial_us, longest_us = default.initial_delay_us, default.max_delay_us
     if message.HasField("initial_delay"):
@@ -218,7 +218,7 @@ def _retry_policy(faults: Faults, at: str, message: task_pb2.RetryPolicy) -> Ret
     )
 
 
-def _member(faults: Faults, field: str, value: int, members: Sequence[int]) -> int:
+def member(faults: Faults, field: str, value: int, members: Sequence[int]) -> int:
     """An enum's value; 0 for one that it does not have."""
     if value not in members:
         faults.add(field, f"must be one of its named values; is {value}")
@@ -260,11 +260,11 @@ def progress_message(progress: Progress | None) -> task_pb2.Progress | None:
     return None if progress is None else task_pb2.Progress(fraction=progress.fraction, message=progress.message)
 
 
-def _optional_time(time_us: int | None) -> Timestamp | None:
+def optional_time(time_us: int | None) -> Timestamp | None:
     return None if time_us is None else timestamp(time_us)
 
 
-def _optional_span(span_us: int | None) -> Duration | None:
+def optional_span(span_us: int | None) -> Duration | None:
     return None if span_us is None else duration(span_us)
 
 
@@ -292,14 +292,14 @@ def task_message(task: Task) -> task_pb2.Task:
         attempt=task.attempt,
         failed_attempts=task.failed_attempts,
         retry_policy=retry_policy_message(task.retry_policy),
-        run_timeout=_optional_span(task.run_timeout_us),
-        expire_time=_optional_time(task.expire_time_us),
+        run_timeout=optional_span(task.run_timeout_us),
+        expire_time=optional_time(task.expire_time_us),
         headers=task.headers,
         tags=task.tags,
-        retention=_optional_span(task.retention_us),
-        lease_time=_optional_time(task.lease_time_us),
+        retention=optional_span(task.retention_us),
+        lease_time=optional_time(task.lease_time_us),
         processor_name=task.processor_name,
-        finish_time=_optional_time(task.finish_time_us),
+        finish_time=optional_time(task.finish_time_us),
         result=payload_message(task.result),
         last_failure=failure_message(task.last_failure),
         progress=progress_message(task.progress),

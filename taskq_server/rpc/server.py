@@ -13,12 +13,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from taskq.v1 import admin_service_pb2, processor_service_pb2, scheduler_service_pb2
+from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.processor_service import ProcessorService
+from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.status import to_status
 
@@ -52,6 +53,7 @@ OPTIONS: list[tuple[str, int]] = [
 SERVICES: dict[type, ServiceDescriptor] = {
     SchedulerService: scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"],
     ProcessorService: processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"],
+    ScheduleService: schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"],
     AdminService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 
@@ -59,7 +61,7 @@ SERVICES: dict[type, ServiceDescriptor] = {
 class RpcServer:
     """Listens, answers, and says whether it is healthy."""
 
-    def __init__(self, servicers: list[SchedulerService | ProcessorService | AdminService]) -> None:
+    def __init__(self, servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService]) -> None:
         self._server = grpc.aio.server(options=OPTIONS)
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

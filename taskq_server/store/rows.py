@@ -195,8 +195,11 @@ def _assignment_of(row: Sequence[Any], routes: Mapping[int, Route]) -> Assignmen
 INSERT_COLUMNS = (
     "seq", "task_id", "content_hash", "route_id", "state", "priority", "due_time_us", "enqueue_time_us", "payload",
     "payload_crc", "content_type", "payload_metadata", "headers", "tags", "retry_policy", "run_timeout_us",
-    "expire_time_us", "retention_us", "dedup_key",
+    "expire_time_us", "retention_us", "dedup_key", "schedule_seq", "nominal_us",
 )  # fmt: skip
+
+
+_NO_FIRING = None, None
 
 
 def insert_row(seq: int, task: NewTask, route_id: int, due_time_us: int, now_us: int) -> tuple[Any, ...]:
@@ -222,4 +225,5 @@ def insert_row(seq: int, task: NewTask, route_id: int, due_time_us: int, now_us:
         task.expire_time_us,
         task.retention_us,
         task.dedup.key if task.dedup else None,
+        *(task.firing or _NO_FIRING),
     )

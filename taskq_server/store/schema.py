@@ -26,6 +26,8 @@ from sqlalchemy import (
 
 metadata = MetaData()
 Number = BigInteger().with_variant(Integer(), "sqlite")  # in SQLite, only INTEGER PRIMARY KEY is the row's own number
+InOrder = Text().with_variant(Text(collation="C"), "postgresql")
+"""Is sorted by its characters, whatever the database's language."""
 
 route = Table(
     "route",
@@ -80,6 +82,9 @@ task = Table(
     Column("result", LargeBinary),
     Column("result_type", Text),
     Column("result_metadata", Text),
+    # what has made it
+    Column("schedule_seq", Number, comment="of which it is a firing"),
+    Column("nominal_us", Number, comment="which firing of that schedule"),
 )
 
 
@@ -89,9 +94,12 @@ IS_RUNNING = text("state = 2")
 IS_EXPIRING = text("state = 1 AND expire_time_us IS NOT NULL AND failed_attempts = 0")
 IS_TIMED = text("state = 2 AND run_deadline_us IS NOT NULL")
 IS_PRUNABLE = text("prune_time_us IS NOT NULL")
+IS_OF_SCHEDULE = text("schedule_seq IS NOT NULL AND state < 3")
 IS_ALIVE = text("end_time_us IS NULL")
 LIVES = text("end_time_us + 0 IS NULL")
 """The same of a session that is looked for by its id; it does not offer the index of all that live."""
+IS_FIRING = text("pause_time_us IS NULL AND next_due_us IS NOT NULL")
+IS_BUFFERED = text("outcome = 3")
 
 
 def _partial(name: str, *columns: Column[int], where: TextClause) -> Index:
@@ -105,6 +113,8 @@ _partial("task_expiring", task.c.expire_time_us, where=IS_EXPIRING)
 _partial("task_running", task.c.session_seq, where=IS_RUNNING)
 _partial("task_run_deadline", task.c.run_deadline_us, where=IS_TIMED)
 _partial("task_prunable", task.c.prune_time_us, where=IS_PRUNABLE)
+# Which tasks of a schedule are unfinished: few, whatever else it has left behind.
+_partial("task_of_schedule", task.c.schedule_seq, where=IS_OF_SCHEDULE)
 
 attempt = Table(
     "attempt",
@@ -168,6 +178,57 @@ pause = Table(
     comment="capabilities of which nothing is dispatched",
     sqlite_with_rowid=False,
 )
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("schedule_seq", Number, primary_key=True),
+    Column("schedule_id", LargeBinary(16), nullable=False, unique=True),
+    Column("name", InOrder, nullable=False, unique=True),
+    Column("content_hash", LargeBinary(16), nullable=False, comment="tells a retried create from a conflict"),
+    Column("version", Integer, nullable=False, comment="counts what somebody has changed; firings do not"),
+    # what somebody has said
+    Column("rule", Text, nullable=False, comment="JSON object"),
+    Column("overlap", SmallInteger, nullable=False, comment="Overlap"),
+    Column("max_buffered", Integer, nullable=False),
+    Column("catch_up", SmallInteger, nullable=False, comment="CatchUp"),
+    Column("catch_up_window_us", Number, nullable=False),
+    Column("max_firings", Number),
+    Column("origin", InOrder, nullable=False),
+    Column("task", Text, nullable=False, comment="JSON object: what each firing makes"),
+    Column("payload", LargeBinary),
+    Column("create_time_us", Number, nullable=False),
+    Column("update_time_us", Number, nullable=False),
+    Column("pause_time_us", Number),
+    Column("pause_note", Text),
+    # where it stands
+    Column("next_us", Number, comment="the next nominal time; NULL: it fires no more"),
+    Column("next_due_us", Number, comment="when the task of next_us is due"),
+    Column("last_us", Number, comment="the last nominal time that became a task"),
+    Column("last_task_id", LargeBinary(16)),
+    Column("tzdata", Text, nullable=False, comment="by which next_us was computed"),
+    Column("used", Number, nullable=False, server_default="0", comment="what counts against max_firings"),
+    Column("fired", Number, nullable=False, server_default="0"),
+    Column("skipped", Number, nullable=False, server_default="0"),
+    Column("missed", Number, nullable=False, server_default="0"),
+    Column("overlapped", Number, nullable=False, server_default="0"),
+    Column("pruned_until_us", Number, comment="firings until then may be forgotten"),
+    sqlite_autoincrement=True,
+)
+_partial("schedule_due", schedule.c.next_due_us, where=IS_FIRING)
+
+firing = Table(
+    "firing",
+    metadata,
+    Column("schedule_seq", Number, primary_key=True),
+    Column("nominal_us", Number, primary_key=True),
+    Column("outcome", SmallInteger, nullable=False, comment="FiringOutcome"),
+    Column("task_id", LargeBinary(16), nullable=False),
+    Column("fire_time_us", Number, nullable=False, comment="when that was decided"),
+    comment="each firing once: what has fired, as long as its task is kept, and what waits in a buffer",
+    sqlite_with_rowid=False,
+)
+_partial("firing_buffered", firing.c.schedule_seq, firing.c.nominal_us, where=IS_BUFFERED)
 
 server = Table(
     "server",

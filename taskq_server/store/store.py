@@ -12,16 +12,30 @@ from functools import partial
 from typing import TypeVar
 
 from taskq_server.clock import Clock
+from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Demand, Route
+from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
-from taskq_server.store.verbs import draining, listing, living, pausing, pruning, reading, reclaiming
+from taskq_server.store.verbs import (
+    draining,
+    firing,
+    listing,
+    living,
+    pausing,
+    pruning,
+    reading,
+    reclaiming,
+    schedules,
+    scheduling,
+)
 from taskq_server.store.verbs.adding import add
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
+from taskq_server.store.verbs.firing import Backfill, Backfilled, Fired, Trigger, Triggered
 from taskq_server.store.verbs.leasing import Leased, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
@@ -29,6 +43,8 @@ from taskq_server.store.verbs.pausing import NewPause, Pause
 from taskq_server.store.verbs.pruning import Pruned
 from taskq_server.store.verbs.reading import Fate
 from taskq_server.store.verbs.reclaiming import Reclaimed
+from taskq_server.store.verbs.schedules import Listed, ToFire
+from taskq_server.store.verbs.scheduling import Change, Deletion, NewSchedule, SchedulePause
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -66,6 +82,9 @@ class Store(ABC):
         self._held_here = partial(living.held_here, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
+        self._fire = partial(firing.fire, self.memory, rules)
+        self._trigger = partial(firing.trigger, self.memory, rules)
+        self._backfill = partial(firing.backfill, self.memory, rules)
 
     def _after_commit(self, transaction: Transaction) -> None:
         if transaction.changed:
@@ -178,6 +197,54 @@ class Store(ABC):
         """Deletes one small batch of what is finished and old; sessions, `keep_sessions_us` after their end."""
         return (await self.write(pruning.prune, [keep_sessions_us]))[0]
 
+    async def create_schedule(self, new: NewSchedule) -> Schedule:
+        """Stores a schedule; answers how it stands, also when it is there already with the same content."""
+        return _unless_refused((await self.write(scheduling.create, [new]))[0])
+
+    async def change_schedule(self, change: Change) -> Schedule:
+        """Replaces what a schedule says, if it still has that etag."""
+        return _unless_refused((await self.write(scheduling.change, [change]))[0])
+
+    async def delete_schedule(self, deletion: Deletion) -> int:
+        """Deletes a schedule; answers how many of its tasks were taken back."""
+        return _unless_refused((await self.write(scheduling.remove, [deletion]))[0])
+
+    async def pause_schedule(self, pause: SchedulePause) -> Schedule:
+        """Lets a schedule fire no more, on any server."""
+        return _unless_refused((await self.write(scheduling.pause, [pause]))[0])
+
+    async def resume_schedule(self, key: Key) -> Schedule:
+        """Lets a schedule fire again."""
+        return _unless_refused((await self.write(scheduling.resume, [key]))[0])
+
+    async def trigger_schedule(self, trigger: Trigger) -> Triggered:
+        """Fires a schedule now, once for each task id."""
+        return _unless_refused((await self.write(self._trigger, [trigger]))[0])
+
+    async def backfill_schedule(self, backfill: Backfill) -> Backfilled:
+        """Fires a schedule at those nominal times of a range at which it has not."""
+        return _unless_refused((await self.write(self._backfill, [backfill]))[0])
+
+    async def get_schedule(self, key: Key) -> Schedule | None:
+        return (await self.read(schedules.get, [key]))[0]
+
+    async def list_schedules(self, listed: Listed) -> list[Schedule]:
+        """Schedules in the order of the characters of their names."""
+        return (await self.read(schedules.find, [listed]))[0]
+
+    async def to_fire(self) -> ToFire:
+        """When there is something to fire, without firing it."""
+        return (await self.read(schedules.to_fire, [None]))[0]
+
+    async def fire(self, ahead_us: int) -> Fired:
+        """Makes tasks of one batch of what is due, or will be within `ahead_us`."""
+        return (await self.write(self._fire, [ahead_us]))[0]
+
+    async def follow_zones(self) -> int:
+        """Computes anew when one batch of schedules fires that another time zone database has computed; answers how
+        many that were."""
+        return (await self.write(firing.follow_zones, [None]))[0]
+
     async def get(self, task_ids: list[bytes]) -> dict[bytes, Task]:
         """The tasks that exist, by id."""
         found = await self.read(self._get, task_ids)
@@ -208,3 +275,9 @@ class Store(ABC):
         """When the first task of any of these routes falls due that is not paused, as far as is known without asking
         the database."""
         return self.memory.next_due_us(route_ids)
+
+
+def _unless_refused(answer: Answer | TaskqError) -> Answer:
+    if isinstance(answer, TaskqError):
+        raise answer
+    return answer

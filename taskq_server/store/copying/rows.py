@@ -52,7 +52,7 @@ class Rows:
         self._table = table
         self._floats = [i for i, column in enumerate(columns) if isinstance(column.type, Float)]
         self._booleans = [i for i, column in enumerate(columns) if isinstance(column.type, Boolean)]
-        self._large = itemgetter(*self.sized)
+        self._large = itemgetter(*self.sized, self.sized[0])  # twice: of a single one it would give no tuple
         self._fit: set[tuple[type, ...]] = set()
 
     def key_in(self, row: Row) -> list[Any]:

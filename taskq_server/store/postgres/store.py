@@ -29,7 +29,7 @@ from taskq_server.store.postgres.lane import Begin, Lane
 from taskq_server.store.postgres.sql import LEASE, NUMBERS, PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import draining, living, pausing, reading, servers
+from taskq_server.store.verbs import draining, firing, living, pausing, reading, schedules, scheduling, servers
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
@@ -121,6 +121,7 @@ class Postgres(SharedStore):
         self._reporting = writing("report")
         self._dispatching = writing("dispatch", begin=self._start_to_lease)
         self._heartbeats, self._housekeeping = writing("heartbeat"), writing("housekeeping")
+        self._firing = writing("schedules")
         self._reading, self._looking = reading_("read"), reading_("look")
         self._lanes = {
             self._add: self._enqueuing,
@@ -136,6 +137,15 @@ class Postgres(SharedStore):
             self._take_over: self._heartbeats,
             self._unregister: self._heartbeats,
             self._disconnect: self._heartbeats,
+            self._fire: self._firing,
+            self._trigger: self._firing,
+            self._backfill: self._firing,
+            firing.follow_zones: self._firing,
+            scheduling.create: self._firing,
+            scheduling.change: self._firing,
+            scheduling.remove: self._firing,
+            scheduling.pause: self._firing,
+            scheduling.resume: self._firing,
         }
 
     async def _join_patiently(self) -> None:
@@ -237,9 +247,10 @@ class Postgres(SharedStore):
         end_look = self.memory.pauses.look()
         (signals,) = servers.signals(tx, [None])
         paused = pausing.paused_names(tx.connection)
+        (to_fire,) = schedules.to_fire(tx, [None])
         earliest_us = self._sweep(tx, looks)  # last: a look that has ended cannot be run again
         resumed = end_look(paused)
-        return [News(signals, earliest_us, resumed)] * len(looks)
+        return [News(signals, earliest_us, resumed, to_fire)] * len(looks)
 
     def _sweep(self, tx: Transaction, looks: list[Look]) -> int | None:
         """Finds where tasks wait, whoever has scheduled them; answers the earliest that was not known."""

@@ -8,11 +8,22 @@ from sqlalchemy import delete, func, select, tuple_
 
 from taskq_server.core.task import DedupHold, TaskState
 from taskq_server.store import schema
+from taskq_server.store.many import Many
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import reading
 
 MOST_TASKS_PER_PRUNE = 500
 MOST_KEYS_PER_PRUNE = 4_000
+
+_FORGET = Many(
+    schema.firing,
+    "DELETE FROM firing {using rows} WHERE firing.schedule_seq = {schedule_seq} AND firing.nominal_us = {nominal_us}",
+)
+_REMEMBER = Many(
+    schema.schedule,
+    "UPDATE schedule SET pruned_until_us = new.pruned_until_us {from rows} "
+    "WHERE schedule.schedule_seq = {schedule_seq} AND coalesce(schedule.pruned_until_us, -1) < {pruned_until_us}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +43,15 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     task, attempt, dedup, session = schema.task, schema.attempt, schema.dedup, schema.session
     among = tx.sql.among
     old = (
-        select(task.c.seq)
+        select(task.c.seq, task.c.schedule_seq, task.c.nominal_us)
         .where(schema.IS_PRUNABLE, task.c.prune_time_us <= tx.now_us)
         .order_by(task.c.prune_time_us)
         .limit(MOST_TASKS_PER_PRUNE)
         .with_for_update(skip_locked=True)  # another server prunes others
     )
-    seqs = list(tx.connection.execute(old).scalars())
+    found = tx.connection.execute(old).all()
+    locked = _prune_firings(tx, [(row.schedule_seq, row.nominal_us) for row in found if row.schedule_seq is not None])
+    seqs = [row.seq for row in found if row.schedule_seq not in locked]
     if seqs:
         tx.connection.execute(delete(attempt).where(among(attempt.c.task_seq, seqs)))
         tx.connection.execute(delete(task).where(among(task.c.seq, seqs)))
@@ -59,3 +72,22 @@ def _prune(tx: Transaction, keep_sessions_us: int) -> Pruned:
     tx.connection.execute(delete(session).where(session.c.session_seq.in_(ended)))
     next_us = tx.connection.execute(reading.first(task.c.prune_time_us, schema.IS_PRUNABLE)).scalar()
     return Pruned(len(seqs), tx.now_us if keys == MOST_KEYS_PER_PRUNE else next_us)
+
+
+def _prune_firings(tx: Transaction, firings: list[tuple[int, int]]) -> set[int]:
+    """Forgets which tasks these firings were, and until when something has been forgotten: a backfill must not fire
+    them a second time. Answers the schedules that another is at, of which nothing may go now."""
+    if not firings:
+        return set()
+    table, seqs = schema.schedule, sorted({seq for seq, _ in firings})
+    those = select(table.c.schedule_seq).where(tx.sql.among(table.c.schedule_seq, seqs))
+    mine = those.order_by(table.c.schedule_seq).with_for_update(key_share=True, skip_locked=True)
+    ours = set(tx.connection.execute(mine).scalars())
+    others = set(tx.connection.execute(those).scalars()) - ours  # what no longer exists is in nobody's way
+    gone = [(seq, nominal_us) for seq, nominal_us in firings if seq not in others]
+    _FORGET.run(tx.connection, gone)
+    until: dict[int, int] = {}
+    for seq, nominal_us in gone:
+        until[seq] = max(nominal_us, until.get(seq, nominal_us))
+    _REMEMBER.run(tx.connection, sorted(until.items()))
+    return others

@@ -9,6 +9,7 @@ from sqlalchemy import Insert, delete, select, update
 from taskq_server.store import schema
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.schedules import ToFire
 
 LONGEST_SERVER_LEASE_US = 15_000_000
 
@@ -57,6 +58,8 @@ class News:
     """The earliest due time that was not known before."""
     resumed: bool = False
     """Something is no longer paused."""
+    to_fire: ToFire = ToFire(None, False)  # noqa: RUF009 - never changes
+    """What there is to do for whoever fires schedules."""
 
 
 Version = tuple[int, int, int, int | None]
