@@ -83,7 +83,7 @@ class Declaring:
         if current is None:
             await self._create(wanted)
             report.created.append(name)
-        elif not (fields := differences(wanted, current)):
+        elif not (fields := differences(await self._completed(wanted), current)):
             report.unchanged.append(name)
         elif wanted.origin != current.origin:
             await self._update(wanted, current)
@@ -94,10 +94,14 @@ class Declaring:
             report.drifted[name] = fields
 
     async def _create(self, wanted: wire.Schedule) -> None:
-        if not self._dry_run:
-            request = wire.CreateScheduleRequest(schedule=wanted)
-            request.schedule.schedule_id = new_task_id()
-            await call(self._stub.CreateSchedule, request, self._timeout)
+        request = wire.CreateScheduleRequest(schedule=wanted, validate_only=self._dry_run)
+        request.schedule.schedule_id = new_task_id()  # once for all tries of this call
+        await call(self._stub.CreateSchedule, request, self._timeout)
+
+    async def _completed(self, wanted: wire.Schedule) -> wire.Schedule:
+        """As the server would store it: with every default, and in its own spelling."""
+        request = wire.CreateScheduleRequest(schedule=wanted, validate_only=True)
+        return (await call(self._stub.CreateSchedule, request, self._timeout)).schedule
 
     async def _update(self, wanted: wire.Schedule, current: wire.Schedule) -> None:
         if not self._dry_run:

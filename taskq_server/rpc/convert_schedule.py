@@ -178,10 +178,10 @@ def _template(faults: Faults, at: str, message: schedule_pb2.Schedule, most_payl
 # ── domain -> wire ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def schedule(one: Schedule) -> schedule_pb2.Schedule:
-    said = one.definition
-    message = schedule_pb2.Schedule(
-        schedule_id=task_id.to_text(one.schedule_id),
+def stated(said: Definition, schedule_id: bytes) -> schedule_pb2.Schedule:
+    """What somebody says of a schedule, with every default filled in."""
+    return schedule_pb2.Schedule(
+        schedule_id=task_id.to_text(schedule_id),
         name=said.name,
         recurrence=_recurrence(said.rule),
         task=_task(said.task),
@@ -191,6 +191,13 @@ def schedule(one: Schedule) -> schedule_pb2.Schedule:
         catch_up_window=duration(said.catch_up_window_us),
         max_firings=said.max_firings or 0,
         origin=said.origin,
+    )
+
+
+def schedule(one: Schedule) -> schedule_pb2.Schedule:
+    said = one.definition
+    message = stated(said, one.schedule_id)
+    stands = schedule_pb2.Schedule(
         etag=one.etag,
         next_fire_time=optional_time(one.next_us),
         next_due_time=optional_time(one.next_due_us),
@@ -204,6 +211,7 @@ def schedule(one: Schedule) -> schedule_pb2.Schedule:
         create_time=timestamp(one.create_time_us),
         update_time=timestamp(one.update_time_us),
     )
+    message.MergeFrom(stands)
     if one.pause_time_us is not None:
         message.pause.note = one.pause_note
         message.pause.pause_time.CopyFrom(timestamp(one.pause_time_us))

@@ -39,6 +39,8 @@ class ScheduleService:
         schedule_id = faults.uuid("schedule.schedule_id", given) if given else task_id.new()
         definition = self._definition(faults, request.schedule)
         faults.raise_if_any()
+        if request.validate_only:
+            return schedule_pb2.CreateScheduleResponse(schedule=convert.stated(definition, schedule_id))
         created = await self._schedules.create(NewSchedule(schedule_id, definition))
         return schedule_pb2.CreateScheduleResponse(schedule=convert.schedule(created))
 

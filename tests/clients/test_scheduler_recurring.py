@@ -152,7 +152,7 @@ def test_what_cannot_recur_is_refused_at_once_with_every_fault(make: Any, fields
 
 
 def test_what_says_no_recurrence_cannot_be_declared() -> None:
-    with pytest.raises(TypeError, match="recurring.once says no recurrence"):
+    with pytest.raises(TypeError, match=r"recurring\.once says no recurrence"):
         declared(OnceTask)
     with pytest.raises(TypeError, match="cannot be declared"):
         declared("recurring.once")  # type: ignore[arg-type]
