@@ -111,8 +111,10 @@ class Dispatcher:
             self._offer = None
 
     def _take_up(self, leased: Leased | None) -> None:
-        """The offer was taken by somebody who stored something; None: in vain."""
-        if leased is not None:
+        """The offer was taken by somebody who stored something; None: in vain, or so it seems."""
+        if leased is None:
+            self._in_doubt = True
+        else:
             self._push_or_keep(leased)
         self._alarm.ring()
 

@@ -31,12 +31,11 @@ from taskq_server.store.verbs import (
     schedules,
     scheduling,
 )
-from taskq_server.store.verbs.adding import add
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
 from taskq_server.store.verbs.firing import Backfill, Backfilled, Fired, Trigger, Triggered
-from taskq_server.store.verbs.leasing import Leased, lease
+from taskq_server.store.verbs.leasing import Leased, add_and_lease, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
 from taskq_server.store.verbs.pausing import NewPause, Pause
@@ -64,10 +63,9 @@ class Store(ABC):
         self.on_scheduled: Callable[[], None] = lambda: None
         """Told, after a commit, that tasks were scheduled, or may be leased again."""
         self.memory = Memory()
-        self._takes_offers = False
         self.server_seq = THE_ONLY_SERVER
         """Which of the servers on this database this one is."""
-        self._add = partial(add, self.memory)
+        self._add = partial(add_and_lease, self.memory, rules)
         self._lease = partial(lease, self.memory, rules)
         self._end = partial(end, self.memory, rules)
         self._cancel = partial(cancel, self.memory, rules)
@@ -117,11 +115,9 @@ class Store(ABC):
         leased.next_due_us = self.next_due_us(leased.free_routes)
         return leased
 
-    def offer(self, demand: Demand, on_settled: Callable[[Leased | None], None]) -> Offer | None:
-        """Leaves seats for what is due as soon as it is stored; None where that is not done. They are given to nobody
-        else before the offer is settled or withdrawn."""
-        if not self._takes_offers:
-            return None
+    def offer(self, demand: Demand, on_settled: Callable[[Leased | None], None]) -> Offer:
+        """Leaves seats for what is due as soon as it is stored. They are given to nobody else before the offer is
+        settled or withdrawn."""
         self.memory.offer = Offer(demand, on_settled)
         return self.memory.offer
 

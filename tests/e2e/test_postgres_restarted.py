@@ -132,18 +132,22 @@ def accepted(scheduler: RawScheduler) -> bool:
     return True
 
 
+@pytest.mark.parametrize("due_in", [0, 2], ids=["leased with the enqueue", "leased when due"])
 def test_a_lease_of_which_the_server_never_heard_is_given_back_at_once(
-    start_world: StartWorld, durable_postgres: PostgresProcess, proxy: PostgresProxy
+    start_world: StartWorld, durable_postgres: PostgresProcess, proxy: PostgresProxy, due_in: int
 ) -> None:
     world = start_world(database_url=durable_postgres.url("taskq"), server_urls=[proxy.url], lease_duration="1h")
-    with connected(world.server.address) as channel:
+    with connected(world.server.address) as channel, ThreadPoolExecutor() as threads:
         processor, scheduler, task = RawProcessor(channel, "work"), RawScheduler(channel), a_task()
+        task.delay.FromSeconds(due_in)
         processor.open_stream()
         scheduler.enqueue(a_task())
         assert processor.succeed(processor.take()) == REPORT_STATUS_ACCEPTED, "all is connected"
         proxy.refuse()
+        if due_in:
+            scheduler.enqueue(task)
         proxy.cut_at_commit(before=False, after=b"UPDATE task SET state = 2")
-        scheduler.enqueue(task)
+        answer = None if due_in else threads.submit(scheduler.enqueue, task, timeout=20)
         until(lambda: not proxy.is_armed, "the answer to a COMMIT is cut")
 
         durable_postgres.restart("immediate")
@@ -152,5 +156,8 @@ def test_a_lease_of_which_the_server_never_heard_is_given_back_at_once(
         again = processor.take(seconds=BACK_SECONDS)
         assert (again.task_id, again.attempt, again.failed_attempts) == (task.task_id, 2, 0)
         assert processor.succeed(again) == REPORT_STATUS_ACCEPTED
+        if answer is not None:  # whether it was stored could be asked in time, or not; never may it be refused
+            error = answer.exception(timeout=SOON_SECONDS + NOISE_SECONDS)
+            assert error is None or (isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.UNAVAILABLE)
         processor.close()
     assert world.server.stop() == 0, world.server.read_log()

@@ -1,8 +1,6 @@
-"""On SQLite a task that is due at once is leased by the commit that stores it, and pushed."""
+"""A task that is due at once is leased by the commit that stores it, and pushed."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -11,11 +9,6 @@ from taskq_server.store.store import Store
 from taskq_server.store.verbs.leasing import Leased
 from tests.rpc.support import SCHEDULED
 from tests.rpc.world import World
-
-
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/taskq.db"
 
 
 @pytest.fixture

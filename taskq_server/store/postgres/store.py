@@ -49,7 +49,7 @@ SELECT coalesce($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::b
 """
 # A lease reads what is paused later, in a statement of its own: what was paused while it waited here, it sees.
 _BEGIN_LEASE = f"{_BEGIN.rstrip()}, {LEASE}\n"
-_BEGIN_ADD = f"{_BEGIN.rstrip()}, {NUMBERS.format(many='$2')}\n"
+_BEGIN_ADD = f"{_BEGIN_LEASE.rstrip()}, {NUMBERS.format(many='$2')}\n"
 _SET = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
 _NOT_LOCAL = ("tcp_", "default_")
 _LOCAL_SETTINGS = {name: value for name, value in (SETTINGS | PLANS).items() if not name.startswith(_NOT_LOCAL)}
@@ -189,7 +189,7 @@ class Postgres(SharedStore):
     def _start_to_add(self, connection: Connection, items: int) -> Transaction:
         """Learns the numbers of its new tasks on the same way."""
         transaction, answers = self._begin(connection, _BEGIN_ADD, items)
-        transaction.numbers = answers[0]
+        transaction.numbers = answers[-1]
         return transaction
 
     def _begin(self, connection: Connection, statement: str, *values: int) -> tuple[Transaction, Sequence[Any]]:

@@ -24,7 +24,7 @@ from taskq_server.store.sqlite.shared_connection import SharedConnection
 from taskq_server.store.sqlite.sql import SQLiteSql
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import leasing, pausing, reading
+from taskq_server.store.verbs import pausing, reading
 from taskq_server.store.verbs.end_batch import Rules
 
 Item = TypeVar("Item")
@@ -55,10 +55,6 @@ class SQLite(Store):
     def __init__(self, path: Path, clock: OwnClock, rules: Rules, on_fatal: Callable[[BaseException], None]) -> None:
         super().__init__(rules, clock)
         self._own_clock = clock
-        # One commit less on the way, where there is one writer anyway. On PostgreSQL whoever enqueues would wait for
-        # four ways there and back.
-        self._takes_offers = True
-        self._add = partial(leasing.add_and_lease, self.memory, rules)
         path = path.resolve()  # another name of the file must not get another lock
         self._path = path
         self._sql = SQLiteSql()

@@ -41,6 +41,10 @@ _REPLACE = Many(
 )
 
 
+CHANGES = DedupConflict.REPLACE, DedupConflict.DEBOUNCE
+"""What may change the task that holds a key."""
+
+
 def add(memory: Memory, tx: Transaction, tasks: list[NewTask]) -> list[Enqueued]:
     """Stores tasks in order. A known id or a held key leaves no second task behind, and the answer says so."""
     numbers = tx.sql.task_numbers(tx, len(tasks))
@@ -149,8 +153,7 @@ class _Keys:
         keys = cls(tx.now_us)
         asked = [(task, task.dedup) for task in tasks if task.dedup is not None]
         if asked:
-            changes = DedupConflict.REPLACE, DedupConflict.DEBOUNCE
-            may_change = [(one.scope, one.key) for _, one in asked if one.on_conflict in changes]
+            may_change = [(one.scope, one.key) for _, one in asked if one.on_conflict in CHANGES]
             tx.sql.lock_keys(tx, [(one.scope, one.key) for _, one in asked], may_change)
             keys._read(tx, asked)
         return keys

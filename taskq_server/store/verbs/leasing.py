@@ -16,7 +16,7 @@ from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
 from taskq_server.store.sql import Asked, Due
 from taskq_server.store.transaction import Transaction
-from taskq_server.store.verbs.adding import add
+from taskq_server.store.verbs.adding import CHANGES, add
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import end, expire
 from taskq_server.store.waiting import Place
@@ -49,14 +49,18 @@ def add_and_lease(memory: Memory, rules: Rules, tx: Transaction, tasks: list[New
     """Stores tasks, and leases what is due of them to the seats that are on offer: one commit for both."""
     added = add(memory, tx, tasks)
     offer = memory.offer
-    if offer is not None and _is_wanted(tx, offer) and offer.take():
+    if offer is not None and _is_wanted(tx, tasks, offer) and offer.take():
         tx.after_rollback.append(partial(offer.settle, None))
         (leased,) = lease(memory, rules, tx, [offer.demand])
         tx.after_commit.append(partial(offer.settle, leased))
     return added
 
 
-def _is_wanted(tx: Transaction, offer: Offer) -> bool:
+def _is_wanted(tx: Transaction, tasks: list[NewTask], offer: Offer) -> bool:
+    """Whether something is due that it has seats for. Not if tasks of others may have been locked: sessions are locked
+    before tasks."""
+    if any(task.dedup is not None and task.dedup.on_conflict in CHANGES for task in tasks):
+        return False
     until_us = tx.now_us + offer.demand.ahead_us
     return any(route_id in offer.routes and at <= until_us for (route_id, _), at in tx.scheduled.items())
 
