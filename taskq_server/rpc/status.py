@@ -25,6 +25,10 @@ MOST_MESSAGE_BYTES = 1_000
 CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
     errors.InvalidFields: (code_pb2.INVALID_ARGUMENT, "INVALID_FIELDS"),
     errors.MalformedRequest: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
+    errors.Unauthenticated: (code_pb2.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    errors.TooManyFailures: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_FAILURES"),
+    errors.PermissionDenied: (code_pb2.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    errors.TooManyStreams: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     errors.TaskNotFound: (code_pb2.NOT_FOUND, "TASK_NOT_FOUND"),
     errors.SessionNotFound: (code_pb2.NOT_FOUND, "SESSION_NOT_FOUND"),
     errors.SessionDisconnected: (code_pb2.NOT_FOUND, "SESSION_DISCONNECTED"),
