@@ -149,6 +149,7 @@ class Access:
         self._by_certificate = {name: Caller(name, rights) for name, rights in certificates.items()}
         self._by_token: dict[str, Caller] = {}
         self._mark: str | None = None
+        self._looking = asyncio.Lock()
         self._most_streams = most_streams
         self._streams: set[_Stream] = set()
         self._many: Counter[str] = Counter()
@@ -245,7 +246,8 @@ class Access:
     async def tick(self) -> None:
         """Learns what has changed about tokens, and ends the streams of those that do not hold any more."""
         try:
-            await self._look()
+            async with self._looking:
+                await self._look()
         except (StorageUnavailable, StorageFull, StoreRefused) as error:
             log.warning("whether tokens have changed is not known", why=str(error))
         if self.required:

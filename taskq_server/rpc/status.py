@@ -44,7 +44,7 @@ def to_status(error: Exception) -> grpc.Status:
     if not isinstance(error, errors.TaskqError):
         return _internal(error)
     code, reason = CODES[type(error)]
-    facts = {key: _fact(value) for key, value in vars(error).items() if key not in ("faults", "detail")}
+    facts = {key: _fact(value) for key, value in vars(error).items() if key not in ("faults", "detail") and value}
     details = [_pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts))]
     message = str(error)
     if isinstance(error, errors.InvalidFields):
