@@ -36,7 +36,8 @@ def test_several_patterns_cover_what_each_of_them_does() -> None:
     "text",
     [
         "", "enqueue", "enqueue:", "process:", "enqueue:*cook", "enqueue:a*b", "enqueue:a**", "enqueue:a b",
-        "read:cook", "READ", "payload", "payload:", "admin:*", "write", "enqueue:ä", "enqueue:" + "x" * 129, "read ", "enqueue:a\n",
+        "read:cook", "READ", "payload", "payload:", "admin:*", "write", "enqueue:ä", "enqueue:" + "x" * 129, "read ",
+        "enqueue:a\n",
     ],
 )  # fmt: skip
 def test_what_is_no_right_is_refused(text: str) -> None:
