@@ -41,6 +41,12 @@ def database(flags: tuple[str, ...]) -> None:
     _become("taskq_server.database", flags)
 
 
+@_program("token")
+def token(flags: tuple[str, ...]) -> None:
+    """Make, list and revoke the API tokens of those who call; `taskq token --help` says how."""
+    _become("taskq_server.tokens", flags)
+
+
 def _become(module: str, flags: tuple[str, ...]) -> None:
     # A process of its own, not an import: a client must not carry the server with it.
     if importlib.util.find_spec("taskq_server") is None:

@@ -26,10 +26,15 @@ from pydantic import (
     field_validator,
 )
 
+from taskq_server.core.rights import of_certificates
+
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_ALSO_FILES = ("database_url", "cert_rights")
+"""The settings that may stand in a file, whose name is in the variable that ends in _FILE."""
 _SQLITE, _POSTGRES = "sqlite:///", ("postgresql://", "postgres://")
 _PASSWORDS = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
+_TOKENS = re.compile(r"(tq_[0-9a-f]{12})_\S+")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
 
@@ -56,6 +61,11 @@ def _is_loopback(address: str) -> bool:
     return host == "localhost" or address.startswith("unix:")
 
 
+def _certificates(text: str) -> str:
+    of_certificates(text)
+    return text
+
+
 Span = Annotated[float, BeforeValidator(span)]
 
 
@@ -73,8 +83,9 @@ def database(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL without its password, to be printed or logged. It hides too much rather than too little: a password that
-    is not percent-encoded may hold what looks like the end of it."""
+    """The URL without its password, and whatever else without API tokens, to be printed or logged. It hides too much
+    rather than too little: a password that is not percent-encoded may hold what looks like the end of it."""
+    url = _TOKENS.sub(r"\1_***", url)
     return _PASSWORDS.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", url)
 
 
@@ -88,6 +99,16 @@ class Config(BaseModel):
         "127.0.0.1:50051",
         description="where gRPC listens; port 0 takes any free one, which is printed",
         validate_default=False,
+    )
+    auth: Literal["auto", "off", "required"] = Field(
+        "auto", description="whether callers must show who they are; auto is off on loopback, else required"
+    )
+    cert_rights: Annotated[str, AfterValidator(_certificates)] = Field(
+        "",
+        description="rights of client certificates: SAN=RIGHT,RIGHT; SAN=RIGHT; also TASKQ_CERT_RIGHTS_FILE",
+    )
+    max_streams: int = Field(
+        1_000, ge=1, le=100_000, description="of one caller on this server, where callers must show who they are"
     )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         default_factory=default_database_url,
@@ -122,6 +143,16 @@ class Config(BaseModel):
         if not _is_loopback(listen) and not others.data.get("insecure"):
             raise ValueError("must be a loopback address, as there is no TLS; TASKQ_INSECURE=true allows any")
         return listen
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether nobody from elsewhere can reach it."""
+        return _is_loopback(self.listen)
+
+    @property
+    def auth_required(self) -> bool:
+        """Whether callers must show who they are."""
+        return self.auth == "required" or (self.auth == "auto" and not self.on_loopback)
 
     @property
     def heartbeat_interval(self) -> float:
@@ -162,11 +193,12 @@ def settle(
     for name in names:
         if name not in given and (value := environment.get(_variable(name))) is not None:
             given[name] = value
-    if "database_url" in names and "database_url" not in given and (path := environment.get("TASKQ_DATABASE_URL_FILE")):
-        try:
-            given["database_url"] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(f"TASKQ_DATABASE_URL_FILE must be a readable file; {type(error).__name__} at {path!r}")
+    for name in _ALSO_FILES:
+        if name in names and name not in given and (path := environment.get(f"{_variable(name)}_FILE")):
+            try:
+                given[name] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                faults.append(f"{_variable(name)}_FILE must be a readable file; {type(error).__name__} at {path!r}")
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
@@ -201,6 +233,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Collection[str]) -> None:
     for name in names:
         field = Config.model_fields[name]
         default = "a file in your state folder" if name == "database_url" else field.default
+        default = "none" if default == "" else default
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             nargs="?" if field.annotation is bool else None,

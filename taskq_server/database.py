@@ -40,14 +40,14 @@ class Verb(Protocol):
 
 def upgrade(options: argparse.Namespace, settings: Config) -> int:
     """Bring the schema to the version of this program. Servers may be at work on PostgreSQL meanwhile."""
-    before, after = _database(settings.database_url, settings).upgrade(_say)
+    before, after = database_at(settings.database_url, settings).upgrade(_say)
     print(f"{before or 'none'} -> {after}")
     return 0
 
 
 def current(options: argparse.Namespace, settings: Config) -> int:
     """Print the version of the schema, and what it is to this program: empty, older, head, newer or unknown."""
-    with _database(settings.database_url, settings).looking() as connection:
+    with database_at(settings.database_url, settings).looking() as connection:
         found = migrate.current(connection)
         print(found or "none", migrate.standing(connection, found))
     return 0
@@ -55,7 +55,7 @@ def current(options: argparse.Namespace, settings: Config) -> int:
 
 def check(options: argparse.Namespace, settings: Config) -> int:
     """Say by the exit code whether a server of this version can start on the database: 0 yes, 1 after an upgrade."""
-    database = _database(settings.database_url, settings)
+    database = database_at(settings.database_url, settings)
     with database.looking() as connection:
         found = migrate.current(connection)
         print(f"{'schema':20}{found or 'none'} {migrate.standing(connection, found)}")
@@ -70,7 +70,7 @@ def check(options: argparse.Namespace, settings: Config) -> int:
 
 def copy(options: argparse.Namespace, settings: Config) -> int:
     """Copy all tasks with their history into another, empty database. Run again, it goes on where it broke off."""
-    source, target = (_database(url, settings) for url in (options.source, options.target))
+    source, target = (database_at(url, settings) for url in (options.source, options.target))
     progress = _progress if sys.stderr.isatty() else lambda doing, done, total: None
     with source.source() as one, target.target(_say) as other:
         copied = copying.copy(one, other, progress)
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         return WRONG_USAGE
     logs.configure(settings)
     try:
-        return _runner(urls)(partial(VERBS[options.verb], options, settings))
+        return runner(urls)(partial(VERBS[options.verb], options, settings))
     except StoreRefused as refused:
         _say(str(refused))
         return refused.exit_code
@@ -136,7 +136,7 @@ def _two_databases(options: argparse.Namespace) -> list[str]:
     return list(urls.values())
 
 
-def _database(url: str, settings: Config) -> SQLiteFile | PostgresDatabase:
+def database_at(url: str, settings: Config) -> SQLiteFile | PostgresDatabase:
     if url.startswith("sqlite:///"):
         return SQLiteFile(Path(url.removeprefix("sqlite:///")), allow_network=settings.network_file_system)
     from taskq_server.store.postgres.admin import PostgresDatabase
@@ -144,7 +144,7 @@ def _database(url: str, settings: Config) -> SQLiteFile | PostgresDatabase:
     return PostgresDatabase(url, pooler=settings.pgbouncer)
 
 
-def _runner(urls: Sequence[str]) -> Callable[[Callable[[], int]], int]:
+def runner(urls: Sequence[str]) -> Callable[[Callable[[], int]], int]:
     if all(url.startswith("sqlite:///") for url in urls):
         return lambda work: work()
     try:

@@ -38,7 +38,7 @@ class Schedules:
         """The schedule as it stands, or ScheduleNotFound."""
         found = await self._store.get_schedule(key)
         if found is None:
-            raise ScheduleNotFound(key.name if key.schedule_id is None else to_text(key.schedule_id))
+            raise missing(key)
         return found
 
     async def find(self, listed: Listed) -> list[Schedule]:
@@ -100,3 +100,8 @@ class Schedules:
             found = await self.get(of)
             recurrence = Recurrence(found.definition.rule, found.schedule_id)
         return recurrence, recurrence.preview(self._clock.now_us() if after_us is None else after_us, count)
+
+
+def missing(key: Key) -> ScheduleNotFound:
+    """What is said of a schedule that does not exist, and of one that the caller may not see."""
+    return ScheduleNotFound(key.name if key.schedule_id is None else to_text(key.schedule_id))

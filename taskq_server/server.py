@@ -10,10 +10,12 @@ from typing import Any
 
 import structlog
 
+from taskq_server.access import Access
 from taskq_server.admin import Admin
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
+from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
 from taskq_server.firing import Firing
 from taskq_server.housekeeper import Housekeeper
@@ -67,8 +69,9 @@ class Server:
         )
         self.dispatcher = Dispatcher(self._store, self._sessions, self._clock, dispatch, self.housekeeper.expect)
         self._tasks = TaskQueue(self._store, self._sessions, dispatch, self.housekeeper.expect)
-        self._processors = ProcessorService(self._tasks, self._sessions, self._clock, dispatch, config)
         self.firing = Firing(self._store, self._sessions, self._clock, Alarm(self._clock))
+        self.access = self._guard(self._store)
+        self._processors = ProcessorService(self._tasks, self._sessions, self.access, self._clock, dispatch, config)
         self.neighbours: Neighbours | None = None
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
@@ -76,22 +79,36 @@ class Server:
                 self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firing.hear
             )
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
+        scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
-            Schedules(self._store, self._sessions, self.firing, self._clock), self._clock, config
+            Schedules(self._store, self._sessions, self.firing, self._clock), self.access, self._clock, config
         )
-        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors, schedules, admin])
+        self._rpc = RpcServer([scheduler, self._processors, schedules, admin], self.access)
+        await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
             self.address = await self._rpc.start(config.listen)
         except CannotListen:
             await self._store.close()
             raise
-        self._loops = [self._keep(self.housekeeper.run()), self._keep(self.dispatcher.run())]
-        self._loops.append(self._keep(self.firing.run()))
+        loops = self.housekeeper.run(), self.dispatcher.run(), self.firing.run(), self.access.run()
+        self._loops = [self._keep(loop) for loop in loops]
         if self.neighbours is not None:
             self._loops.append(self._keep(self.neighbours.run()))
-        log.info("server started", address=self.address, database=shown(config.database_url))
+        log.info("server started", address=self.address, database=shown(config.database_url), auth=self.access.required)
+        if not self.access.required and not config.on_loopback:
+            log.warning("whoever reaches this server may do everything, as TASKQ_AUTH is off")
         return self.address
+
+    def _guard(self, store: Store) -> Access:
+        config = self._config
+        return Access(
+            store,
+            self._clock,
+            required=config.auth_required,
+            certificates=of_certificates(config.cert_rights),
+            most_streams=config.max_streams,
+        )
 
     async def _open_store(self, rules: Rules) -> Store:
         config = self._config

@@ -87,6 +87,12 @@ class Sessions:
                 self._move(session)
         return False
 
+    async def principal_of(self, session_id: bytes) -> str | None:
+        """Whose a session is, also one that has ended; None for one that never was."""
+        if (session := self._by_id.get(session_id)) is not None:
+            return session.principal
+        return await self._store.principal_of(session_id)
+
     def find(self, session_id: bytes) -> Session | None:
         return self._by_id.get(session_id)
 

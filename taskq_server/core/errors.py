@@ -3,6 +3,10 @@
     TaskqError
      ├── InvalidFields         what the caller sent breaks a rule
      ├── MalformedRequest      what the caller sent is not the message it should be
+     ├── Unauthenticated       who calls is not known
+     ├── TooManyFailures       the same, and often
+     ├── PermissionDenied      who calls may not
+     ├── TooManyStreams        who calls has opened too many
      ├── TaskNotFound
      ├── TaskExists            a task has this id, and is another
      ├── ScheduleNotFound
@@ -56,6 +60,46 @@ class MalformedRequest(TaskqError):
     def __init__(self, message: str) -> None:
         self.message = message
         super().__init__(f"the request is not a {message}; must be a well-formed protobuf message")
+
+
+class Unauthenticated(TaskqError):
+    """Who calls is not known: no credential, none that holds, or none any more."""
+
+    def __init__(self, why: str, token_id: str = "") -> None:
+        self.token_id = token_id
+        """The part of a token that is no secret; empty without one."""
+        super().__init__(why)
+
+
+class TooManyFailures(TaskqError):
+    """Calls without a credential that holds keep coming from one address."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"more than {most} calls a minute came from this address without a credential that holds")
+
+
+class PermissionDenied(TaskqError):
+    """Who calls lacks a right; `fields` are those of the request that need it, none when the call itself does."""
+
+    MOST_SHOWN = 10
+
+    def __init__(self, principal: str, needs: tuple[str, ...], fields: tuple[str, ...] = ()) -> None:
+        self.principal = principal
+        self.needs = needs[: self.MOST_SHOWN]
+        self.fields = fields[: self.MOST_SHOWN]
+        more = len(fields) - len(self.fields)
+        what = f"{', '.join(self.fields)}{f' and {more} more' if more else ''}" if fields else "the call"
+        super().__init__(f"{principal!r} may not; {what} must be covered by the right: {', '.join(self.needs[:3])}")
+
+
+class TooManyStreams(TaskqError):
+    """Who calls has as many streams open on this server as is allowed."""
+
+    def __init__(self, principal: str, most: int) -> None:
+        self.principal = principal
+        self.most = most
+        super().__init__(f"{principal!r} has {most} streams open on this server; must be no more")
 
 
 class TaskNotFound(TaskqError):

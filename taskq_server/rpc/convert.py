@@ -279,12 +279,13 @@ def retry_policy_message(policy: RetryPolicy) -> task_pb2.RetryPolicy:
     )
 
 
-def task_message(task: Task) -> task_pb2.Task:
+def task_message(task: Task, *, with_payloads: bool = True) -> task_pb2.Task:
+    """Without payloads, also without its result."""
     return task_pb2.Task(
         task_id=task_id.to_text(task.task_id),
         name=task.route.name,
         state=int(task.state),  # type: ignore[arg-type]
-        payload=payload_message(task.payload),
+        payload=payload_message(task.payload if with_payloads else None),
         due_time=timestamp(task.due_time_us),
         enqueue_time=timestamp(task.enqueue_time_us),
         priority=task.priority,
@@ -300,7 +301,7 @@ def task_message(task: Task) -> task_pb2.Task:
         lease_time=optional_time(task.lease_time_us),
         processor_name=task.processor_name,
         finish_time=optional_time(task.finish_time_us),
-        result=payload_message(task.result),
+        result=payload_message(task.result if with_payloads else None),
         last_failure=failure_message(task.last_failure),
         progress=progress_message(task.progress),
     )

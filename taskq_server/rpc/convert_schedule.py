@@ -178,13 +178,13 @@ def _template(faults: Faults, at: str, message: schedule_pb2.Schedule, most_payl
 # ── domain -> wire ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stated(said: Definition, schedule_id: bytes) -> schedule_pb2.Schedule:
+def stated(said: Definition, schedule_id: bytes, *, with_payload: bool = True) -> schedule_pb2.Schedule:
     """What somebody says of a schedule, with every default filled in."""
     return schedule_pb2.Schedule(
         schedule_id=task_id.to_text(schedule_id),
         name=said.name,
         recurrence=_recurrence(said.rule),
-        task=_task(said.task),
+        task=_task(said.task, with_payload),
         overlap=int(said.overlap),  # type: ignore[arg-type]
         max_buffered=said.max_buffered,
         catch_up=int(said.catch_up),  # type: ignore[arg-type]
@@ -194,9 +194,9 @@ def stated(said: Definition, schedule_id: bytes) -> schedule_pb2.Schedule:
     )
 
 
-def schedule(one: Schedule) -> schedule_pb2.Schedule:
+def schedule(one: Schedule, *, with_payload: bool = True) -> schedule_pb2.Schedule:
     said = one.definition
-    message = stated(said, one.schedule_id)
+    message = stated(said, one.schedule_id, with_payload=with_payload)
     stands = schedule_pb2.Schedule(
         etag=one.etag,
         next_fire_time=optional_time(one.next_us),
@@ -242,10 +242,10 @@ def _recurrence(rule: Rule) -> schedule_pb2.Recurrence:
     )
 
 
-def _task(task: NewTask) -> scheduler_pb2.NewTask:
+def _task(task: NewTask, with_payload: bool) -> scheduler_pb2.NewTask:
     return scheduler_pb2.NewTask(
         name=task.route.name,
-        payload=payload_message(task.payload),
+        payload=payload_message(task.payload) if with_payload else None,
         priority=task.priority,
         requires=[str(requirement) for requirement in task.route.requires],
         retry_policy=retry_policy_message(task.retry_policy),

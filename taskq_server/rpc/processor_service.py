@@ -11,9 +11,10 @@ import structlog
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq_server import task_id
+from taskq_server.access import NOBODYS_SESSION, Access
 from taskq_server.clock import Alarm, Clock
 from taskq_server.config import Config
-from taskq_server.core.errors import Stopping
+from taskq_server.core.errors import SessionNotFound, Stopping
 from taskq_server.rpc import convert_processor as convert
 from taskq_server.rpc.convert import duration, timestamp
 from taskq_server.session import Session, Stream
@@ -29,9 +30,12 @@ STREAM_AGE_SECONDS = 1_800
 class ProcessorService:
     """What processors call."""
 
-    def __init__(self, tasks: TaskQueue, sessions: Sessions, clock: Clock, alarm: Alarm, config: Config) -> None:
+    def __init__(
+        self, tasks: TaskQueue, sessions: Sessions, access: Access, clock: Clock, alarm: Alarm, config: Config
+    ) -> None:
         self._tasks = tasks
         self._sessions = sessions
+        self._access = access
         self._clock = clock
         self._alarm = alarm
         self._config = config
@@ -43,6 +47,9 @@ class ProcessorService:
 
     async def Register(self, request: processor_pb2.RegisterRequest) -> processor_pb2.RegisterResponse:
         new = convert.new_session(request)
+        caller = self._access.caller()
+        caller.must_process(new.capabilities)
+        new.principal = caller.principal
         if self._stopping:
             raise Stopping
         session = await self._sessions.register(new)
@@ -62,7 +69,10 @@ class ProcessorService:
         session_id = convert.session_id(request.session_id)
         if self._stopping:
             raise Stopping
+        if await self._callers(session_id) != session_id:
+            raise SessionNotFound(task_id.to_text(session_id))
         session = await self._sessions.take(session_id)
+        self._access.caller().must_process(session.capabilities, fields=False)  # another credential may have registered
         stream = session.open_stream()
         self._alarm.ring()
         try:
@@ -73,6 +83,13 @@ class ProcessorService:
             unsent = session.close_stream(stream)
             if unsent:
                 await asyncio.shield(self._tasks.release(session, unsent))
+
+    async def _callers(self, session_id: bytes) -> bytes:
+        """The session, if it is the caller's; else the id of none."""
+        if not self._access.required:
+            return session_id
+        is_theirs = await self._sessions.principal_of(session_id) == self._access.caller().principal
+        return session_id if is_theirs else NOBODYS_SESSION
 
     async def _frames(
         self, session: Session, stream: Stream
@@ -117,6 +134,7 @@ class ProcessorService:
     async def Heartbeat(self, request: processor_pb2.HeartbeatRequest) -> processor_pb2.HeartbeatResponse:
         session_id = convert.session_id(request.session_id)
         sightings = convert.sightings(request.in_flight, self._config.max_payload_bytes)
+        session_id = await self._callers(session_id)
         pulse = await self._sessions.heartbeat(session_id, sightings, draining=request.draining)
         if pulse.roomier:
             self._alarm.ring()
@@ -135,10 +153,11 @@ class ProcessorService:
     async def ReportResult(self, request: processor_pb2.ReportResultRequest) -> processor_pb2.ReportResultResponse:
         session_id = convert.session_id(request.session_id)
         endings = convert.endings(request.results, self._config.max_payload_bytes, self._clock.now_us())
-        return convert.report_response(await self._tasks.report(session_id, endings))
+        return convert.report_response(await self._tasks.report(await self._callers(session_id), endings))
 
     async def Unregister(self, request: processor_pb2.UnregisterRequest) -> processor_pb2.UnregisterResponse:
-        await asyncio.shield(self._sessions.unregister(convert.session_id(request.session_id)))
+        session_id = await self._callers(convert.session_id(request.session_id))
+        await asyncio.shield(self._sessions.unregister(session_id))
         self._alarm.ring()
         return processor_pb2.UnregisterResponse()
 

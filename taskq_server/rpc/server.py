@@ -14,9 +14,11 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
+from taskq_server.access import Access
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.auth import Guard
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
@@ -61,8 +63,11 @@ SERVICES: dict[type, ServiceDescriptor] = {
 class RpcServer:
     """Listens, answers, and says whether it is healthy."""
 
-    def __init__(self, servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService]) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+    def __init__(
+        self, servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService], access: Access
+    ) -> None:
+        guards = [Guard(access)] if access.required else []
+        self._server = grpc.aio.server(interceptors=guards, options=OPTIONS)
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = [""]

@@ -25,6 +25,10 @@ MOST_MESSAGE_BYTES = 1_000
 CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
     errors.InvalidFields: (code_pb2.INVALID_ARGUMENT, "INVALID_FIELDS"),
     errors.MalformedRequest: (code_pb2.INVALID_ARGUMENT, "MALFORMED_REQUEST"),
+    errors.Unauthenticated: (code_pb2.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    errors.TooManyFailures: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_FAILURES"),
+    errors.PermissionDenied: (code_pb2.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    errors.TooManyStreams: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     errors.TaskNotFound: (code_pb2.NOT_FOUND, "TASK_NOT_FOUND"),
     errors.TaskExists: (code_pb2.ALREADY_EXISTS, "TASK_EXISTS"),
     errors.ScheduleNotFound: (code_pb2.NOT_FOUND, "SCHEDULE_NOT_FOUND"),
@@ -44,7 +48,7 @@ def to_status(error: Exception) -> grpc.Status:
     if not isinstance(error, errors.TaskqError):
         return _internal(error)
     code, reason = CODES[type(error)]
-    facts = {key: _fact(value) for key, value in vars(error).items() if key not in ("faults", "detail")}
+    facts = {key: _fact(value) for key, value in vars(error).items() if key not in ("faults", "detail") and value}
     details = [_pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts))]
     message = str(error)
     if isinstance(error, errors.InvalidFields):

@@ -150,6 +150,7 @@ session = Table(
     Column("server_seq", Number, nullable=False, server_default="1", comment="the server that may push to it"),
     Column("drain_time_us", Number, comment="set by an administrator"),
     Column("drain_reason", Text),
+    Column("principal", Text, nullable=False, server_default=text("''"), comment="who registered it"),
     sqlite_autoincrement=True,
 )
 _partial("session_ended", session.c.end_time_us, where=text("end_time_us IS NOT NULL"))
@@ -229,6 +230,22 @@ firing = Table(
     sqlite_with_rowid=False,
 )
 _partial("firing_buffered", firing.c.schedule_seq, firing.c.nominal_us, where=IS_BUFFERED)
+
+token = Table(
+    "token",
+    metadata,
+    Column("token_seq", Number, primary_key=True),
+    Column("token_id", Text, nullable=False, unique=True, comment="the part that is no secret"),
+    Column(
+        "hash", LargeBinary(32), nullable=False, comment="SHA-256 of the whole token, of which nothing else is kept"
+    ),
+    Column("principal", Text, nullable=False),
+    Column("rights", Text, nullable=False, comment="JSON array"),
+    Column("create_time_us", Number, nullable=False),
+    Column("expire_time_us", Number),
+    Column("revoke_time_us", Number),
+    Column("last_use_time_us", Number, comment="to the minute"),
+)
 
 server = Table(
     "server",

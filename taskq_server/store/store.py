@@ -30,6 +30,7 @@ from taskq_server.store.verbs import (
     reclaiming,
     schedules,
     scheduling,
+    tokens,
 )
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
@@ -44,6 +45,7 @@ from taskq_server.store.verbs.reading import Fate
 from taskq_server.store.verbs.reclaiming import Reclaimed
 from taskq_server.store.verbs.schedules import Listed, ToFire
 from taskq_server.store.verbs.scheduling import Change, Deletion, NewSchedule, SchedulePause
+from taskq_server.store.verbs.tokens import Tokens, Use
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -257,6 +259,22 @@ class Store(ABC):
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
+
+    async def principal_of(self, session_id: bytes) -> str | None:
+        """Whose a session is, also one that has ended; None for one that never was, or is long gone."""
+        return (await self.read(reading.principals, [session_id]))[0]
+
+    async def take_requests(self) -> Callable[[], None]:
+        """Does what operators ask, where the server alone may write; answers what tells them that it is done."""
+        return lambda: None
+
+    async def tokens(self, known: str | None) -> Tokens | None:
+        """The API tokens that may be used; None when nothing has changed since those with the mark `known`."""
+        return (await self.read(tokens.current, [known]))[0]
+
+    async def use_tokens(self, uses: list[Use]) -> None:
+        """Writes down that tokens were used."""
+        await self.write(tokens.use, uses)
 
     async def fates(self, asked: list[Fate]) -> list[Outcome | None]:
         """How attempts of sessions have ended; None for one that is still held, or never was that session's."""

@@ -11,12 +11,12 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
-from taskq.v1 import admin_service_pb2, processor_service_pb2, scheduler_service_pb2
+from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
 from tests.rpc.support import soon
 
 METHODS: dict[str, MethodDescriptor] = {
     method.name: method
-    for file in (scheduler_service_pb2, processor_service_pb2, admin_service_pb2)
+    for file in (scheduler_service_pb2, processor_service_pb2, schedule_service_pb2, admin_service_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -37,6 +37,7 @@ from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
 from taskq_server.store.verbs.leasing import Leased
 from taskq_server.store.verbs.living import NewSession, StoredSession
+from taskq_server.store.verbs.tokens import NewToken
 
 SECOND = 1_000_000
 LEASE = 30 * SECOND
@@ -354,3 +355,9 @@ class Gate:
         held = asyncio.create_task(store.write(wait, [None]))
         await self.reached.wait()
         return held
+
+
+def a_token(principal: str = "root", *rights: str, expires_in: int | None = None, secret: str = "") -> NewToken:
+    """What is kept of a token; the same principal and secret give the same one."""
+    digest = hashlib.sha256(f"{principal} {secret}".encode())
+    return NewToken(f"tq_{digest.hexdigest()[:12]}", digest.digest(), principal, rights or ("admin",), expires_in)

@@ -47,7 +47,7 @@ def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
         "insecure": "true", "listen": "0.0.0.0:1", "database_url": "sqlite:///x.db", "lease_duration": "2s",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
         "stop_grace": "7s", "network_file_system": "true", "log_level": "error", "log_format": "json",
-        "pgbouncer": "true",
+        "pgbouncer": "true", "auth": "required", "cert_rights": "spiffe://x/y=read", "max_streams": "8",
     }  # fmt: skip
     assert set(values) == set(Config.model_fields)
     by_flag = load([f"--{name.replace('_', '-')}={value}" for name, value in values.items()], {})

@@ -29,7 +29,7 @@ def _written(default: object) -> str:
         return str(default).lower()
     if isinstance(default, float):
         return f"{default / 86400:g}d" if default >= 86400 else f"{default:g}s"
-    return str(default)
+    return str(default) or "none"
 
 
 def test_the_table_of_settings_is_the_one_that_the_server_has() -> None:

@@ -23,6 +23,7 @@ from taskq_server.store.postgres import faults
 from taskq_server.store.postgres import start as postgres_start
 from taskq_server.store.postgres.engine import SETTINGS, engine_of
 from taskq_server.store.postgres.faults import sqlstate
+from taskq_server.store.verbs import tokens
 
 Answer = TypeVar("Answer")
 
@@ -33,12 +34,15 @@ LOCK_SERVERS_SECONDS = 10
 """A copy that was killed may leave its connection behind for a moment."""
 PAUSE_SECONDS = 2
 TRIES = 20
+HEARD_SECONDS = 2
+"""By then every server has looked whether there are other tokens, which they do once a second."""
 UPGRADING = 0x7461736B71
 """The advisory lock of upgrades, so that of several at once the first does it and the others find it done."""
 LOCKED_OUT = {"55P03", "40P01"}
 """A lock could not be had in time; a deadlock, of which we were the victim."""
 
 _UNTIMED = {**SETTINGS, "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+_NOW_US = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _ALIVE = "SELECT name FROM server WHERE alive_until_us > extract(epoch FROM clock_timestamp()) * 1000000"
 
 
@@ -89,6 +93,17 @@ class PostgresDatabase:
         raise StoreRefused(
             "the tables could not be locked within a minute", "end what is long in pg_stat_activity, then try again", 75
         )
+
+    def change_tokens(self, change: tokens.Change) -> None:
+        """Keeps or revokes API tokens; returns once the servers know."""
+        with self._connected() as connection:
+            with connection.begin():
+                postgres_start.check_schema(connection)
+                copy_mark.refuse_half_copied(connection)
+                tokens.change(connection, [change], connection.exec_driver_sql(_NOW_US).scalar_one())
+            with connection.begin():
+                if connection.exec_driver_sql(_ALIVE).first() is not None:
+                    connection.execute(text("SELECT pg_sleep(:pause)"), {"pause": HEARD_SECONDS})
 
     @contextmanager
     def source(self) -> Iterator[PostgresEnd]:

@@ -12,14 +12,18 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.pool import NullPool
 
+from taskq_server.clock import SystemClock
 from taskq_server.core.errors import StoreRefused
 from taskq_server.store import migrate
 from taskq_server.store.copying import mark as copy_mark
 from taskq_server.store.copying.ends import SQLiteEnd
 from taskq_server.store.sqlite import start as sqlite_start
+from taskq_server.store.sqlite.box import Box
 from taskq_server.store.sqlite.store import EVERY_CONNECTION, WRITER
+from taskq_server.store.verbs import tokens
 
 _ERRORS = (exc.DBAPIError, sqlite3.Error)
+_IN_USE = 75
 _UNSOUND = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -47,6 +51,19 @@ class SQLiteFile:
             before = migrate.current(connection)
             migrate.to_head(connection)
             return before, migrate.current(connection)
+
+    def change_tokens(self, change: tokens.Change) -> None:
+        """Keeps or revokes API tokens, through the server that has the file if there is one; returns once it knows."""
+        try:
+            with self._alone() as connection, connection.begin():
+                migrate.to_head(connection)
+                migrate.must_be_head(connection)
+                copy_mark.refuse_half_copied(connection)
+                tokens.change(connection, [change], SystemClock().now_us())
+        except StoreRefused as refused:
+            if refused.exit_code != _IN_USE:
+                raise
+            Box(self.path).ask(change)
 
     @contextmanager
     def source(self) -> Iterator[SQLiteEnd]:

@@ -20,11 +20,12 @@ from sqlalchemy.pool import NullPool
 from taskq_server.clock import SECOND_US, OwnClock
 from taskq_server.core.errors import StorageFull, StorageUnavailable, StoreRefused
 from taskq_server.store.sqlite import start as sqlite_start
+from taskq_server.store.sqlite.box import Box
 from taskq_server.store.sqlite.shared_connection import SharedConnection
 from taskq_server.store.sqlite.sql import SQLiteSql
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import pausing, reading
+from taskq_server.store.verbs import pausing, reading, tokens
 from taskq_server.store.verbs.end_batch import Rules
 
 Item = TypeVar("Item")
@@ -57,6 +58,7 @@ class SQLite(Store):
         self._own_clock = clock
         path = path.resolve()  # another name of the file must not get another lock
         self._path = path
+        self._box = Box(path)
         self._sql = SQLiteSql()
         self._on_fatal = on_fatal
         self._high_water_us = 0
@@ -94,6 +96,7 @@ class SQLite(Store):
                 "taskq-reader", store._connect_reader, store._look, store._translate, store._on_fatal
             )
             await store._reader.started()
+            store._box.open()
         except BaseException:
             await store.close()
             raise
@@ -177,6 +180,17 @@ class SQLite(Store):
     async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
         assert self._reader is not None
         return await self._reader.run(verb, items)
+
+    async def take_requests(self) -> Callable[[], None]:
+        """Operators cannot write while this server does, and leave what they want in a box beside the file."""
+        if requests := self._box.requests():
+            await self.write(tokens.apply, [request.change for request in requests])
+
+        def tell() -> None:
+            for request in requests:
+                request.done()
+
+        return tell
 
     async def close(self) -> None:
         try:

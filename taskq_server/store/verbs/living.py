@@ -48,6 +48,8 @@ class NewSession:
     client: str
     lease_duration_us: int
     """How long it lives without a heartbeat."""
+    principal: str = ""
+    """Whose it is; empty where everybody may call."""
 
 
 @dataclass(slots=True)
@@ -113,6 +115,7 @@ def _register(tx: Transaction, new: NewSession) -> int:
         register_time_us=tx.now_us,
         alive_until_us=tx.now_us + new.lease_duration_us,
         server_seq=tx.server_seq,
+        principal=new.principal,
     )
     return int(tx.connection.execute(insert.returning(schema.session.c.session_seq)).scalar_one())
 
@@ -237,7 +240,15 @@ def _stored(row: Row[Any]) -> StoredSession | None:
     except ValueError:
         return None
     session = NewSession(
-        row.session_id, row.processor_name, capabilities, labels, row.max_in_flight, row.build_id, row.client, 0
+        row.session_id,
+        row.processor_name,
+        capabilities,
+        labels,
+        row.max_in_flight,
+        row.build_id,
+        row.client,
+        0,
+        row.principal,
     )
     stored = StoredSession(row.session_seq, session, row.alive_until_us, row.server_seq, bool(row.server_lives))
     if row.drain_time_us is not None:

@@ -57,3 +57,11 @@ def session_seqs(tx: Transaction, session_ids: list[bytes]) -> list[int | None]:
     known = select(session.c.session_id, session.c.session_seq).where(tx.sql.among(session.c.session_id, session_ids))
     by_id = {row.session_id: row.session_seq for row in tx.connection.execute(known)}
     return [by_id.get(session_id) for session_id in session_ids]
+
+
+def principals(tx: Transaction, session_ids: list[bytes]) -> list[str | None]:
+    """Whose sessions are, also those that have ended; None for one that never was, or is long gone."""
+    session = schema.session
+    known = select(session.c.session_id, session.c.principal).where(tx.sql.among(session.c.session_id, session_ids))
+    by_id = {row.session_id: row.principal for row in tx.connection.execute(known)}
+    return [by_id.get(session_id) for session_id in session_ids]

@@ -25,15 +25,18 @@ from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.sqlite.admin import SQLiteFile
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
+from taskq_server.store.verbs import tokens
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.living import Advance
 from taskq_server.store.verbs.pausing import NewPause
+from taskq_server.store.verbs.tokens import Revocation, Use
 from tests.store.conftest import RULES
 from tests.store.given import (
     NO_RETRY,
     a_processor,
     a_retry,
     a_task,
+    a_token,
     added,
     end,
     failed,
@@ -86,6 +89,9 @@ async def _make_queue(path: Path) -> None:
     await store.drain_processor(NewDrain(other.session_id, "it leaks"))
     await store.pause(NewPause("sweep", "ü"))
     await store.pause(NewPause("aB", ""))
+    await store.write(tokens.apply, [a_token("kitchen", "enqueue:kitchen.*", expires_in=hours(1)), a_token("root")])
+    await store.use_tokens([Use(1, clock.now_us())])
+    await store.write(tokens.apply, [Revocation((a_token("root").token_id,))])
     last = await a_processor(store, "sweep", name="forgotten")
     await tamper(store, "DELETE FROM session WHERE session_seq = :seq", seq=last.seq)
     await store.close()

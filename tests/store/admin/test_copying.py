@@ -31,7 +31,7 @@ from tests.store.conftest import RULES
 def test_every_table_is_copied_but_those_that_are_about_a_database() -> None:
     """Who adds a table decides here whether it is of a queue or of its database."""
     assert {rows.name for rows in ROWS} == set(schema.metadata.tables) - OF_A_DATABASE
-    assert set(TABLES) == {"route", "task", "attempt", "session", "dedup", "pause"}
+    assert set(TABLES) == {"route", "task", "attempt", "session", "dedup", "pause", "token"}
 
 
 def test_the_queue_of_these_tests_has_something_of_everything(queue: str) -> None:
@@ -54,6 +54,7 @@ def test_from_sqlite_to_postgresql_and_back_every_row_is_the_same(queue: str, po
     assert [(line.table, line.state) for line in there] == [
         ("attempt", ""), ("dedup", ""), ("pause", ""), ("route", ""), ("session", ""),
         ("task", "SCHEDULED"), ("task", "RUNNING"), ("task", "SUCCEEDED"), ("task", "FAILED"), ("task", "CANCELLED"),
+        ("token", ""),
     ]  # fmt: skip
     assert sum(line.rows for line in there) == sum(len(rows) for rows in contents(queue).values())
     assert mark_of(postgres) == mark_of(back) == []

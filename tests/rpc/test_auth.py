@@ -1,0 +1,382 @@
+"""What a caller sees and may do; whose a session is; and when a credential ends."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+import structlog
+
+from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq_server import access
+from taskq_server.clock import ManualClock
+from taskq_server.server import Server
+from tests.conftest import StartServer
+from tests.rpc.callers import granted, revoke, show, showing
+from tests.rpc.support import (
+    LEASE_LOST,
+    NOT_FOUND,
+    OK,
+    REREGISTER,
+    UNKNOWN_ID,
+    RawAdmin,
+    RawProcessor,
+    RawScheduler,
+    Refusal,
+    a_result,
+    a_task,
+    refusal_of,
+    refused,
+    soon,
+    span,
+)
+from tests.support import truth
+
+UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
+
+
+class House:
+    """A server at which callers must show who they are, on a clock that stands, and those who call."""
+
+    def __init__(self, server: Server, clock: ManualClock, database_url: str) -> None:
+        self.server = server
+        self.clock = clock
+        self.database_url = database_url
+        self.stack = contextlib.AsyncExitStack()
+
+    async def token(self, *rights: str, principal: str = "kitchen", expire_after_seconds: float | None = None) -> str:
+        expiry_us = None if expire_after_seconds is None else round(expire_after_seconds * 1_000_000)
+        return await granted(self.server, principal, *rights, expire_after_us=expiry_us)
+
+    async def channel(self, token: str) -> grpc.aio.Channel:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channel = grpc.aio.insecure_channel(self.server.address, options, interceptors=show(token))
+        return await self.stack.enter_async_context(channel)
+
+    async def scheduler(self, *rights: str, principal: str = "kitchen") -> RawScheduler:
+        return RawScheduler(await self.channel(await self.token(*rights, principal=principal)))
+
+    async def processor(self, token: str, *names: str) -> RawProcessor:
+        """One that has registered, if it is to run something."""
+        processor = RawProcessor(self.server.address, show(token))
+        self.stack.push_async_callback(processor.disconnect)
+        if names:
+            await processor.register("oven", names, 10, {})
+        return processor
+
+
+@pytest.fixture
+async def house(start_server: StartServer, database_url: str) -> AsyncIterator[House]:
+    clock = ManualClock()
+    server = await start_server(clock=clock, auth="required", max_streams=3)
+    house = House(server, clock, database_url)
+    async with house.stack:
+        yield house
+
+
+async def end_of(call: grpc.aio.Call) -> Refusal:
+    """How a stream ends by itself."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while await soon(call.read()) is not grpc.aio.EOF:
+            pass
+    return refusal_of(caught.value)
+
+
+# ── what is seen ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_task_that_may_not_be_seen_is_answered_as_if_it_did_not_exist(house: House) -> None:
+    cook, bake = await house.scheduler("enqueue:kitchen.cook*"), await house.scheduler("enqueue:kitchen.bake")
+    task_id = await bake.enqueue("kitchen.bake", b"secret")
+
+    for call in (cook.get, cook.cancel, lambda task_id: cook.watch(task_id).next()):
+        hidden, missing = await refused(call(task_id)), await refused(call(UNKNOWN_ID))
+        assert hidden.code is grpc.StatusCode.NOT_FOUND
+        hidden.message = hidden.message.replace(task_id, UNKNOWN_ID)
+        hidden.facts["task_id"] = UNKNOWN_ID
+        assert hidden == missing
+    assert (await bake.get(task_id)).state == 1, "and it was not cancelled"
+
+
+async def test_read_shows_a_task_without_what_it_carries_and_came_to(house: House) -> None:
+    cook = await house.scheduler("enqueue:cook")
+    task_id = await cook.enqueue("cook", b"eggs", tags=["breakfast"])
+    processor = await house.processor(await house.token("process:cook"), "cook")
+    await processor.open()
+    await processor.succeed(await processor.take_one(), b"omelette")
+
+    seen = await (await house.scheduler("read")).get(task_id)
+    assert (seen.name, list(seen.tags), seen.HasField("payload"), seen.HasField("result")) == (
+        "cook", ["breakfast"], False, False,
+    )  # fmt: skip
+    (seen,) = await (await house.scheduler("read")).watch(task_id).rest()
+    assert not seen.HasField("payload") and not seen.HasField("result")
+    for whole in (await cook.get(task_id), await (await house.scheduler("payload:read")).get(task_id)):
+        assert (whole.payload.data, whole.result.data) == (b"eggs", b"omelette")
+
+
+async def test_whoever_may_see_but_not_enqueue_a_task_is_told_why_it_cannot_be_cancelled(house: House) -> None:
+    task_id = await (await house.scheduler("enqueue:cook")).enqueue("cook")
+    refusal = await refused((await house.scheduler("read", "enqueue:bake")).cancel(task_id))
+    assert (refusal.code, refusal.reason) == (DENIED, "PERMISSION_DENIED")
+    assert refusal.facts == {"principal": "kitchen", "needs": "enqueue:cook", "fields": "task_id"}
+
+
+async def test_a_batch_is_refused_whole_and_names_the_fields_and_the_right(house: House) -> None:
+    cook = await house.scheduler("enqueue:cook", "enqueue:kitchen.*")
+    names = ["cook", "kitchen.wash", "bake", "cooks", "kitchen", "bake"]
+    refusal = await refused(cook.enqueue_all(*map(a_task, names)))
+    assert refusal.code is DENIED
+    assert refusal.facts == {
+        "principal": "kitchen",
+        "needs": "enqueue:bake, enqueue:cooks, enqueue:kitchen",
+        "fields": "tasks[2].name, tasks[3].name, tasks[4].name, tasks[5].name",
+    }
+    assert truth.count(house.database_url) == 0
+
+    many = await refused(cook.enqueue_all(*(a_task(f"{'x' * 120}{i}") for i in range(1000))))
+    assert many.code is DENIED and "and 990 more" in many.message
+
+
+async def test_another_scope_of_a_key_needs_the_right_to_it_as_its_task_could_be_replaced(house: House) -> None:
+    key = {"key": "k", "on_conflict": scheduler_pb2.DEDUP_CONFLICT_REPLACE}
+    bake = await house.scheduler("enqueue:bake")
+    task_id = await bake.enqueue("bake", b"bread", delay=span(60), dedup=scheduler_pb2.Dedup(**key))
+    cook = await house.scheduler("enqueue:cook")
+    refusal = await refused(cook.enqueue("cook", b"poison", dedup=scheduler_pb2.Dedup(scope="bake", **key)))
+    assert (refusal.code, refusal.facts["fields"]) == (DENIED, "tasks[0].dedup.scope")
+    assert (await bake.get(task_id)).payload.data == b"bread"
+
+
+async def test_faults_of_a_request_are_told_only_to_who_may_make_it(house: House) -> None:
+    refusal = await refused((await house.scheduler("read")).enqueue("no name at all", priority=99))
+    assert (refusal.code, refusal.faults) == (DENIED, {})
+    assert "enqueue of the task's name" in refusal.message
+
+
+# ── whose a session is ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_session_of_another_is_answered_as_if_it_did_not_exist(house: House) -> None:
+    owner = await house.processor(await house.token("process:cook"), "cook")
+    task_id = await (await house.scheduler("enqueue:cook")).enqueue()
+    await owner.open()
+    task = await owner.take_one()
+    thief = await house.processor(await house.token("admin", principal="thief"))
+
+    async def answers(session_id: str) -> list[object]:
+        thief.registered = processor_pb2.RegisterResponse(session_id=session_id)
+        beat, (answer,) = await thief.heartbeat(task), await thief.report(a_result(task))
+        await thief.unregister()
+        return [(await refused(thief.open())).code, beat.stream, len(beat.lost), answer.status]
+
+    stolen = await answers(owner.session_id)
+    assert stolen == [grpc.StatusCode.NOT_FOUND, REREGISTER, 1, LEASE_LOST]
+    assert stolen == await answers(UNKNOWN_ID)
+    assert (await owner.heartbeat(task)).stream == OK, "its stream was not superseded, nor the session ended"
+    assert (await owner.succeed(task)).status not in (LEASE_LOST, NOT_FOUND)
+    assert (await (await house.scheduler("read")).get(task_id)).state == 3
+
+
+async def test_another_credential_of_the_same_principal_goes_on_with_a_session(house: House) -> None:
+    first = await house.processor(await house.token("process:cook", "process:bake"), "cook", "bake")
+    second = await house.processor(await house.token("process:*"))
+    second.registered = first.registered
+    await second.open()
+    assert (await second.heartbeat()).stream == OK
+
+    narrow = await house.processor(await house.token("process:cook"))
+    narrow.registered = first.registered
+    refusal = await refused(narrow.open())
+    assert (refusal.code, refusal.facts["needs"]) == (DENIED, "process:bake")
+
+
+async def test_every_capability_of_a_registration_needs_the_right_to_it(house: House) -> None:
+    processor = await house.processor(await house.token("process:kitchen.*"))
+    refusal = await refused(processor.register("oven", ["kitchen.cook", "hall.sweep", "kitchen.bake", "roof"], 1, {}))
+    assert refusal.code is DENIED
+    assert refusal.facts["needs"] == "process:hall.sweep, process:roof"
+    assert refusal.facts["fields"] == "capabilities[1].name, capabilities[3].name"
+
+
+async def test_a_session_is_still_somebodys_after_the_server_was_restarted(
+    house: House, start_server: StartServer
+) -> None:
+    token, other = await house.token("process:cook"), await house.token("process:cook", principal="thief")
+    processor = await house.processor(token, "cook")
+    await house.server.stop()
+    house.server = await start_server(clock=house.clock, auth="required")
+
+    thief, again = await house.processor(other), await house.processor(token)
+    thief.registered = again.registered = processor.registered
+    assert (await thief.heartbeat()).stream == REREGISTER
+    assert (await refused(thief.open())).code is grpc.StatusCode.NOT_FOUND
+    await again.open()
+    assert (await again.heartbeat()).stream == OK
+
+
+async def test_where_nobody_is_asked_who_they_are_a_token_is_not_looked_at(start_server: StartServer) -> None:
+    server = await start_server()
+    channel = grpc.aio.insecure_channel(server.address, interceptors=show("garbage"))
+    async with channel:
+        assert await RawScheduler(channel).enqueue()
+
+
+# ── the end of a credential ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def streams_of(house: House, token: str) -> tuple[grpc.aio.Call, grpc.aio.Call]:
+    """A StreamTasks and a WatchTask that are open."""
+    processor = await house.processor(token, "cook")
+    stream = await processor.open()
+    scheduler = RawScheduler(await house.channel(token))
+    task_id = await scheduler.enqueue("bake", delay=span(86_400))
+    watch = scheduler.stub.WatchTask(scheduler_pb2.WatchTaskRequest(task_id=task_id))
+    await soon(watch.read())
+    return stream.call, watch
+
+
+async def test_a_revoked_token_ends_its_streams_and_no_others(house: House) -> None:
+    token, other = await house.token("process:*", "enqueue:*"), await house.token("process:*", principal="other")
+    ended = await streams_of(house, token)
+    going_on = await house.processor(other, "cook")
+    await going_on.open()
+
+    await revoke(house.server, token)
+    for call in ended:
+        refusal = await end_of(call)
+        assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "UNAUTHENTICATED")
+    assert (await refused(RawScheduler(await house.channel(token)).enqueue())).code is UNAUTHENTICATED
+    await (await house.scheduler("enqueue:cook")).enqueue("cook")
+    assert await going_on.take_one()
+
+
+async def test_an_expired_token_ends_its_streams_at_its_time(house: House) -> None:
+    token = await house.token("process:*", "enqueue:*", expire_after_seconds=60)
+    calls = await streams_of(house, token)
+    house.clock.advance(59.9)
+    await house.server.access.tick()
+    scheduler = RawScheduler(await house.channel(token))
+    assert await scheduler.enqueue("bake"), "it still holds"
+
+    house.clock.advance(0.1)
+    assert (await refused(scheduler.enqueue())).code is UNAUTHENTICATED, "to the microsecond"
+    await house.server.access.tick()
+    for call in calls:
+        assert (await end_of(call)).code is UNAUTHENTICATED
+
+
+async def test_what_a_revoked_processor_was_not_sent_goes_to_another(house: House) -> None:
+    token = await house.token("process:cook")
+    revoked = await house.processor(token, "cook")
+    await revoked.open()
+    await revoke(house.server, token)
+    await end_of(revoked.stream.call)
+    await (await house.scheduler("enqueue:cook")).enqueue("cook")
+    other = await house.processor(await house.token("process:cook"), "cook")
+    await other.open()
+    assert await other.take_one()
+
+
+async def test_tokens_outlive_a_restart_of_the_server(house: House, start_server: StartServer) -> None:
+    token, revoked = await house.token("enqueue:cook"), await house.token("enqueue:cook")
+    await revoke(house.server, revoked)
+    await house.server.stop()
+    house.server = await start_server(clock=house.clock, auth="required")
+    assert await RawScheduler(await house.channel(token)).enqueue()
+    assert (await refused(RawScheduler(await house.channel(revoked)).enqueue())).code is UNAUTHENTICATED
+
+
+async def test_the_last_use_of_a_token_is_written_down_once_a_minute_at_most(house: House) -> None:
+    scheduler = await house.scheduler("enqueue:cook")
+    start_us, last = house.clock.now_us(), "SELECT last_use_time_us FROM token"
+
+    async def used() -> object:
+        await scheduler.enqueue()
+        await house.server.access.tick()
+        return truth.rows(house.database_url, last)[0][0]
+
+    assert await used() == start_us
+    house.clock.advance(59.9)
+    assert await used() == start_us
+    house.clock.advance(0.1)
+    assert await used() == start_us + 60_000_000
+
+
+# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_principal_has_so_many_streams_and_no_more_whatever_its_credentials(house: House) -> None:
+    opened = []
+    for _ in range(3):
+        opened.append(await house.processor(await house.token("process:cook"), "cook"))
+        await opened[-1].open()
+    further = await house.processor(await house.token("process:cook"), "cook")
+    refusal = await refused(further.open())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+    assert refusal.retry_seconds == 1
+    assert (await further.heartbeat()).stream, "only streams are counted"
+    other = await house.processor(await house.token("process:cook", principal="other"), "cook")
+    await other.open()
+
+    await opened[0].close_stream()
+    while True:  # until the server has seen it
+        try:
+            await further.open()
+            break
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_failures_from_one_address_are_limited_and_do_not_keep_anybody_out(house: House) -> None:
+    token = await house.token("enqueue:cook")
+    async with grpc.aio.insecure_channel(house.server.address) as channel:
+        scheduler = RawScheduler(channel)
+
+        async def code(shown: str) -> grpc.StatusCode:
+            try:
+                await soon(
+                    scheduler.stub.Enqueue(scheduler_pb2.EnqueueRequest(tasks=[a_task()]), metadata=showing(shown))
+                )
+            except grpc.aio.AioRpcError as error:
+                return error.code()
+            return grpc.StatusCode.OK
+
+        with structlog.testing.capture_logs() as logged:
+            codes = [await code("garbage") for _ in range(access.MOST_FAILURES + 20)]
+            assert await code(token) is grpc.StatusCode.OK
+        assert codes[: access.MOST_FAILURES] == [UNAUTHENTICATED] * access.MOST_FAILURES
+        assert codes[access.MOST_FAILURES :] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 20
+        assert len([one for one in logged if one["event"] == "a caller was refused"]) == access.MOST_FAILURES
+
+        house.clock.advance(60)
+        assert await code("garbage") is UNAUTHENTICATED
+
+
+async def test_a_flood_of_tokens_that_are_not_known_asks_the_database_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise AssertionError("the database was asked")
+
+    unknown = await house.token("enqueue:cook")
+    await revoke(house.server, unknown)
+    scheduler = RawScheduler(await house.channel(unknown))
+    monkeypatch.setattr(type(house.server._store), "read", fail)
+    monkeypatch.setattr(type(house.server._store), "write", fail)
+    for _ in range(20):
+        assert (await refused(scheduler.enqueue())).code is UNAUTHENTICATED
+    monkeypatch.undo()
+
+
+async def test_an_admin_may_do_what_administrators_do_and_a_reader_only_look(house: House) -> None:
+    await house.processor(await house.token("process:cook"), "cook")
+    reader = RawAdmin(await house.channel(await house.token("read")))
+    admin = RawAdmin(await house.channel(await house.token("admin")))
+    (processor,) = (await reader.processors()).processors
+    assert (await refused(reader.drain(processor.session_id))).facts["needs"] == "admin"
+    assert (await refused(reader.drain(UNKNOWN_ID))).code is DENIED, "permission before existence"
+    assert (await admin.drain(processor.session_id)).HasField("drain")
