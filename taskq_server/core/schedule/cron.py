@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cronsim import CronSim, CronSimError
 
-from taskq_server.core.schedule.zone import DAY, EPOCH_DAY, LAST_DAY, LAST_YEAR
+from taskq_server.core.schedule.zone import DAY, EPOCH_DAY, LAST_YEAR
 
 LONGEST = 256
 """Characters: an expression is measured before it is read."""
@@ -162,15 +162,16 @@ class Cron:
         return count + (self._rank(last_second) if self._has_day(last_day) else 0)
 
     def run_end(self, wall_s: int) -> int:
-        """Past a wall time that it means, until where it means every second: at least the next one."""
+        """Until when it means every second from one that it means: at least the next, a year ahead at most."""
         if len(self._seconds) < 60:
             return wall_s + 1
         if len(self._minutes) < 60:
             return wall_s - wall_s % 60 + 60
         if len(self._hours) < 24:
             return wall_s - wall_s % 3_600 + 3_600
-        day = self._next_day(wall_s // DAY + 1, LAST_DAY, but=True)
-        return DAY * (LAST_DAY if day is None else day)
+        tomorrow = wall_s // DAY + 1
+        day = self._next_day(tomorrow, tomorrow + 366, but=True)
+        return DAY * (tomorrow + 366 if day is None else day)
 
     def _first_second(self) -> int:
         return self._hours[0] * 3_600 + self._minutes[0] * 60 + self._seconds[0]

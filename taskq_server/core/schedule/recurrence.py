@@ -15,7 +15,7 @@ from taskq_server.core.schedule.sources import AHEAD_S, CronInZone, Dates, Inter
 from taskq_server.core.schedule.words import in_words
 from taskq_server.core.schedule.zone import DAY, Zone, zone_named
 
-MOST_EXCLUDED = 1_000
+MOST_EXCLUDED = 500
 """How many runs of excluded times are passed over before a schedule counts as one that never fires again."""
 MOST_WALKED = 2_000
 """How many nominal times are counted one by one: some 20 ms."""
@@ -70,7 +70,7 @@ class Recurrence:
     def next_after(self, time_us: int) -> int | None:
         """The first nominal time that is later; None: never again.
 
-        A rule with nothing for fifty years, or with a thousand runs of excluded times in a row, never fires again.
+        A rule with nothing for fifty years, or with five hundred runs of excluded times in a row, never fires again.
         """
         nominal = self._next_after(time_us)
         return None if nominal is None else nominal.time_us
