@@ -275,6 +275,12 @@ def test_what_is_excluded_does_not_fire() -> None:
     ]
 
 
+def test_days_off_may_overlap() -> None:
+    recurrence = a_cron("@daily", excluded_dates=("2026-01-01/2026-01-31", "2026-01-05", "2026-01-30/2026-02-02"))
+
+    assert recurrence.next_after(at("2026-01-01")) == at("2026-02-03")
+
+
 def test_five_fields_exclude_whole_minutes_and_six_exclude_seconds() -> None:
     minute = a_cron("*/20 * * * * *", excluded_crons=("1 * * * *",))
     second = a_cron("*/20 * * * * *", excluded_crons=("20 * * * * *",))

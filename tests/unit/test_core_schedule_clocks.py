@@ -170,6 +170,24 @@ def test_a_firing_that_one_cron_means_and_another_was_moved_to_is_one_and_marked
         assert second.local == "2026-03-30T02:30:00+02:00"
 
 
+def test_shifted_times_that_fall_on_others_are_one_firing_and_are_counted_once() -> None:
+    recurrence = a_cron("30 2,3 * * *", zone="Europe/Berlin", dst=DstPolicy.SHIFT)
+    begin, end = at("2026-03-29T00:00"), at("2026-03-29T12:00")
+
+    assert all_of(recurrence, begin, end) == [at("2026-03-29T03:30+02:00")]
+    assert recurrence.count(begin, end) == 1
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Niue", "Pacific/Chatham"])
+def test_a_day_is_found_however_many_days_off_it_is(zone: str) -> None:
+    for day in range(1, 29):
+        for hour in (0, 23):
+            previews = a_cron(f"59 {hour} {day} * *", zone=zone).preview(
+                at(f"2026-01-01T{hour:02}:00") - 2 * DAY_S * SECOND, 3
+            )
+            assert [it.local[:13] for it in previews] == [f"2026-{month:02}-{day:02}T{hour:02}" for month in (1, 2, 3)]
+
+
 def test_the_rules_come_from_the_package_and_not_from_the_machine() -> None:
     assert re.fullmatch(r"20\d\d[a-z]", tzdata_version())
     assert files("tzdata").joinpath("zoneinfo", "tzdata.zi").read_text().startswith(f"# version {tzdata_version()}")

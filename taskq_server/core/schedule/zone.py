@@ -76,9 +76,7 @@ class Zone:
     def is_shown_twice(self, time_s: int) -> bool:
         """Whether the wall shows that moment's time at another moment too."""
         at = datetime.fromtimestamp(time_s, self._info)
-        here, other = at.utcoffset(), at.replace(fold=1 - at.fold).utcoffset()
-        assert here is not None and other is not None
-        return here > other if at.fold == 0 else here < other
+        return at.utcoffset() != at.replace(fold=1 - at.fold).utcoffset()
 
     def local(self, time_us: int) -> str:
         """ISO 8601 with the offset."""
