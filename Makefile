@@ -61,7 +61,7 @@ lint: $(READY) lint-proto  ## check style, types, the contract, and who imports 
 lint-proto: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
 	rm -rf .cache/buf && mkdir -p .cache/buf/google/google/api
 	cp -r protos .cache/buf/protos && rm .cache/buf/protos/buf.yaml
-	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http}.proto .cache/buf/google/google/api/
+	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http,field_behavior}.proto .cache/buf/google/google/api/
 	sed 's|- path: \.|- path: protos\n  - path: google\n    lint: {ignore: [google]}|' protos/buf.yaml >.cache/buf/buf.yaml
 	cd .cache/buf && ../../$(BIN)/buf lint
 

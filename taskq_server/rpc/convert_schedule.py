@@ -41,6 +41,7 @@ from taskq_server.rpc.convert import (
 MOST_HEADERS = 64 - len(HEADERS)
 MOST_DATES = 1_000
 MOST_TEXT = 1_024
+MOST_ETAG = 64
 _NO_TASK = ("task_id", "due_time", "delay", "expire_time", "dedup")
 """What each firing has of its own, and what the overlap policy says."""
 
@@ -76,6 +77,7 @@ def definition(faults: Faults, message: schedule_pb2.Schedule, most_payload_byte
     if message.HasField("catch_up_window"):
         field, rule_text = f"{at}catch_up_window", "10 s to 365 days"
         window_us = faults.span_us(field, message.catch_up_window, 10_000_000, 365 * DAY_US, rule_text)
+    faults.printable(f"{at}etag", message.etag, MOST_ETAG)
     faults.number(f"{at}max_firings", message.max_firings, 0, 1_000_000_000)
     return Definition(
         faults.name(f"{at}name", message.name),
@@ -123,7 +125,8 @@ def rule_of(faults: Faults, at: str, holder: _Recurring) -> Rule:
         if name not in formed:
             found.add(("dst_policy" if name == "dst" else name) + bracket + rest, fault.rule)
     for fault in found.found:
-        faults.add(f"{at}.{fault.field}", fault.rule)
+        what_is, _, what_must_be = fault.rule.rpartition("; must ")
+        faults.add(f"{at}.{fault.field}", f"must {what_must_be}; it {what_is}" if what_is else fault.rule)
     return rule
 
 
