@@ -156,8 +156,7 @@ KEY = {"schedule_id": UUID, "name": NAME}
 OVERLAP = Bounds([0, 1, 2, 3, 4, 5], [6, -1, INT32])
 RECURRENCE: dict[str, Bounds] = {
     "crons": Bounds(
-        [["@daily"], ["* * * * * *"], ["H H * * *"], ["@every 10m"], ["CRON_TZ=Asia/Tokyo 0 3 * * ?"]]
-        + [["0 0 * * *"] * 32],
+        [["@daily"], ["* * * * * *"], ["H H * * *"], ["@every 10m"], ["CRON_TZ=Asia/Tokyo 0 3 * * ?"], ["@daily"] * 32],
         [["@reboot"], [""], ["* * *"], ["60 * * * *"], ["0 0 30 2 *"], ["0 " * 200], ["é * * * *"], ["@daily"] * 33],
     ),
     "interval": _span_between(_span(1), _span(3_660 * DAY), below=_span(0, 999_999_999)),
