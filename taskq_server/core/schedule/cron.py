@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from cronsim import CronSim, CronSimError
 
-from taskq_server.core.schedule.zone import DAY, EPOCH_DAY, LAST_DAY, LAST_YEAR
+from taskq_server.core.schedule.zone import DAY, EPOCH_DAY, LAST_YEAR
 
 LONGEST = 256
 """Characters: an expression is measured before it is read."""
@@ -36,6 +36,7 @@ _FORM = "must be 5 fields (minute hour day month weekday), 6 (second first), @da
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+")
 _EVERY = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII)
 _HASHED = re.compile(r"H(?:\((\d{1,2})-(\d{1,2})\))?(?:/(\d{1,9}))?", re.ASCII)
+_ONE = re.compile(r"(\w+)-\1/0*[1-9]\d*", re.ASCII)
 _HASHED_RANGES = ((0, 59), (0, 59), (0, 23), (1, 28), (1, 12), (0, 6))
 """What `H` chooses from: seconds to weekdays. Every month has 28 days."""
 _ANY_YEARS = range(2000, 2028)
@@ -89,12 +90,14 @@ def _every(text: str) -> int:
 
 def _unhashed(field: str, place: int, seed: bytes) -> str:
     """The field with each `H` replaced by what it is for this schedule."""
-    if "H" not in field:
+    if "H" not in field and "-" not in field:
         return field
     return ",".join(_unhashed_term(term, place, seed) for term in field.split(","))
 
 
 def _unhashed_term(term: str, place: int, seed: bytes) -> str:
+    if match := _ONE.fullmatch(term):  # to cronsim `5-5/10` were `5/10`, which goes on until the hour ends
+        return match[1]
     match = _HASHED.fullmatch(term)
     if match is None:  # THU, MARCH, or nonsense for cronsim to refuse
         return term
@@ -105,7 +108,8 @@ def _unhashed_term(term: str, place: int, seed: bytes) -> str:
     number = int.from_bytes(blake2b(seed + bytes([place]), digest_size=8).digest())
     if not step:
         return str(low + number % (high - low + 1))
-    return f"{low + number % min(step, high - low + 1)}-{high}/{step}"
+    start = low + number % min(step, high - low + 1)
+    return f"{start}-{high}/{step}" if start < high else str(start)
 
 
 class Cron:
@@ -158,15 +162,16 @@ class Cron:
         return count + (self._rank(last_second) if self._has_day(last_day) else 0)
 
     def run_end(self, wall_s: int) -> int:
-        """Past a wall time that it means, until where it means every second: at least the next one."""
+        """Until when it means every second from one that it means: at least the next, a year ahead at most."""
         if len(self._seconds) < 60:
             return wall_s + 1
         if len(self._minutes) < 60:
             return wall_s - wall_s % 60 + 60
         if len(self._hours) < 24:
             return wall_s - wall_s % 3_600 + 3_600
-        day = self._next_day(wall_s // DAY + 1, LAST_DAY, but=True)
-        return DAY * (LAST_DAY if day is None else day)
+        tomorrow = wall_s // DAY + 1
+        day = self._next_day(tomorrow, tomorrow + 366, but=True)
+        return DAY * (tomorrow + 366 if day is None else day)
 
     def _first_second(self) -> int:
         return self._hours[0] * 3_600 + self._minutes[0] * 60 + self._seconds[0]
@@ -287,11 +292,3 @@ def _kind(year: int, month: int) -> tuple[int, int]:
 
 def _length(year: int, month: int) -> int:
     return _kind(year, month)[1]
-
-
-def explained(expression: Expression) -> str:
-    """In words, as cronsim has them."""
-    if expression.every_s:
-        return f"Every {timedelta(seconds=expression.every_s)} (h:mm:ss)"
-    fields = expression.fields if expression.has_seconds else expression.fields.split(" ", 1)[1]
-    return CronSim(fields, datetime(2000, 1, 1)).explain()

@@ -9,14 +9,16 @@ from enum import IntEnum
 from hashlib import blake2b
 
 from taskq_server.core.errors import Fault
-from taskq_server.core.schedule.cron import Cron, compiled, explained, read
+from taskq_server.core.schedule.cron import Cron, compiled, read
 from taskq_server.core.schedule.rule import LAST_US, SECOND_US, Rule, days_of, faults_of_fields
 from taskq_server.core.schedule.sources import AHEAD_S, CronInZone, Dates, Interval, Nominal, Source
+from taskq_server.core.schedule.words import in_words
 from taskq_server.core.schedule.zone import DAY, Zone, zone_named
 
-MOST_EXCLUDED = 1_000
+MOST_EXCLUDED = 500
 """How many runs of excluded times are passed over before a schedule counts as one that never fires again."""
-MOST_WALKED = 5_000
+MOST_WALKED = 2_000
+"""How many nominal times are counted one by one: some 20 ms."""
 
 
 class Dst(IntEnum):
@@ -68,7 +70,7 @@ class Recurrence:
     def next_after(self, time_us: int) -> int | None:
         """The first nominal time that is later; None: never again.
 
-        A rule with nothing for fifty years, or with a thousand runs of excluded times in a row, never fires again.
+        A rule with nothing for fifty years, or with five hundred runs of excluded times in a row, never fires again.
         """
         nominal = self._next_after(time_us)
         return None if nominal is None else nominal.time_us
@@ -99,7 +101,7 @@ class Recurrence:
         """How many nominal times are later than the one and not later than the other.
 
         Exact when one cron, one interval or dates give them and nothing is excluded: that is arithmetic. Otherwise they
-        are walked; past 5,000 it is the most that it can be.
+        are walked; past 2,000 it is the most that it can be.
         """
         after_us = max(after_us, self._before_first_us)
         until_us = min(until_us, self._last_us)
@@ -129,7 +131,7 @@ class Recurrence:
 
     def explain(self) -> str:
         """The rule in words."""
-        return "; ".join(_in_words(self.rule, self._schedule_id))
+        return in_words(self.rule, self._schedule_id)
 
     @property
     def _parts(self) -> _Compiled:
@@ -205,17 +207,12 @@ class _Compiled:
         wall = time_s + self._zone.offset_s(time_s)
         i = bisect_right(self._days, (wall // DAY, LAST_US)) - 1
         if i >= 0 and wall // DAY <= self._days[i][1]:
-            return _later(time_us, self._zone.when_wall_reaches((self._days[i][1] + 1) * DAY))
+            return self._zone.until_shown((self._days[i][1] + 1) * DAY, time_s) * SECOND_US
         for cron, zone in self._off:
             wall = time_s + zone.offset_s(time_s)
             if cron.matches(wall):
-                return _later(time_us, zone.when_wall_reaches(cron.run_end(wall)))
+                return zone.until_shown(cron.run_end(wall), time_s) * SECOND_US
         return time_us
-
-
-def _later(time_us: int, end_s: int) -> int:
-    """The wall may have shown the end of what is excluded before, and have gone back."""
-    return max(time_us + 1, end_s * SECOND_US)
 
 
 def _sources(rule: Rule, schedule_id: bytes, zone: Zone) -> Iterator[Source]:
@@ -247,29 +244,3 @@ def _merged(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         else:
             merged.append((first, last))
     return tuple(merged)
-
-
-def _in_words(rule: Rule, schedule_id: bytes) -> Iterator[str]:
-    for text in rule.crons:
-        expression = read(text, schedule_id)
-        there = f" ({expression.zone})" if expression.zone else ""
-        yield explained(expression) + there
-    if rule.interval_us:
-        yield f"every {rule.interval_us / SECOND_US:,g} s" + (
-            f" plus {rule.phase_us / SECOND_US:,g} s" if rule.phase_us else ""
-        )
-    if rule.dates_us:
-        yield f"on {len(rule.dates_us):,} dates"
-    yield f"in {rule.time_zone}"
-    for text in rule.excluded_crons:
-        words = explained(read(text, schedule_id))
-        yield f"not: {words[0].lower()}{words[1:]}"
-    if rule.excluded_dates:
-        yield f"not on {', '.join(rule.excluded_dates[:10])}" + (" and others" if len(rule.excluded_dates) > 10 else "")
-    zone = zone_named(rule.time_zone)
-    if rule.start_us is not None:
-        yield f"from {zone.local(rule.start_us)}"
-    if rule.end_us is not None:
-        yield f"before {zone.local(rule.end_us)}"
-    if rule.jitter_us:
-        yield f"up to {rule.jitter_us / SECOND_US:,g} s later"

@@ -15,6 +15,7 @@ from taskq_server.core.schedule.zone import DAY, EPOCH_DAY, LAST_DAY, LAST_YEAR,
 SECOND_US = 1_000_000
 DAY_US = DAY * SECOND_US
 MOST_CRONS = 32
+MOST_EXCLUDED_CRONS = 16
 MOST_DATES = 1_000
 MOST_EXCLUDED_DATES = 1_000
 LAST_US = LAST_DAY * DAY_US
@@ -62,11 +63,11 @@ class Rule:
 def faults_of_fields(rule: Rule) -> list[Fault]:
     """Every field that breaks a rule by itself."""
     return [
-        *_expressions("crons", rule.crons),
+        *_expressions("crons", rule.crons, MOST_CRONS),
         *_spans(rule),
         *_times(rule),
         *_zone(rule.time_zone),
-        *_expressions("excluded_crons", rule.excluded_crons),
+        *_expressions("excluded_crons", rule.excluded_crons, MOST_EXCLUDED_CRONS),
         *_excluded_dates(rule.excluded_dates),
     ]
 
@@ -85,10 +86,10 @@ def days_of(text: str) -> tuple[int, int]:
     return first.toordinal() - EPOCH_DAY, last.toordinal() - EPOCH_DAY
 
 
-def _expressions(field: str, texts: tuple[str, ...]) -> Iterator[Fault]:
-    if len(texts) > MOST_CRONS:
-        yield Fault(field, f"must have at most {MOST_CRONS} entries; has {len(texts):,}")
-    for i, text in enumerate(texts[:MOST_CRONS]):
+def _expressions(field: str, texts: tuple[str, ...], most: int) -> Iterator[Fault]:
+    if len(texts) > most:
+        yield Fault(field, f"must have at most {most} entries; has {len(texts):,}")
+    for i, text in enumerate(texts[:most]):
         try:
             expression = read(text, bytes(16))
             if field == "excluded_crons":

@@ -21,8 +21,6 @@ EPOCH_DAY = date(1970, 1, 1).toordinal()
 LAST_YEAR = 9998
 """Local times of the year 9999 do not all have an instant that Python can name."""
 LAST_DAY = date(LAST_YEAR, 12, 31).toordinal() - EPOCH_DAY
-_MEET = 2 * DAY
-"""Two stretches that meet overlap or gape by less on the wall: the largest step since 1970 is a day."""
 
 
 def tzdata_version() -> str:
@@ -70,19 +68,15 @@ class Zone:
             yield Stretch(start, _start_of(year), offset)
             start = _start_of(year)
 
-    def when_wall_reaches(self, wall_s: int) -> int:
-        """The first moment at which the wall shows that, or has jumped over it."""
-        for start, end, offset in self.stretches(wall_s - _MEET, wall_s + _MEET):
-            if wall_s < end + offset:
-                return max(start, wall_s - offset)
-        return wall_s
+    def until_shown(self, wall_s: int, from_s: int) -> int:
+        """When the wall shows that, or its hands jump, whichever is first from that moment on."""
+        now = next(self.stretches(from_s, from_s + 1))
+        return min(now.end_s, wall_s - now.offset_s)
 
     def is_shown_twice(self, time_s: int) -> bool:
         """Whether the wall shows that moment's time at another moment too."""
         at = datetime.fromtimestamp(time_s, self._info)
-        here, other = at.utcoffset(), at.replace(fold=1 - at.fold).utcoffset()
-        assert here is not None and other is not None
-        return here > other if at.fold == 0 else here < other
+        return at.utcoffset() != at.replace(fold=1 - at.fold).utcoffset()
 
     def local(self, time_us: int) -> str:
         """ISO 8601 with the offset."""
