@@ -153,7 +153,9 @@ def idle(database: Database, many: int) -> None:
         time.sleep(IDLE_SECONDS)
         words, seconds, after = statements.words(), time.monotonic() - began, spent(database, [server])
         peak = machine.peak_mib(server.pid)
-    costs = ", ".join(f"{name} {100 * (now - before[name]) / seconds:.2f} %" for name, now in after.items() if "CPU" in name)
+    costs = ", ".join(
+        f"{name} {100 * (now - before[name]) / seconds:.2f} %" for name, now in after.items() if "CPU" in name
+    )
     print(f"idle with {many:,} schedules: {costs}; {len(words) / seconds:.1f} statements/s; {peak:.0f} MiB at the most")
     print(f"creating them: {rate:,.0f} a second")
 

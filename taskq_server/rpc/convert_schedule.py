@@ -202,7 +202,7 @@ def schedule(one: Schedule) -> schedule_pb2.Schedule:
         ),
         buffered_firings=one.buffered,
         unfinished_tasks=one.unfinished,
-        explanation=Recurrence(said.rule, one.schedule_id).explain(),
+        explanation=_explained(one),
         time_zone_version=one.tzdata,
         create_time=timestamp(one.create_time_us),
         update_time=timestamp(one.update_time_us),
@@ -215,6 +215,14 @@ def schedule(one: Schedule) -> schedule_pb2.Schedule:
     if said.max_firings is not None:
         message.remaining_firings = max(0, said.max_firings - one.used)
     return message
+
+
+def _explained(one: Schedule) -> str:
+    """Nothing of a rule that can no longer be read, such as one with a time zone that is gone."""
+    try:
+        return Recurrence(one.definition.rule, one.schedule_id).explain()
+    except ValueError:
+        return ""
 
 
 def firing(nominal_us: int, raw_id: bytes) -> schedule_pb2.Firing:

@@ -23,12 +23,14 @@ from taskq_server.store.verbs.schedules import ToFire
 from taskq_server.store.verbs.scheduling import Deletion, SchedulePause
 from tests.store.conftest import RULES, Reopen, Servers
 from tests.store.given import (
+    Gate,
     a_processor,
     a_schedule,
     a_task,
     added,
     days,
     end,
+    hours,
     lease,
     minutes,
     replace_verb,
@@ -285,6 +287,36 @@ async def test_a_schedule_that_cannot_be_read_does_not_hold_up_the_others(store:
     assert [name for name, _ in await firings(store)] == ["good"]
     first_due_us = (await store.to_fire()).first_due_us
     assert first_due_us is not None and first_due_us > clock.now_us()
+
+
+async def test_a_time_zone_that_is_gone_stops_its_schedule_aloud_and_no_other(store: Store, clock: ManualClock) -> None:
+    for name in ("gone", "good"):
+        await store.create_schedule(a_schedule(name, every=minutes(1)))
+    await tamper(store, """UPDATE schedule SET rule = replace(rule, '"UTC"', '"Gone/Zone"') WHERE name = 'gone'""")
+    clock.advance(us=minutes(1))
+
+    await store.fire(0)
+
+    assert [name for name, _ in await firings(store)] == ["good"]
+    assert (await the_schedule(store, Key(None, "gone"))).next_due_us == clock.now_us() + minutes(1)
+
+
+async def test_what_fires_beside_what_is_enqueued_for_later_is_due_all_the_same(
+    store: Store, clock: ManualClock
+) -> None:
+    """Both may be stored by one transaction, into the same place."""
+    await store.create_schedule(a_schedule(every=minutes(1)))
+    clock.advance(us=minutes(1))
+    gate = Gate()
+    held = await gate.hold(store)
+
+    both = asyncio.gather(store.fire(0), store.add([a_task(due_in=hours(1))]))
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(held, both)
+
+    due_us = store.next_due_us(store.routes)
+    assert due_us is not None and due_us <= clock.now_us()
 
 
 async def test_another_time_zone_database_computes_anew_what_is_to_come(store: Store, clock: ManualClock) -> None:
