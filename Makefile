@@ -61,7 +61,7 @@ lint: $(READY) lint-proto  ## check style, types, the contract, and who imports 
 lint-proto: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
 	rm -rf .cache/buf && mkdir -p .cache/buf/google/google/api
 	cp -r protos .cache/buf/protos && rm .cache/buf/protos/buf.yaml
-	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http}.proto .cache/buf/google/google/api/
+	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http,field_behavior}.proto .cache/buf/google/google/api/
 	sed 's|- path: \.|- path: protos\n  - path: google\n    lint: {ignore: [google]}|' protos/buf.yaml >.cache/buf/buf.yaml
 	cd .cache/buf && ../../$(BIN)/buf lint
 
@@ -99,6 +99,10 @@ bench-scale: $(READY)  ## measure more rows, processors, capabilities and bytes:
 .PHONY: bench-idle
 bench-idle: $(READY)  ## measure a server that has nothing to do: twenty minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.idle --database $(DATABASE) $(BENCH_ARGS)
+
+.PHONY: bench-schedules
+bench-schedules: $(READY)  ## measure how late schedules fire, and what 100,000 cost that do not; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.schedules --database $(DATABASE) $(BENCH_ARGS)
 
 HEAD ?= HEAD
 

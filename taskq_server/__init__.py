@@ -5,12 +5,13 @@ Start at `server.py`, which builds everything, or follow a task:
     rpc/scheduler_service  ->  task_queue  ->  store        a task is enqueued and safe
     dispatcher  ->  store  ->  sessions                     it falls due and is leased
     rpc/processor_service  ->  task_queue  ->  store        it is streamed, run and reported
+    firing  ->  store                                       what schedules are due to fire becomes tasks
     admin  ->  store, sessions                              an administrator looks at it, and steers it
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
 
 `database.py` is `taskq db`: what is done to a database without a server.
 
-`core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> {dispatcher, housekeeper,
-task_queue, admin, sessions} -> store -> core`; `clock` and `config` are leaves.
+`core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> schedules -> {dispatcher,
+housekeeper, firing, task_queue, admin, sessions} -> store -> core`; `clock` and `config` are leaves.
 """

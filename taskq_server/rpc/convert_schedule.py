@@ -41,6 +41,7 @@ from taskq_server.rpc.convert import (
 MOST_HEADERS = 64 - len(HEADERS)
 MOST_DATES = 1_000
 MOST_TEXT = 1_024
+MOST_ETAG = 64
 _NO_TASK = ("task_id", "due_time", "delay", "expire_time", "dedup")
 """What each firing has of its own, and what the overlap policy says."""
 
@@ -76,6 +77,7 @@ def definition(faults: Faults, message: schedule_pb2.Schedule, most_payload_byte
     if message.HasField("catch_up_window"):
         field, rule_text = f"{at}catch_up_window", "10 s to 365 days"
         window_us = faults.span_us(field, message.catch_up_window, 10_000_000, 365 * DAY_US, rule_text)
+    faults.printable(f"{at}etag", message.etag, MOST_ETAG)
     faults.number(f"{at}max_firings", message.max_firings, 0, 1_000_000_000)
     return Definition(
         faults.name(f"{at}name", message.name),
@@ -123,7 +125,8 @@ def rule_of(faults: Faults, at: str, holder: _Recurring) -> Rule:
         if name not in formed:
             found.add(("dst_policy" if name == "dst" else name) + bracket + rest, fault.rule)
     for fault in found.found:
-        faults.add(f"{at}.{fault.field}", fault.rule)
+        what_is, _, what_must_be = fault.rule.rpartition("; must ")
+        faults.add(f"{at}.{fault.field}", f"must {what_must_be}; it {what_is}" if what_is else fault.rule)
     return rule
 
 
@@ -206,7 +209,7 @@ def schedule(one: Schedule, *, with_payload: bool = True) -> schedule_pb2.Schedu
         ),
         buffered_firings=one.buffered,
         unfinished_tasks=one.unfinished,
-        explanation=Recurrence(said.rule, one.schedule_id).explain(),
+        explanation=_explained(one),
         time_zone_version=one.tzdata,
         create_time=timestamp(one.create_time_us),
         update_time=timestamp(one.update_time_us),
@@ -220,6 +223,14 @@ def schedule(one: Schedule, *, with_payload: bool = True) -> schedule_pb2.Schedu
     if said.max_firings is not None:
         message.remaining_firings = max(0, said.max_firings - one.used)
     return message
+
+
+def _explained(one: Schedule) -> str:
+    """Nothing of a rule that can no longer be read, such as one with a time zone that is gone."""
+    try:
+        return Recurrence(one.definition.rule, one.schedule_id).explain()
+    except ValueError:
+        return ""
 
 
 def firing(nominal_us: int, raw_id: bytes) -> schedule_pb2.Firing:

@@ -21,7 +21,6 @@ from taskq_server.store.verbs.schedules import Listed
 from taskq_server.store.verbs.scheduling import Change, Deletion, NewSchedule, SchedulePause
 
 MOST_NOTE = 1_024
-MOST_ETAG = 64
 MOST_PREVIEWED = 1_000
 PREVIEWED = 10
 
@@ -98,19 +97,20 @@ class ScheduleService:
         faults = Faults()
         message = request.schedule
         schedule_id = faults.uuid("schedule.schedule_id", message.schedule_id) if message.schedule_id else None
-        etag = faults.printable("schedule.etag", message.etag, MOST_ETAG, 1)
+        if not message.etag:
+            faults.add("schedule.etag", "must be set, as it was read")
         definition = self._definition(faults, message)
         faults.raise_if_any()
         key = Key(schedule_id, message.name)
         await self._must_keep(key)
         self._access.caller().must_keep(definition.task.route.name, "schedule.task.name")
-        updated = await self._schedules.update(Change(key, definition, etag))
+        updated = await self._schedules.update(Change(key, definition, message.etag))
         return schedule_pb2.UpdateScheduleResponse(schedule=self._shown(updated))
 
     async def DeleteSchedule(self, request: schedule_pb2.DeleteScheduleRequest) -> schedule_pb2.DeleteScheduleResponse:
         faults = Faults()
         key = convert.key(faults, request)
-        etag = faults.printable("etag", request.etag, MOST_ETAG)
+        etag = faults.printable("etag", request.etag, convert.MOST_ETAG)
         faults.raise_if_any()
         await self._must_keep(key)
         withdrawn = await self._schedules.delete(Deletion(key, etag))

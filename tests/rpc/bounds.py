@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq.v1 import admin_service_pb2 as admin_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
+from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq.v1 import task_pb2
 from tests.rpc.support import UNKNOWN_ID
@@ -151,7 +152,89 @@ TASK: dict[str, Bounds] = {
     "retention": _span_between(_span(0), _span(3650 * DAY), below=_span(0, -1)),
 }  # fmt: skip
 
+KEY = {"schedule_id": UUID, "name": NAME}
+OVERLAP = Bounds([0, 1, 2, 3, 4, 5], [6, -1, INT32])
+RECURRENCE: dict[str, Bounds] = {
+    "crons": Bounds(
+        [["@daily"], ["* * * * * *"], ["H H * * *"], ["@every 10m"], ["CRON_TZ=Asia/Tokyo 0 3 * * ?"], ["@daily"] * 32],
+        [["@reboot"], [""], ["* * *"], ["60 * * * *"], ["0 0 30 2 *"], ["0 " * 200], ["é * * * *"], ["@daily"] * 33],
+    ),
+    "interval": _span_between(_span(1), _span(3_660 * DAY), below=_span(0, 999_999_999)),
+    "phase": Bounds([_span(0), _span(59, 999_999_000)], [_span(-1), _span(60), _span(INT64), _span(1, -1)]),
+    "dates": Bounds(
+        [[], [_time(0)], [_time(4_102_444_799)] * 1_000], [[_time(0)] * 1_001, *([one] for one in TIME.breaks)]
+    ),
+    "time_zone": Bounds(["", "UTC", "Europe/Berlin"], ["Mars/Base", "x" * 1_000, "../etc/passwd", "é", "a\0"]),
+    "excluded_crons": Bounds([[], ["* * * * SAT,SUN"]], [["@every 10m"], [""], ["0 0 * * 8"], ["* * * * SAT"] * 33]),
+    "excluded_dates": Bounds(
+        [[], ["2026-12-25", "2026-12-24/2026-12-26"], ["2026-12-25"] * 1_000],
+        [[""], ["2026-02-30"], ["2026-12-26/2026-12-24"], ["26-12-25"], ["x"], ["2026-12-25"] * 1_001],
+    ),
+    "start_time": Bounds([_time(0), _time(4_000_000_000)], TIME.breaks),
+    "end_time": Bounds([_time(4_102_444_799)], [*TIME.breaks, _time(4_000_000_000), _time(0)]),
+    "jitter": _span_between(_span(0), _span(DAY), below=_span(0, -1_000)),
+    "dst_policy": Bounds([0, 1, 2, 3], [4, -1, INT32]),
+}  # fmt: skip
+SCHEDULE: dict[str, Bounds] = {
+    "schedule_id": Bounds(UUID.fits, [value for value in UUID.breaks if value]),
+    "name": NAME,
+    **{f"recurrence.{path}": bounds for path, bounds in RECURRENCE.items()},
+    **{
+        f"task.{path}": bounds
+        for path, bounds in TASK.items()
+        if path not in ("task_id", "due_time", "delay", "expire_time") and not path.startswith("dedup")
+    },
+    "task.headers": Bounds(
+        [{}, {f"{i}": "" for i in range(61)}], [*STRINGS.breaks, {f"{i}": "" for i in range(62)}, {"taskq-x": ""}]
+    ),
+    "overlap": OVERLAP,
+    "max_buffered": Bounds([0, 1, 1_000], [-1, 1_001, INT32]),
+    "catch_up": Bounds([0, 1, 2, 3, 4], [5, -1]),
+    "catch_up_window": _span_between(_span(10), _span(365 * DAY), below=_span(9, 999_999_000)),
+    "max_firings": Bounds([0, 1, 1_000_000_000], [-1, 1_000_000_001, INT64]),
+    "origin": REASON,
+    "etag": Bounds([], ["x" * 65, "é", "a\0"]),
+}  # fmt: skip
+
 BOUNDS: dict[str, dict[str, Bounds]] = {
+    "CreateSchedule": {
+        f"schedule.{path}": bounds if path != "etag" else Bounds(["", "x" * 64], ["x" * 65, "é"])
+        for path, bounds in SCHEDULE.items()
+    },
+    "GetSchedule": KEY,
+    "ListSchedules": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token("schedules", ""), token("schedules", "x")],
+            [*PAGE_TOKEN.breaks, token("schedules", 1), token("schedules x", "a")],
+        ),
+        "name_prefix": Bounds(["", "x" * 128, "é"], ["x" * 129, "a\0"]),
+        "origin_prefix": Bounds(["", "x" * 1_024, "é"], ["x" * 1_025, "a\0"]),
+    },
+    "UpdateSchedule": {
+        f"schedule.{path}": bounds if path != "etag" else Bounds(["1-1", "x" * 64], ["", "x" * 65, "é"])
+        for path, bounds in SCHEDULE.items()
+    },
+    "DeleteSchedule": {**KEY, "etag": Bounds(["", "1-1", "x" * 64], ["x" * 65, "é", "a\0"])},
+    "PauseSchedule": {**KEY, "note": REASON},
+    "ResumeSchedule": KEY,
+    "TriggerSchedule": {
+        **KEY,
+        "task_id": Bounds(UUID.fits, [value for value in UUID.breaks if value]),
+        "overlap": OVERLAP,
+    },
+    "BackfillSchedule": {
+        **KEY,
+        "start_time": Bounds([_time(0), _time(999)], TIME.breaks),
+        "end_time": Bounds([_time(11), _time(253_402_300_799)], [*TIME.breaks, _time(0), _time(10)]),
+        "overlap": OVERLAP,
+    },
+    "PreviewSchedule": {
+        **KEY,
+        **{f"recurrence.{path}": bounds for path, bounds in RECURRENCE.items()},
+        "after_time": TIME,
+        "count": Bounds([0, 1, 1_000], [-1, 1_001, INT32]),
+    },
     "Enqueue": {f"tasks[0].{path}": bounds for path, bounds in TASK.items()},
     "GetTask": {"task_id": UUID},
     "WatchTask": {
@@ -231,8 +314,37 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
 }
 
 
+NOTHING_TO_ACT_ON = "TASK_NOT_FOUND", "SESSION_NOT_FOUND", "SCHEDULE_NOT_FOUND", "SCHEDULE_EXISTS", "SCHEDULE_CHANGED"
+"""What is refused only for what there is, or is not."""
+
+
+def a_recurrence(path: str) -> schedule_pb2.Recurrence:
+    """One that fires not before the year 2096, and in which `path` may be set."""
+    rule = schedule_pb2.Recurrence(crons=["0 0 1 1 *"], start_time=_time(4_000_000_000))
+    if path.endswith("phase"):
+        rule.interval.seconds = 60
+    return rule
+
+
 def a_valid(method: str, path: str = "") -> Any:
     """A request with which nothing is wrong and in which `path` may be set."""
+    if method in ("CreateSchedule", "UpdateSchedule"):
+        schedule = schedule_pb2.Schedule(name=f"s-{uuid.uuid4()}", recurrence=a_recurrence(path), task={"name": "cook"})
+        policy = task_pb2.RetryPolicy(initial_delay=_span(10), max_delay=_span(60))
+        if path.endswith("initial_delay"):
+            policy.max_delay.seconds = 30 * DAY
+        schedule.task.retry_policy.MergeFrom(policy)
+        if method == "UpdateSchedule":
+            schedule.schedule_id, schedule.etag = UNKNOWN_ID, "1-1"
+        return getattr(schedule_pb2, f"{method}Request")(schedule=schedule)
+    if method == "ListSchedules":
+        return schedule_pb2.ListSchedulesRequest(page_size=10)
+    if method == "PreviewSchedule" and path.startswith("recurrence"):
+        return schedule_pb2.PreviewScheduleRequest(recurrence=a_recurrence(path))
+    if method == "BackfillSchedule":
+        return schedule_pb2.BackfillScheduleRequest(schedule_id=UNKNOWN_ID, start_time=_time(10), end_time=_time(1_000))
+    if method.endswith("Schedule"):
+        return getattr(schedule_pb2, f"{method}Request")(schedule_id=UNKNOWN_ID)
     if method == "Enqueue":
         task = scheduler_pb2.NewTask(
             task_id=str(uuid.uuid4()), name="cook", due_time=_time(1_000), expire_time=_time(253_402_300_000)

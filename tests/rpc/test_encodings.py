@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
-from tests.rpc.bounds import BOUNDS, a_valid
+from tests.rpc.bounds import BOUNDS, NOTHING_TO_ACT_ON, a_valid
 from tests.rpc.conftest import Target
 from tests.rpc.support import SCHEDULED, a_task, refusal_of, refused
 from tests.rpc.wire import METHODS, fields, put, send
@@ -53,7 +53,7 @@ async def outcome(target: Target, method: str, request: bytes) -> Any:
         await send(target.channel, method, request)
     except grpc.aio.AioRpcError as error:
         refusal = refusal_of(error)
-        return None if refusal.reason in ("TASK_NOT_FOUND", "SESSION_NOT_FOUND") else refusal
+        return None if refusal.reason in NOTHING_TO_ACT_ON else refusal
     return None
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
+from tests.conftest import StartServer
 from tests.rpc.support import CANCELLED, RUNNING, SCHEDULED, microseconds, refused, span, time_at
 from tests.rpc.world import World
 from tests.support.schedules import (
@@ -22,6 +24,15 @@ from tests.support.schedules import (
 )
 
 MINUTE = 60_000_000
+
+
+@pytest.fixture
+async def world(start_server: StartServer) -> AsyncIterator[World]:
+    """As elsewhere, with a lease of an hour: processors need not be heard from one minute to the next."""
+    world = World(start_server)
+    await world.begin(lease_duration=3600)
+    yield world
+    await world.end()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from google.api import field_behavior_pb2
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
@@ -45,8 +46,15 @@ def fields(method: str) -> Iterator[tuple[str, FieldDescriptor]]:
     yield from _fields(METHODS[method].input_type, "")
 
 
+OF_EACH_FIRING = {f"schedule.task.{name}" for name in ("task_id", "due_time", "delay", "expire_time", "dedup")}
+"""What the task of a schedule must not have at all."""
+
+
 def _fields(descriptor: Descriptor, at: str) -> Iterator[tuple[str, FieldDescriptor]]:
     for field in descriptor.fields:
+        behaviour = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        if field_behavior_pb2.OUTPUT_ONLY in behaviour or f"{at}{field.name}" in OF_EACH_FIRING:
+            continue
         inner = field.message_type
         here = f"{at}{field.name}"
         if inner is None or inner.GetOptions().map_entry or not inner.full_name.startswith("taskq."):

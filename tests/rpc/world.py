@@ -28,7 +28,7 @@ class World:
         self._marker: RawProcessor | None = None
 
     async def begin(self, **settings: Any) -> None:
-        self.server = await self._start(clock=self.clock, lease_duration=LEASE_SECONDS, **settings)
+        self.server = await self._start(clock=self.clock, **{"lease_duration": LEASE_SECONDS, **settings})
         self.scheduler, self.admin = RawScheduler(self.channel()), RawAdmin(self.channel())
         self._marker = None
 

@@ -15,7 +15,9 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.util import await_only
 
 from taskq_server.core.matching import Demand, Seats, route_of
+from taskq_server.core.recurring import Definition
 from taskq_server.core.retry import DEFAULT_RETRY_POLICY, Jitter, RetryPolicy
+from taskq_server.core.schedule import CatchUp, Overlap, Rule
 from taskq_server.core.task import (
     Assignment,
     Dedup,
@@ -37,6 +39,7 @@ from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction, Verb
 from taskq_server.store.verbs.leasing import Leased
 from taskq_server.store.verbs.living import NewSession, StoredSession
+from taskq_server.store.verbs.scheduling import NewSchedule
 from taskq_server.store.verbs.tokens import NewToken
 
 SECOND = 1_000_000
@@ -109,6 +112,31 @@ def a_task(
         tags,
         retention,
     )
+
+
+def a_schedule(
+    name: str = "nightly",
+    task: str = "cook",
+    *,
+    schedule_id: bytes | None = None,
+    every: int = 0,
+    crons: tuple[str, ...] = (),
+    zone: str = "UTC",
+    overlap: Overlap = Overlap.SKIP,
+    catch_up: CatchUp = CatchUp.LAST,
+    window: int = days(7),
+    most: int | None = None,
+    max_buffered: int = 100,
+    jitter: int = 0,
+    origin: str = "",
+    **of_task: Any,
+) -> NewSchedule:
+    """A schedule to be stored; `of_task` are what `a_task` takes."""
+    rule = Rule(crons=crons, interval_us=every, time_zone=zone, jitter_us=jitter)
+    definition = Definition(
+        name, rule, a_task(task, **of_task), overlap, max_buffered, catch_up, window, most, origin, b"0" * 16
+    )
+    return NewSchedule(an_id() if schedule_id is None else schedule_id, definition)
 
 
 def a_retry(**settings: Any) -> RetryPolicy:

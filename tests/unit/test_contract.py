@@ -10,12 +10,17 @@ import pytest
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import ServiceDescriptor
 
-from taskq.v1 import admin_service_pb2, processor_service_pb2, scheduler_service_pb2
+from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
 from tests.support.process import ROOT
 
 SCHEDULER = scheduler_service_pb2.DESCRIPTOR.services_by_name["SchedulerService"]
 PROCESSOR = processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"]
 ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
+SCHEDULE = schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"]
+SCHEDULE_CALLS = [
+    "CreateSchedule", "GetSchedule", "ListSchedules", "UpdateSchedule", "DeleteSchedule", "PauseSchedule",
+    "ResumeSchedule", "TriggerSchedule", "BackfillSchedule", "PreviewSchedule",
+]  # fmt: skip
 ADMIN_CALLS = [
     "ListProcessors", "DrainProcessor", "DisconnectProcessor",
     "ListCapabilities", "PauseCapability", "ResumeCapability",
@@ -58,6 +63,7 @@ def test_the_package_works_from_anywhere_once_it_is_installed(tmp_path: Path) ->
     [
         (SCHEDULER, ["Enqueue", "GetTask", "WatchTask", "CancelTask"], ["WatchTask"]),
         (PROCESSOR, ["Register", "StreamTasks", "Heartbeat", "ReportResult", "Unregister"], ["StreamTasks"]),
+        (SCHEDULE, SCHEDULE_CALLS, []),
         (ADMIN, ADMIN_CALLS, []),
     ],
 )
@@ -82,6 +88,25 @@ def test_the_names_of_the_calls_are_those_of_the_contract(
             },
         ),
         (
+            SCHEDULE,
+            {
+                "CreateSchedule": http_pb2.HttpRule(post="/v1/schedules", body="schedule"),
+                "GetSchedule": http_pb2.HttpRule(get="/v1/schedules/{schedule_id}"),
+                "ListSchedules": http_pb2.HttpRule(get="/v1/schedules"),
+                "UpdateSchedule": http_pb2.HttpRule(put="/v1/schedules/{schedule.schedule_id}", body="schedule"),
+                "DeleteSchedule": http_pb2.HttpRule(delete="/v1/schedules/{schedule_id}"),
+                "PauseSchedule": http_pb2.HttpRule(post="/v1/schedules/{schedule_id}:pause", body="*"),
+                "ResumeSchedule": http_pb2.HttpRule(post="/v1/schedules/{schedule_id}:resume", body="*"),
+                "TriggerSchedule": http_pb2.HttpRule(post="/v1/schedules/{schedule_id}:trigger", body="*"),
+                "BackfillSchedule": http_pb2.HttpRule(post="/v1/schedules/{schedule_id}:backfill", body="*"),
+                "PreviewSchedule": http_pb2.HttpRule(
+                    post="/v1/schedules:preview",
+                    body="*",
+                    additional_bindings=[http_pb2.HttpRule(get="/v1/schedules/{schedule_id}:preview")],
+                ),
+            },
+        ),
+        (
             ADMIN,
             {
                 "ListProcessors": http_pb2.HttpRule(get="/v1/processors"),
@@ -102,6 +127,8 @@ def test_every_unary_call_has_its_http_path(service: ServiceDescriptor, rules: d
 def test_no_field_number_has_two_meanings_for_a_state() -> None:
     # the numbers of the states and outcomes stand in the database too
     from taskq.v1 import task_pb2
+    from taskq_server.core.recurring import FiringOutcome
+    from taskq_server.core.schedule import CatchUp, Dst, DstPolicy, Overlap
     from taskq_server.core.task import DedupConflict, DedupHold, EndStatus, EnqueueOutcome, TaskState
 
     for ours, theirs, prefix in (
@@ -109,6 +136,11 @@ def test_no_field_number_has_two_meanings_for_a_state() -> None:
         (DedupConflict, scheduler_service_pb2.DedupConflict, "DEDUP_CONFLICT_"),
         (DedupHold, scheduler_service_pb2.DedupHold, "DEDUP_HOLD_"),
         (EnqueueOutcome, scheduler_service_pb2.EnqueueOutcome, "ENQUEUE_OUTCOME_"),
+        (DstPolicy, schedule_service_pb2.DstPolicy, "DST_POLICY_"),
+        (Overlap, schedule_service_pb2.Overlap, "OVERLAP_"),
+        (CatchUp, schedule_service_pb2.CatchUp, "CATCH_UP_"),
+        (FiringOutcome, schedule_service_pb2.FiringOutcome, "FIRING_OUTCOME_"),
+        (Dst, schedule_service_pb2.DstMark, "DST_MARK_"),
         (EndStatus, processor_service_pb2.ReportStatus, "REPORT_STATUS_"),
     ):
         assert {f"{prefix}{one.name}": one.value for one in ours} | {f"{prefix}UNSPECIFIED": 0} == dict(theirs.items())

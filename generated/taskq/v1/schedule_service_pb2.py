@@ -23,18 +23,43 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from taskq.v1 import scheduler_service_pb2 as taskq_dot_v1_dot_scheduler__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskq/v1/schedule_service.proto\x12\x08taskq.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a taskq/v1/scheduler_service.proto\"\x92\x03\n\nRecurrence\x12\r\n\x05\x63rons\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05phase\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05\x64\x61tes\x18\x04 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\x16\n\x0e\x65xcluded_crons\x18\x06 \x03(\t\x12\x16\n\x0e\x65xcluded_dates\x18\x07 \x03(\t\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06jitter\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\ndst_policy\x18\x0b \x01(\x0e\x32\x13.taskq.v1.DstPolicy\"M\n\rSchedulePause\x12\x0c\n\x04note\x18\x01 \x01(\t\x12.\n\npause_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x10ScheduleCounters\x12\r\n\x05\x66ired\x18\x01 \x01(\x03\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\x12\x0e\n\x06missed\x18\x03 \x01(\x03\x12\x12\n\noverlapped\x18\x04 \x01(\x03\"K\n\x06\x46iring\x12\x30\n\x0cnominal_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"\x83\x06\n\x08Schedule\x12\x13\n\x0bschedule_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\nrecurrence\x18\x03 \x01(\x0b\x32\x14.taskq.v1.Recurrence\x12\x1f\n\x04task\x18\x04 \x01(\x0b\x32\x11.taskq.v1.NewTask\x12\"\n\x07overlap\x18\x05 \x01(\x0e\x32\x11.taskq.v1.Overlap\x12\x14\n\x0cmax_buffered\x18\x06 \x01(\x05\x12#\n\x08\x63\x61tch_up\x18\x07 \x01(\x0e\x32\x11.taskq.v1.CatchUp\x12\x32\n\x0f\x63\x61tch_up_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bmax_firings\x18\t \x01(\x03\x12\x0e\n\x06origin\x18\n \x01(\t\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12&\n\x05pause\x18\x0c \x01(\x0b\x32\x17.taskq.v1.SchedulePause\x12\x32\n\x0enext_fire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rnext_due_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x0blast_firing\x18\x0f \x01(\x0b\x32\x10.taskq.v1.Firing\x12,\n\x08\x63ounters\x18\x10 \x01(\x0b\x32\x1a.taskq.v1.ScheduleCounters\x12\x18\n\x10\x62uffered_firings\x18\x11 \x01(\x05\x12\x18\n\x10unfinished_tasks\x18\x12 \x01(\x05\x12\x19\n\x11remaining_firings\x18\x13 \x01(\x03\x12\x13\n\x0b\x65xplanation\x18\x14 \x01(\t\x12\x19\n\x11time_zone_version\x18\x15 \x01(\t\x12/\n\x0b\x63reate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x15\x43reateScheduleRequest\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\">\n\x16\x43reateScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"B\n\x12GetScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\";\n\x13GetScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"i\n\x14ListSchedulesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\x12\x15\n\rorigin_prefix\x18\x04 \x01(\t\"\x88\x01\n\x15ListSchedulesResponse\x12%\n\tschedules\x18\x01 \x03(\x0b\x32\x12.taskq.v1.Schedule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x15UpdateScheduleRequest\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\">\n\x16UpdateScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"S\n\x15\x44\x65leteScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x0c\n\x04\x65tag\x18\x03 \x01(\tB\x05\n\x03key\"1\n\x16\x44\x65leteScheduleResponse\x12\x17\n\x0fwithdrawn_tasks\x18\x01 \x01(\x05\"R\n\x14PauseScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x0c\n\x04note\x18\x03 \x01(\tB\x05\n\x03key\"=\n\x15PauseScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"E\n\x15ResumeScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\">\n\x16ResumeScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"{\n\x16TriggerScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\"\n\x07overlap\x18\x04 \x01(\x0e\x32\x11.taskq.v1.OverlapB\x05\n\x03key\"\x8b\x01\n\x17TriggerScheduleResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.taskq.v1.FiringOutcome\x12 \n\x06\x66iring\x18\x02 \x01(\x0b\x32\x10.taskq.v1.Firing\x12$\n\x08schedule\x18\x03 \x01(\x0b\x32\x12.taskq.v1.Schedule\"\xc9\x01\n\x17\x42\x61\x63kfillScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x07overlap\x18\x05 \x01(\x0e\x32\x11.taskq.v1.OverlapB\x05\n\x03key\"\x84\x01\n\x18\x42\x61\x63kfillScheduleResponse\x12\r\n\x05\x66ired\x18\x01 \x01(\x05\x12\x0f\n\x07skipped\x18\x02 \x01(\x05\x12\x10\n\x08\x62uffered\x18\x03 \x01(\x05\x12\x10\n\x08\x65xisting\x18\x04 \x01(\x05\x12$\n\x08schedule\x18\x05 \x01(\x0b\x32\x12.taskq.v1.Schedule\"\xb1\x01\n\x16PreviewScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12*\n\nrecurrence\x18\x03 \x01(\x0b\x32\x14.taskq.v1.RecurrenceH\x00\x12.\n\nafter_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\x42\x05\n\x03key\"\xaa\x01\n\x0fPreviewedFiring\x12\x30\n\x0cnominal_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlocal_time\x18\x03 \x01(\t\x12#\n\x08\x64st_mark\x18\x04 \x01(\x0e\x32\x11.taskq.v1.DstMark\"u\n\x17PreviewScheduleResponse\x12*\n\x07\x66irings\x18\x01 \x03(\x0b\x32\x19.taskq.v1.PreviewedFiring\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x19\n\x11time_zone_version\x18\x03 \x01(\t*k\n\tDstPolicy\x12\x1a\n\x16\x44ST_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44ST_POLICY_RUN_ONCE\x10\x01\x12\x13\n\x0f\x44ST_POLICY_SKIP\x10\x02\x12\x14\n\x10\x44ST_POLICY_SHIFT\x10\x03*\x95\x01\n\x07Overlap\x12\x17\n\x13OVERLAP_UNSPECIFIED\x10\x00\x12\x10\n\x0cOVERLAP_SKIP\x10\x01\x12\x16\n\x12OVERLAP_BUFFER_ONE\x10\x02\x12\x16\n\x12OVERLAP_BUFFER_ALL\x10\x03\x12\x18\n\x14OVERLAP_CANCEL_OTHER\x10\x04\x12\x15\n\x11OVERLAP_ALLOW_ALL\x10\x05*o\n\x07\x43\x61tchUp\x12\x18\n\x14\x43\x41TCH_UP_UNSPECIFIED\x10\x00\x12\x11\n\rCATCH_UP_SKIP\x10\x01\x12\x11\n\rCATCH_UP_LAST\x10\x02\x12\x12\n\x0e\x43\x41TCH_UP_FIRST\x10\x03\x12\x10\n\x0c\x43\x41TCH_UP_ALL\x10\x04*\x82\x01\n\rFiringOutcome\x12\x1e\n\x1a\x46IRING_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46IRING_OUTCOME_FIRED\x10\x01\x12\x1a\n\x16\x46IRING_OUTCOME_SKIPPED\x10\x02\x12\x1b\n\x17\x46IRING_OUTCOME_BUFFERED\x10\x03*_\n\x07\x44stMark\x12\x18\n\x14\x44ST_MARK_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44ST_MARK_NORMAL\x10\x01\x12\x10\n\x0c\x44ST_MARK_GAP\x10\x02\x12\x13\n\x0f\x44ST_MARK_REPEAT\x10\x03\x32\xa6\n\n\x0fScheduleService\x12t\n\x0e\x43reateSchedule\x12\x1f.taskq.v1.CreateScheduleRequest\x1a .taskq.v1.CreateScheduleResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\r/v1/schedules:\x08schedule\x12o\n\x0bGetSchedule\x12\x1c.taskq.v1.GetScheduleRequest\x1a\x1d.taskq.v1.GetScheduleResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/schedules/{schedule_id}\x12g\n\rListSchedules\x12\x1e.taskq.v1.ListSchedulesRequest\x1a\x1f.taskq.v1.ListSchedulesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/schedules\x12\x8b\x01\n\x0eUpdateSchedule\x12\x1f.taskq.v1.UpdateScheduleRequest\x1a .taskq.v1.UpdateScheduleResponse\"6\x82\xd3\xe4\x93\x02\x30\x1a$/v1/schedules/{schedule.schedule_id}:\x08schedule\x12x\n\x0e\x44\x65leteSchedule\x12\x1f.taskq.v1.DeleteScheduleRequest\x1a .taskq.v1.DeleteScheduleResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/schedules/{schedule_id}\x12~\n\rPauseSchedule\x12\x1e.taskq.v1.PauseScheduleRequest\x1a\x1f.taskq.v1.PauseScheduleResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/schedules/{schedule_id}:pause:\x01*\x12\x82\x01\n\x0eResumeSchedule\x12\x1f.taskq.v1.ResumeScheduleRequest\x1a .taskq.v1.ResumeScheduleResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/schedules/{schedule_id}:resume:\x01*\x12\x86\x01\n\x0fTriggerSchedule\x12 .taskq.v1.TriggerScheduleRequest\x1a!.taskq.v1.TriggerScheduleResponse\".\x82\xd3\xe4\x93\x02(\"#/v1/schedules/{schedule_id}:trigger:\x01*\x12\x8a\x01\n\x10\x42\x61\x63kfillSchedule\x12!.taskq.v1.BackfillScheduleRequest\x1a\".taskq.v1.BackfillScheduleResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/schedules/{schedule_id}:backfill:\x01*\x12\x9f\x01\n\x0fPreviewSchedule\x12 .taskq.v1.PreviewScheduleRequest\x1a!.taskq.v1.PreviewScheduleResponse\"G\x82\xd3\xe4\x93\x02\x41\"\x15/v1/schedules:preview:\x01*Z%\x12#/v1/schedules/{schedule_id}:previewb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskq/v1/schedule_service.proto\x12\x08taskq.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a taskq/v1/scheduler_service.proto\"\x92\x03\n\nRecurrence\x12\r\n\x05\x63rons\x18\x01 \x03(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05phase\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05\x64\x61tes\x18\x04 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\x16\n\x0e\x65xcluded_crons\x18\x06 \x03(\t\x12\x16\n\x0e\x65xcluded_dates\x18\x07 \x03(\t\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06jitter\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\ndst_policy\x18\x0b \x01(\x0e\x32\x13.taskq.v1.DstPolicy\"M\n\rSchedulePause\x12\x0c\n\x04note\x18\x01 \x01(\t\x12.\n\npause_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x10ScheduleCounters\x12\r\n\x05\x66ired\x18\x01 \x01(\x03\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\x12\x0e\n\x06missed\x18\x03 \x01(\x03\x12\x12\n\noverlapped\x18\x04 \x01(\x03\"K\n\x06\x46iring\x12\x30\n\x0cnominal_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"\xcb\x06\n\x08Schedule\x12\x13\n\x0bschedule_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\nrecurrence\x18\x03 \x01(\x0b\x32\x14.taskq.v1.Recurrence\x12\x1f\n\x04task\x18\x04 \x01(\x0b\x32\x11.taskq.v1.NewTask\x12\"\n\x07overlap\x18\x05 \x01(\x0e\x32\x11.taskq.v1.Overlap\x12\x14\n\x0cmax_buffered\x18\x06 \x01(\x05\x12#\n\x08\x63\x61tch_up\x18\x07 \x01(\x0e\x32\x11.taskq.v1.CatchUp\x12\x32\n\x0f\x63\x61tch_up_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bmax_firings\x18\t \x01(\x03\x12\x0e\n\x06origin\x18\n \x01(\t\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12,\n\x05pause\x18\x0c \x01(\x0b\x32\x17.taskq.v1.SchedulePauseB\x04\xe2\x41\x01\x03\x12\x38\n\x0enext_fire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rnext_due_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12+\n\x0blast_firing\x18\x0f \x01(\x0b\x32\x10.taskq.v1.FiringB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x63ounters\x18\x10 \x01(\x0b\x32\x1a.taskq.v1.ScheduleCountersB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x62uffered_firings\x18\x11 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10unfinished_tasks\x18\x12 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11remaining_firings\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x65xplanation\x18\x14 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1f\n\x11time_zone_version\x18\x15 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"=\n\x15\x43reateScheduleRequest\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\">\n\x16\x43reateScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"B\n\x12GetScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\";\n\x13GetScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"i\n\x14ListSchedulesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bname_prefix\x18\x03 \x01(\t\x12\x15\n\rorigin_prefix\x18\x04 \x01(\t\"\x88\x01\n\x15ListSchedulesResponse\x12%\n\tschedules\x18\x01 \x03(\x0b\x32\x12.taskq.v1.Schedule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x15UpdateScheduleRequest\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\">\n\x16UpdateScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"S\n\x15\x44\x65leteScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x0c\n\x04\x65tag\x18\x03 \x01(\tB\x05\n\x03key\"1\n\x16\x44\x65leteScheduleResponse\x12\x17\n\x0fwithdrawn_tasks\x18\x01 \x01(\x05\"R\n\x14PauseScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x0c\n\x04note\x18\x03 \x01(\tB\x05\n\x03key\"=\n\x15PauseScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"E\n\x15ResumeScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\">\n\x16ResumeScheduleResponse\x12$\n\x08schedule\x18\x01 \x01(\x0b\x32\x12.taskq.v1.Schedule\"{\n\x16TriggerScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\"\n\x07overlap\x18\x04 \x01(\x0e\x32\x11.taskq.v1.OverlapB\x05\n\x03key\"\x8b\x01\n\x17TriggerScheduleResponse\x12(\n\x07outcome\x18\x01 \x01(\x0e\x32\x17.taskq.v1.FiringOutcome\x12 \n\x06\x66iring\x18\x02 \x01(\x0b\x32\x10.taskq.v1.Firing\x12$\n\x08schedule\x18\x03 \x01(\x0b\x32\x12.taskq.v1.Schedule\"\xc9\x01\n\x17\x42\x61\x63kfillScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x07overlap\x18\x05 \x01(\x0e\x32\x11.taskq.v1.OverlapB\x05\n\x03key\"\x84\x01\n\x18\x42\x61\x63kfillScheduleResponse\x12\r\n\x05\x66ired\x18\x01 \x01(\x05\x12\x0f\n\x07skipped\x18\x02 \x01(\x05\x12\x10\n\x08\x62uffered\x18\x03 \x01(\x05\x12\x10\n\x08\x65xisting\x18\x04 \x01(\x05\x12$\n\x08schedule\x18\x05 \x01(\x0b\x32\x12.taskq.v1.Schedule\"\xb1\x01\n\x16PreviewScheduleRequest\x12\x15\n\x0bschedule_id\x18\x01 \x01(\tH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12*\n\nrecurrence\x18\x03 \x01(\x0b\x32\x14.taskq.v1.RecurrenceH\x00\x12.\n\nafter_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63ount\x18\x05 \x01(\x05\x42\x05\n\x03key\"\xaa\x01\n\x0fPreviewedFiring\x12\x30\n\x0cnominal_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlocal_time\x18\x03 \x01(\t\x12#\n\x08\x64st_mark\x18\x04 \x01(\x0e\x32\x11.taskq.v1.DstMark\"u\n\x17PreviewScheduleResponse\x12*\n\x07\x66irings\x18\x01 \x03(\x0b\x32\x19.taskq.v1.PreviewedFiring\x12\x13\n\x0b\x65xplanation\x18\x02 \x01(\t\x12\x19\n\x11time_zone_version\x18\x03 \x01(\t*k\n\tDstPolicy\x12\x1a\n\x16\x44ST_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44ST_POLICY_RUN_ONCE\x10\x01\x12\x13\n\x0f\x44ST_POLICY_SKIP\x10\x02\x12\x14\n\x10\x44ST_POLICY_SHIFT\x10\x03*\x95\x01\n\x07Overlap\x12\x17\n\x13OVERLAP_UNSPECIFIED\x10\x00\x12\x10\n\x0cOVERLAP_SKIP\x10\x01\x12\x16\n\x12OVERLAP_BUFFER_ONE\x10\x02\x12\x16\n\x12OVERLAP_BUFFER_ALL\x10\x03\x12\x18\n\x14OVERLAP_CANCEL_OTHER\x10\x04\x12\x15\n\x11OVERLAP_ALLOW_ALL\x10\x05*o\n\x07\x43\x61tchUp\x12\x18\n\x14\x43\x41TCH_UP_UNSPECIFIED\x10\x00\x12\x11\n\rCATCH_UP_SKIP\x10\x01\x12\x11\n\rCATCH_UP_LAST\x10\x02\x12\x12\n\x0e\x43\x41TCH_UP_FIRST\x10\x03\x12\x10\n\x0c\x43\x41TCH_UP_ALL\x10\x04*\x82\x01\n\rFiringOutcome\x12\x1e\n\x1a\x46IRING_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46IRING_OUTCOME_FIRED\x10\x01\x12\x1a\n\x16\x46IRING_OUTCOME_SKIPPED\x10\x02\x12\x1b\n\x17\x46IRING_OUTCOME_BUFFERED\x10\x03*_\n\x07\x44stMark\x12\x18\n\x14\x44ST_MARK_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44ST_MARK_NORMAL\x10\x01\x12\x10\n\x0c\x44ST_MARK_GAP\x10\x02\x12\x13\n\x0f\x44ST_MARK_REPEAT\x10\x03\x32\xa6\n\n\x0fScheduleService\x12t\n\x0e\x43reateSchedule\x12\x1f.taskq.v1.CreateScheduleRequest\x1a .taskq.v1.CreateScheduleResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\r/v1/schedules:\x08schedule\x12o\n\x0bGetSchedule\x12\x1c.taskq.v1.GetScheduleRequest\x1a\x1d.taskq.v1.GetScheduleResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/schedules/{schedule_id}\x12g\n\rListSchedules\x12\x1e.taskq.v1.ListSchedulesRequest\x1a\x1f.taskq.v1.ListSchedulesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/schedules\x12\x8b\x01\n\x0eUpdateSchedule\x12\x1f.taskq.v1.UpdateScheduleRequest\x1a .taskq.v1.UpdateScheduleResponse\"6\x82\xd3\xe4\x93\x02\x30\x1a$/v1/schedules/{schedule.schedule_id}:\x08schedule\x12x\n\x0e\x44\x65leteSchedule\x12\x1f.taskq.v1.DeleteScheduleRequest\x1a .taskq.v1.DeleteScheduleResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/schedules/{schedule_id}\x12~\n\rPauseSchedule\x12\x1e.taskq.v1.PauseScheduleRequest\x1a\x1f.taskq.v1.PauseScheduleResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/schedules/{schedule_id}:pause:\x01*\x12\x82\x01\n\x0eResumeSchedule\x12\x1f.taskq.v1.ResumeScheduleRequest\x1a .taskq.v1.ResumeScheduleResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/schedules/{schedule_id}:resume:\x01*\x12\x86\x01\n\x0fTriggerSchedule\x12 .taskq.v1.TriggerScheduleRequest\x1a!.taskq.v1.TriggerScheduleResponse\".\x82\xd3\xe4\x93\x02(\"#/v1/schedules/{schedule_id}:trigger:\x01*\x12\x8a\x01\n\x10\x42\x61\x63kfillSchedule\x12!.taskq.v1.BackfillScheduleRequest\x1a\".taskq.v1.BackfillScheduleResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/schedules/{schedule_id}:backfill:\x01*\x12\x9f\x01\n\x0fPreviewSchedule\x12 .taskq.v1.PreviewScheduleRequest\x1a!.taskq.v1.PreviewScheduleResponse\"G\x82\xd3\xe4\x93\x02\x41\"\x15/v1/schedules:preview:\x01*Z%\x12#/v1/schedules/{schedule_id}:previewb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskq.v1.schedule_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['pause']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['pause']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['next_fire_time']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['next_fire_time']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['next_due_time']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['next_due_time']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['last_firing']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['last_firing']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['counters']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['counters']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['buffered_firings']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['buffered_firings']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['unfinished_tasks']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['unfinished_tasks']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['remaining_firings']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['remaining_firings']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['explanation']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['explanation']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['time_zone_version']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['time_zone_version']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['create_time']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_SCHEDULE'].fields_by_name['update_time']._loaded_options = None
+  _globals['_SCHEDULE'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_SCHEDULESERVICE'].methods_by_name['CreateSchedule']._loaded_options = None
   _globals['_SCHEDULESERVICE'].methods_by_name['CreateSchedule']._serialized_options = b'\202\323\344\223\002\031\"\r/v1/schedules:\010schedule'
   _globals['_SCHEDULESERVICE'].methods_by_name['GetSchedule']._loaded_options = None
@@ -55,68 +80,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEDULESERVICE'].methods_by_name['BackfillSchedule']._serialized_options = b'\202\323\344\223\002)\"$/v1/schedules/{schedule_id}:backfill:\001*'
   _globals['_SCHEDULESERVICE'].methods_by_name['PreviewSchedule']._loaded_options = None
   _globals['_SCHEDULESERVICE'].methods_by_name['PreviewSchedule']._serialized_options = b'\202\323\344\223\002A\"\025/v1/schedules:preview:\001*Z%\022#/v1/schedules/{schedule_id}:preview'
-  _globals['_DSTPOLICY']._serialized_start=3745
-  _globals['_DSTPOLICY']._serialized_end=3852
-  _globals['_OVERLAP']._serialized_start=3855
-  _globals['_OVERLAP']._serialized_end=4004
-  _globals['_CATCHUP']._serialized_start=4006
-  _globals['_CATCHUP']._serialized_end=4117
-  _globals['_FIRINGOUTCOME']._serialized_start=4120
-  _globals['_FIRINGOUTCOME']._serialized_end=4250
-  _globals['_DSTMARK']._serialized_start=4252
-  _globals['_DSTMARK']._serialized_end=4347
-  _globals['_RECURRENCE']._serialized_start=175
-  _globals['_RECURRENCE']._serialized_end=577
-  _globals['_SCHEDULEPAUSE']._serialized_start=579
-  _globals['_SCHEDULEPAUSE']._serialized_end=656
-  _globals['_SCHEDULECOUNTERS']._serialized_start=658
-  _globals['_SCHEDULECOUNTERS']._serialized_end=744
-  _globals['_FIRING']._serialized_start=746
-  _globals['_FIRING']._serialized_end=821
-  _globals['_SCHEDULE']._serialized_start=824
-  _globals['_SCHEDULE']._serialized_end=1595
-  _globals['_CREATESCHEDULEREQUEST']._serialized_start=1597
-  _globals['_CREATESCHEDULEREQUEST']._serialized_end=1681
-  _globals['_CREATESCHEDULERESPONSE']._serialized_start=1683
-  _globals['_CREATESCHEDULERESPONSE']._serialized_end=1745
-  _globals['_GETSCHEDULEREQUEST']._serialized_start=1747
-  _globals['_GETSCHEDULEREQUEST']._serialized_end=1813
-  _globals['_GETSCHEDULERESPONSE']._serialized_start=1815
-  _globals['_GETSCHEDULERESPONSE']._serialized_end=1874
-  _globals['_LISTSCHEDULESREQUEST']._serialized_start=1876
-  _globals['_LISTSCHEDULESREQUEST']._serialized_end=1981
-  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=1984
-  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=2120
-  _globals['_UPDATESCHEDULEREQUEST']._serialized_start=2122
-  _globals['_UPDATESCHEDULEREQUEST']._serialized_end=2183
-  _globals['_UPDATESCHEDULERESPONSE']._serialized_start=2185
-  _globals['_UPDATESCHEDULERESPONSE']._serialized_end=2247
-  _globals['_DELETESCHEDULEREQUEST']._serialized_start=2249
-  _globals['_DELETESCHEDULEREQUEST']._serialized_end=2332
-  _globals['_DELETESCHEDULERESPONSE']._serialized_start=2334
-  _globals['_DELETESCHEDULERESPONSE']._serialized_end=2383
-  _globals['_PAUSESCHEDULEREQUEST']._serialized_start=2385
-  _globals['_PAUSESCHEDULEREQUEST']._serialized_end=2467
-  _globals['_PAUSESCHEDULERESPONSE']._serialized_start=2469
-  _globals['_PAUSESCHEDULERESPONSE']._serialized_end=2530
-  _globals['_RESUMESCHEDULEREQUEST']._serialized_start=2532
-  _globals['_RESUMESCHEDULEREQUEST']._serialized_end=2601
-  _globals['_RESUMESCHEDULERESPONSE']._serialized_start=2603
-  _globals['_RESUMESCHEDULERESPONSE']._serialized_end=2665
-  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_start=2667
-  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_end=2790
-  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_start=2793
-  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_end=2932
-  _globals['_BACKFILLSCHEDULEREQUEST']._serialized_start=2935
-  _globals['_BACKFILLSCHEDULEREQUEST']._serialized_end=3136
-  _globals['_BACKFILLSCHEDULERESPONSE']._serialized_start=3139
-  _globals['_BACKFILLSCHEDULERESPONSE']._serialized_end=3271
-  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_start=3274
-  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_end=3451
-  _globals['_PREVIEWEDFIRING']._serialized_start=3454
-  _globals['_PREVIEWEDFIRING']._serialized_end=3624
-  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_start=3626
-  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_end=3743
-  _globals['_SCHEDULESERVICE']._serialized_start=4350
-  _globals['_SCHEDULESERVICE']._serialized_end=5668
+  _globals['_DSTPOLICY']._serialized_start=3827
+  _globals['_DSTPOLICY']._serialized_end=3934
+  _globals['_OVERLAP']._serialized_start=3937
+  _globals['_OVERLAP']._serialized_end=4086
+  _globals['_CATCHUP']._serialized_start=4088
+  _globals['_CATCHUP']._serialized_end=4199
+  _globals['_FIRINGOUTCOME']._serialized_start=4202
+  _globals['_FIRINGOUTCOME']._serialized_end=4332
+  _globals['_DSTMARK']._serialized_start=4334
+  _globals['_DSTMARK']._serialized_end=4429
+  _globals['_RECURRENCE']._serialized_start=208
+  _globals['_RECURRENCE']._serialized_end=610
+  _globals['_SCHEDULEPAUSE']._serialized_start=612
+  _globals['_SCHEDULEPAUSE']._serialized_end=689
+  _globals['_SCHEDULECOUNTERS']._serialized_start=691
+  _globals['_SCHEDULECOUNTERS']._serialized_end=777
+  _globals['_FIRING']._serialized_start=779
+  _globals['_FIRING']._serialized_end=854
+  _globals['_SCHEDULE']._serialized_start=857
+  _globals['_SCHEDULE']._serialized_end=1700
+  _globals['_CREATESCHEDULEREQUEST']._serialized_start=1702
+  _globals['_CREATESCHEDULEREQUEST']._serialized_end=1763
+  _globals['_CREATESCHEDULERESPONSE']._serialized_start=1765
+  _globals['_CREATESCHEDULERESPONSE']._serialized_end=1827
+  _globals['_GETSCHEDULEREQUEST']._serialized_start=1829
+  _globals['_GETSCHEDULEREQUEST']._serialized_end=1895
+  _globals['_GETSCHEDULERESPONSE']._serialized_start=1897
+  _globals['_GETSCHEDULERESPONSE']._serialized_end=1956
+  _globals['_LISTSCHEDULESREQUEST']._serialized_start=1958
+  _globals['_LISTSCHEDULESREQUEST']._serialized_end=2063
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_start=2066
+  _globals['_LISTSCHEDULESRESPONSE']._serialized_end=2202
+  _globals['_UPDATESCHEDULEREQUEST']._serialized_start=2204
+  _globals['_UPDATESCHEDULEREQUEST']._serialized_end=2265
+  _globals['_UPDATESCHEDULERESPONSE']._serialized_start=2267
+  _globals['_UPDATESCHEDULERESPONSE']._serialized_end=2329
+  _globals['_DELETESCHEDULEREQUEST']._serialized_start=2331
+  _globals['_DELETESCHEDULEREQUEST']._serialized_end=2414
+  _globals['_DELETESCHEDULERESPONSE']._serialized_start=2416
+  _globals['_DELETESCHEDULERESPONSE']._serialized_end=2465
+  _globals['_PAUSESCHEDULEREQUEST']._serialized_start=2467
+  _globals['_PAUSESCHEDULEREQUEST']._serialized_end=2549
+  _globals['_PAUSESCHEDULERESPONSE']._serialized_start=2551
+  _globals['_PAUSESCHEDULERESPONSE']._serialized_end=2612
+  _globals['_RESUMESCHEDULEREQUEST']._serialized_start=2614
+  _globals['_RESUMESCHEDULEREQUEST']._serialized_end=2683
+  _globals['_RESUMESCHEDULERESPONSE']._serialized_start=2685
+  _globals['_RESUMESCHEDULERESPONSE']._serialized_end=2747
+  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_start=2749
+  _globals['_TRIGGERSCHEDULEREQUEST']._serialized_end=2872
+  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_start=2875
+  _globals['_TRIGGERSCHEDULERESPONSE']._serialized_end=3014
+  _globals['_BACKFILLSCHEDULEREQUEST']._serialized_start=3017
+  _globals['_BACKFILLSCHEDULEREQUEST']._serialized_end=3218
+  _globals['_BACKFILLSCHEDULERESPONSE']._serialized_start=3221
+  _globals['_BACKFILLSCHEDULERESPONSE']._serialized_end=3353
+  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_start=3356
+  _globals['_PREVIEWSCHEDULEREQUEST']._serialized_end=3533
+  _globals['_PREVIEWEDFIRING']._serialized_start=3536
+  _globals['_PREVIEWEDFIRING']._serialized_end=3706
+  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_start=3708
+  _globals['_PREVIEWSCHEDULERESPONSE']._serialized_end=3825
+  _globals['_SCHEDULESERVICE']._serialized_start=4432
+  _globals['_SCHEDULESERVICE']._serialized_end=5750
 # @@protoc_insertion_point(module_scope)

@@ -114,7 +114,8 @@ def _note(memory: Memory, tx: Transaction, stored: list[_Created], route_ids: Ma
         if new.due_time_us < earliest.get(place, new.due_time_us + 1):
             earliest[place] = new.due_time_us
     for (route, priority), due_time_us in earliest.items():
-        tx.scheduled[route_ids[route], priority] = due_time_us
+        where = route_ids[route], priority
+        tx.scheduled[where] = min(due_time_us, tx.scheduled.get(where, due_time_us))  # others may share the transaction
     tx.after_commit.append(partial(memory.waiting.note_all, tx.scheduled))
     expiring = [new.task.expire_time_us for new in stored if new.task.expire_time_us is not None]
     if expiring:

@@ -266,7 +266,12 @@ def _fire(memory: Memory, rules: Rules, tx: Transaction, ahead_us: int) -> Fired
             fired.more = True
             break
         before_us = at.next_us
-        _fire_one(tx, making, at, until_us)
+        try:
+            _fire_one(tx, making, at, until_us)
+        except ValueError as error:  # such as a time zone that there is no longer
+            log.error("a schedule cannot be fired", name=row.name, why=str(error))
+            _postpone(tx, row)
+            continue
         fired.more |= at.next_us is not None and at.next_us <= tx.now_us and at.next_us != before_us
         if at.next_us != before_us:
             touched[at.seq] = at
@@ -421,6 +426,8 @@ def _trigger(memory: Memory, rules: Rules, tx: Transaction, asked: Trigger) -> T
     outcome = making.meet(at, firing)
     making.write()
     _step(tx, [at])
+    if outcome is FiringOutcome.FIRED and not at.fired:
+        return TaskExists(to_text(asked.task_id))  # somebody has enqueued it in this moment
     after = as_it_stands(tx, Key(found.schedule_id))
     assert not isinstance(after, ScheduleNotFound)
     return Triggered(outcome, firing.nominal_us, asked.task_id, after, making.stopped)
@@ -562,10 +569,11 @@ def follow_zones(tx: Transaction, nothing: list[None]) -> list[int]:
     for row in rows:
         try:
             at = _Standing.of(row, 0, 0)
-        except (TypeError, ValueError, KeyError):
+            at.next_us = at.recurrence.next_after(max(tx.now_us, row.last_us or 0))
+        except (TypeError, ValueError, KeyError) as error:
+            log.error("a schedule cannot be read, and does not fire", name=row.name, why=repr(error))
             _postpone(tx, row)
             continue
-        at.next_us = at.recurrence.next_after(max(tx.now_us, row.last_us or 0))
         standings.append(at)
     _step(tx, standings)
     return [len(standings)] * len(nothing)

@@ -30,13 +30,14 @@ def counts(most: int) -> tuple[ColumnElement[int], ColumnElement[int]]:
 
 
 _COLUMNS = [*schema.schedule.c, *counts(MOST_COUNTED)]
-_FIRST_DUE = reading.first(schema.schedule.c.next_due_us, schema.IS_FIRING)
 _WAITS = (
     select(schema.firing.c.schedule_seq)
     .join(schema.schedule, schema.schedule.c.schedule_seq == schema.firing.c.schedule_seq)
     .where(schema.IS_BUFFERED, schema.schedule.c.pause_time_us.is_(None))
-    .limit(1)
+    .exists()
 )
+_TO_FIRE = select(reading.first(schema.schedule.c.next_due_us, schema.IS_FIRING).scalar_subquery(), _WAITS)
+"""One question, since each is a way to the database and back."""
 
 
 class Listed(NamedTuple):
@@ -59,9 +60,8 @@ class ToFire:
 
 def to_fire(tx: Transaction, nothing: list[None]) -> list[ToFire]:
     """By two looks at what is first in an index, however many schedules there are."""
-    first_due_us = tx.connection.execute(_FIRST_DUE).scalar()
-    some_wait = tx.connection.execute(_WAITS).first() is not None
-    return [ToFire(first_due_us, some_wait)] * len(nothing)
+    first_due_us, some_wait = tx.connection.execute(_TO_FIRE).one()
+    return [ToFire(first_due_us, bool(some_wait))] * len(nothing)
 
 
 def get(tx: Transaction, keys: list[Key]) -> list[Schedule | None]:

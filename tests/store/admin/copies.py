@@ -15,6 +15,8 @@ import pytest
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
+from taskq_server.core.recurring import Key
+from taskq_server.core.schedule import Overlap
 from taskq_server.core.task import DedupHold, Payload, Progress
 from taskq_server.store import schema
 from taskq_server.store.copying import copy as copying
@@ -29,12 +31,14 @@ from taskq_server.store.verbs import tokens
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.living import Advance
 from taskq_server.store.verbs.pausing import NewPause
+from taskq_server.store.verbs.scheduling import SchedulePause
 from taskq_server.store.verbs.tokens import Revocation, Use
 from tests.store.conftest import RULES
 from tests.store.given import (
     NO_RETRY,
     a_processor,
     a_retry,
+    a_schedule,
     a_task,
     a_token,
     added,
@@ -89,12 +93,25 @@ async def _make_queue(path: Path) -> None:
     await store.drain_processor(NewDrain(other.session_id, "it leaks"))
     await store.pause(NewPause("sweep", "ü"))
     await store.pause(NewPause("aB", ""))
+    await _make_schedules(store, clock)
     await store.write(tokens.apply, [a_token("kitchen", "enqueue:kitchen.*", expires_in=hours(1)), a_token("root")])
     await store.use_tokens([Use(1, clock.now_us())])
     await store.write(tokens.apply, [Revocation((a_token("root").token_id,))])
     last = await a_processor(store, "sweep", name="forgotten")
     await tamper(store, "DELETE FROM session WHERE session_seq = :seq", seq=last.seq)
     await store.close()
+
+
+async def _make_schedules(store: SQLite, clock: ManualClock) -> None:
+    """One that fires and buffers, one that is paused, and what of a firing has been forgotten."""
+    busy = a_schedule("busy", every=minutes(1), overlap=Overlap.BUFFER_ALL, payload=b"\x00\xff", origin="ü", most=9)
+    await store.create_schedule(busy)
+    await store.create_schedule(a_schedule("Paused", crons=("0 3 * * *",), zone="Europe/Berlin"))
+    await store.pause_schedule(SchedulePause(Key(None, "Paused"), "ü"))
+    for _ in range(3):
+        clock.advance(us=minutes(1))
+        await store.fire(0)
+    await tamper(store, "UPDATE schedule SET pruned_until_us = 1 WHERE name = 'busy'")
 
 
 def make_queue(path: Path) -> None:
