@@ -10,8 +10,11 @@ Start at `server.py`, which builds everything, or follow a task:
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
 
-`database.py` is `taskq db`: what is done to a database without a server.
+`access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
+
+`database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> schedules -> {dispatcher,
-housekeeper, firing, task_queue, admin, sessions} -> store -> core`; `clock` and `config` are leaves.
+housekeeper, firing, task_queue, admin, access,
+sessions} -> store -> core`; `clock` and `config` are leaves.
 """

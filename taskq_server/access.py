@@ -22,7 +22,6 @@ from taskq_server.core.errors import (
     PermissionDenied,
     StorageFull,
     StorageUnavailable,
-    StoreRefused,
     TaskNotFound,
     TooManyFailures,
     TooManyStreams,
@@ -46,6 +45,9 @@ MOST_PEERS = 10_000
 NOBODYS_SESSION = bytes(16)
 """No session has this id: what is another's is as if it did not exist."""
 _NO_HASH = bytes(32)
+
+Peer = Callable[[], str]
+"""Answers the address of whoever calls, without a port. Only failures ask."""
 
 
 @dataclass(eq=False, slots=True)
@@ -163,6 +165,8 @@ class Access:
         self._by_token: dict[str, Caller] = {}
         self._mark: str | None = None
         self._looking = asyncio.Lock()
+        self._is_blind = False
+        """The database has not answered when it was asked last."""
         self._most_streams = most_streams
         self._streams: set[_Stream] = set()
         self._many: Counter[str] = Counter()
@@ -171,7 +175,7 @@ class Access:
 
     # ── who calls ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def by_token(self, text: str, peer: str) -> Caller:
+    def by_token(self, text: str, peer: Peer) -> Caller:
         """Whose token this is; Unauthenticated when it is nobody's."""
         shown = api_token.read(text)
         if shown is None:
@@ -184,7 +188,7 @@ class Access:
         caller.used_us = self._clock.now_us()
         return caller
 
-    def by_certificate(self, names: Iterable[str], peer: str) -> Caller:
+    def by_certificate(self, names: Iterable[str], peer: Peer) -> Caller:
         """Whose certificate this is, by the first of its subject alternative names that has rights."""
         names = list(names)
         for name in names:
@@ -194,11 +198,12 @@ class Access:
         why = f"no rights are given to the certificate; its subject alternative names: {shown}"
         raise self._failed(peer, why[:500])
 
-    def by_nothing(self, peer: str) -> Unauthenticated | TooManyFailures:
+    def by_nothing(self, peer: Peer) -> Unauthenticated | TooManyFailures:
         """The error of somebody who shows nothing."""
         return self._failed(peer, "no credential was shown; send the metadata 'authorization: Bearer <token>'")
 
-    def _failed(self, peer: str, why: str, token_id: str = "") -> Unauthenticated | TooManyFailures:
+    def _failed(self, ask_peer: Peer, why: str, token_id: str = "") -> Unauthenticated | TooManyFailures:
+        peer = ask_peer()
         many, logged = self._failures.add(peer), self._failures.add("")
         if many <= MOST_FAILURES and logged <= MOST_LOGGED:
             log.warning("a caller was refused", peer=peer, why=why)
@@ -261,8 +266,11 @@ class Access:
         try:
             async with self._looking:
                 await self._look()
-        except (StorageUnavailable, StorageFull, StoreRefused) as error:
-            log.warning("whether tokens have changed is not known", why=str(error))
+            self._is_blind = False
+        except (StorageUnavailable, StorageFull) as error:
+            if not self._is_blind:
+                log.warning("whether tokens have changed is not known", why=error.in_full)
+            self._is_blind = True
         if self.required:
             for stream in [stream for stream in self._streams if not self._holds(stream.caller)]:
                 self._streams.discard(stream)

@@ -48,7 +48,8 @@ class Sessions:
         """Opens a session; under the same name too, it is another."""
         new.lease_duration_us = self._lease_duration_us
         session = self._keep(await self._store.register(new), new)
-        log.info("processor registered", processor=new.processor_name, session=new.session_id.hex())
+        whose = {"principal": new.principal} if new.principal else {}
+        log.info("processor registered", processor=new.processor_name, session=new.session_id.hex(), **whose)
         return session
 
     def _keep(

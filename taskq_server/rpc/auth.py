@@ -88,7 +88,10 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def _who(self, context: Context) -> Caller:
         """Who calls, by the token that they show; without one, by their certificate."""
-        peer = context.peer().rpartition(":")[0]
+
+        def peer() -> str:
+            return context.peer().rpartition(":")[0]
+
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 text = value if isinstance(value, str) else ""

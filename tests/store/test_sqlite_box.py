@@ -12,6 +12,7 @@ from taskq_server.core.errors import StoreRefused
 from taskq_server.store.sqlite import box as sqlite_box
 from taskq_server.store.sqlite.box import Box
 from taskq_server.store.store import Store
+from taskq_server.store.verbs import tokens
 from taskq_server.store.verbs.tokens import Change, Revocation
 from tests.store.conftest import SQLiteFile
 from tests.store.given import a_token, minutes
@@ -52,6 +53,16 @@ async def test_what_is_asked_for_is_done_and_then_told(store: Store, box: Box) -
     ask(box, Revocation((a_token().token_id,)))
     (await store.take_requests())()
     assert await ids(store) == []
+
+
+async def test_one_that_is_refused_holds_no_other_up(store: Store, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MOST_TOKENS", 1)
+    ask(box, a_token("first"))
+    ask(box, a_token("one too many"))
+    ask(box, Revocation((a_token("first").token_id,)))
+    (await store.take_requests())()
+    assert await ids(store) == []
+    assert list(box.folder.iterdir()) == []
 
 
 async def test_a_request_that_was_done_before_the_server_was_killed_may_be_done_again(store: Store, box: Box) -> None:

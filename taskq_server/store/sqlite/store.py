@@ -183,8 +183,12 @@ class SQLite(Store):
 
     async def take_requests(self) -> Callable[[], None]:
         """Operators cannot write while this server does, and leave what they want in a box beside the file."""
-        if requests := self._box.requests():
-            await self.write(tokens.apply, [request.change for request in requests])
+        requests = self._box.requests()
+        for request in requests:
+            try:
+                await self.write(tokens.apply, [request.change])
+            except StoreRefused as refused:  # whoever asked finds that it was not done
+                log.warning("a request is refused", why=str(refused))
 
         def tell() -> None:
             for request in requests:
