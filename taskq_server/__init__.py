@@ -11,6 +11,8 @@ Start at `server.py`, which builds everything, or follow a task:
 
 `database.py` is `taskq db`: what is done to a database without a server.
 
+`certificates.py` is what TLS shows; `rpc/tls.py` shows it.
+
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> {dispatcher, housekeeper,
 task_queue, admin, sessions} -> store -> core`; `clock` and `config` are leaves.
 """

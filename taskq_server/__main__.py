@@ -1,7 +1,7 @@
 """`python -m taskq_server`: settings in, a server until SIGTERM.
 
-Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database or the address is in use;
-78 the database must not be used.
+Exit codes: 0 stopped as asked; 2 wrong settings or certificates; 74 storage failed; 75 the database or the address is
+in use; 78 the database must not be used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 from taskq_server import logs
 from taskq_server.config import Config, WrongSettings, load
-from taskq_server.core.errors import CannotListen, StoreRefused
+from taskq_server.core.errors import CannotListen, CertificateRefused, StoreRefused
 from taskq_server.server import Server
 
 STORAGE_FAILED = 74
@@ -33,7 +33,7 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(number, stop)
     try:
         address = await server.start()
-    except (StoreRefused, CannotListen) as refused:
+    except (StoreRefused, CannotListen, CertificateRefused) as refused:
         print(f"taskq server: {refused}", file=sys.stderr)
         return refused.exit_code
     print(f"taskq server listens on {address}", flush=True)
@@ -46,6 +46,7 @@ async def serve(config: Config) -> int:
 
 def main() -> int:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or whoever connects and hangs up writes lines into the log
     try:
         config = load(sys.argv[1:])
     except WrongSettings as wrong:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from taskq_server.admin import Admin
+from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
@@ -47,6 +48,7 @@ class Server:
         longest = min(LONGEST_ROUND_SECONDS, config.lease_duration / 15)
         self._round_seconds = 0.0 if clock is not None else longest
         self._loops: list[asyncio.Task[None]] = []
+        self.certificates: Certificates | None = None
         self.address = ""
         self.stopping = asyncio.Event()
         self.stopped = False
@@ -56,6 +58,8 @@ class Server:
         """Opens the database, takes up living sessions, listens; answers the bound address."""
         config = self._config
         lease_us, retention_us = microseconds(config.lease_duration), microseconds(config.retention)
+        if config.tls_cert is not None and config.tls_key is not None:
+            self.certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
         self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
         self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
@@ -73,13 +77,17 @@ class Server:
         self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors, admin])
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
-            self.address = await self._rpc.start(config.listen)
+            self.address = await self._rpc.start(config.listen, self.certificates)
         except CannotListen:
             await self._store.close()
             raise
         self._loops = [self._keep(self.housekeeper.run()), self._keep(self.dispatcher.run())]
         if self.neighbours is not None:
             self._loops.append(self._keep(self.neighbours.run()))
+        if self.certificates is not None:
+            self._loops.append(self._keep(self.certificates.run()))
+        if config.is_exposed:
+            log.warning("plaintext beyond this machine: whoever is on the way can read and change tasks")
         log.info("server started", address=self.address, database=shown(config.database_url))
         return self.address
 

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq.v1 import admin_service_pb2, processor_service_pb2, scheduler_service_pb2
+from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
 from taskq_server.rpc.admin_service import AdminService
@@ -21,6 +22,7 @@ from taskq_server.rpc.health import Health
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.status import to_status
+from taskq_server.rpc.tls import server_credentials
 
 log = structlog.get_logger("taskq.rpc")
 
@@ -43,7 +45,8 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_connection_idle_ms", 600_000),
     ("grpc.max_connection_age_ms", 7_200_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
+    # longer than a task stream lives: each is drained and renewed on a new connection before its old one is cut
+    ("grpc.max_connection_age_grace_ms", 2_700_000),
     ("grpc.so_reuseport", 0),  # a second server must fail to bind, not take half the calls
     ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small frame must not become a large message
     ("grpc.enable_channelz", 0),
@@ -71,10 +74,13 @@ class RpcServer:
             handlers = grpc.method_handlers_generic_handler(service.full_name, methods)
             self._server.add_generic_rpc_handlers((handlers,))
 
-    async def start(self, address: str) -> str:
-        """Binds and serves; answers the address that was bound, or raises CannotListen."""
+    async def start(self, address: str, certificates: Certificates | None = None) -> str:
+        """Binds and serves, in plaintext without certificates; answers the bound address, or raises CannotListen."""
         try:
-            port = self._server.add_insecure_port(address)
+            if certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, server_credentials(certificates))
         except RuntimeError as error:  # gRPC does not say more; it writes the reason to stderr
             raise CannotListen(address) from error
         await self._server.start()
