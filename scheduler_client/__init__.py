@@ -29,10 +29,12 @@ ids.py             task ids, made before the first try; errors.py  what goes wro
 
 import logging
 
+from client_core.access import TLS
 from client_core.errors import (
     AlreadyExists,
     DeadlineExceeded,
     FailedPrecondition,
+    HandshakeFailed,
     Internal,
     InvalidArgument,
     NotFound,
@@ -61,6 +63,7 @@ from scheduler_client.task import Task
 from scheduler_client.view import Failure, Progress, TaskState, TaskView
 
 __all__ = [
+    "TLS",
     "AlreadyExists",
     "Conflict",
     "DeadlineExceeded",
@@ -70,6 +73,7 @@ __all__ = [
     "FiringsNotSent",
     "FunctionTask",
     "Handle",
+    "HandshakeFailed",
     "Internal",
     "InvalidArgument",
     "MainScheduler",
