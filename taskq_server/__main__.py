@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 
-from taskq_server import logs
+from taskq_server import before_grpc, logs  # noqa: F401 - before_grpc acts by being imported first
 from taskq_server.config import Config, WrongSettings, load
 from taskq_server.core.errors import CannotListen, CertificateRefused, StoreRefused
 from taskq_server.server import Server
@@ -45,14 +46,14 @@ async def serve(config: Config) -> int:
 
 
 def main() -> int:
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or whoever connects and hangs up writes lines into the log
     try:
         config = load(sys.argv[1:])
     except WrongSettings as wrong:
         print(f"taskq server: {wrong}", file=sys.stderr)
         return 2
     logs.configure(config)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file; 1,024 are soon gone
     # What is imported lives for ever, and what a batch of messages leaves is no cycle: look for cycles less often.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -114,6 +114,9 @@ class Config(BaseModel):
     retention: Span = Field(
         7 * 86400.0, ge=0, le=3650 * 86400, description="how long finished tasks are kept, unless a task asks otherwise"
     )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="of clients at a time; a processor has three, a scheduler one or two"
+    )
     max_payload_bytes: int = Field(262_144, ge=0, le=1_048_576, description="of payloads, results and checkpoints")
     max_lost_leases: int = Field(
         3, ge=1, le=1000, description="a task whose processor died this often is FAILED: it may be what kills them"

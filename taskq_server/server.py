@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import resource
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ from taskq_server.store.verbs.servers import server_lease_us
 from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.server")
+
+OWN_FILES = 256
+"""File descriptors for everything but the connections of clients."""
 
 
 LONGEST_ROUND_SECONDS = 2.0
@@ -74,7 +78,8 @@ class Server:
             looking = Alarm(self._clock)
             self.neighbours = Neighbours(self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring)
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
-        self._rpc = RpcServer([SchedulerService(self._tasks, self._clock, config), self._processors, admin])
+        scheduling = SchedulerService(self._tasks, self._clock, config)
+        self._rpc = RpcServer([scheduling, self._processors, admin], _affordable(config.max_connections))
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
             self.address = await self._rpc.start(config.listen, self.certificates)
@@ -145,3 +150,13 @@ class Server:
         if self.fatal is None:
             self.fatal = error
         self.stopping.set()
+
+
+def _affordable(connections: int) -> int:
+    """So many connections, or as many as there are file descriptors for: to be out of them is worse than to refuse."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or connections + OWN_FILES <= limit:
+        return connections
+    affordable = max(1, limit - OWN_FILES)
+    log.warning("too few file descriptors for max_connections; raise ulimit -n", limit=limit, connections=affordable)
+    return affordable

@@ -62,8 +62,12 @@ SERVICES: dict[type, ServiceDescriptor] = {
 class RpcServer:
     """Listens, answers, and says whether it is healthy."""
 
-    def __init__(self, servicers: list[SchedulerService | ProcessorService | AdminService]) -> None:
-        self._server = grpc.aio.server(options=OPTIONS)
+    def __init__(
+        self, servicers: list[SchedulerService | ProcessorService | AdminService], max_connections: int
+    ) -> None:
+        # One more than this is hung up on at once, before it has cost a handshake.
+        limit = ("grpc.max_allowed_incoming_connections", max_connections)
+        self._server = grpc.aio.server(options=[*OPTIONS, limit])
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = [""]
@@ -111,19 +115,21 @@ def _handler(servicer: object, method: MethodDescriptor) -> grpc.RpcMethodHandle
 
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(_stream(behaviour), parse, _serialize)
-    return grpc.unary_unary_rpc_method_handler(_unary(behaviour), parse, _serialize)
+    # Made into bytes by the handler: gRPC keeps what a handler returns until its peer has read it, and 100 answers of a
+    # peer that never reads would be kept as messages and as bytes.
+    return grpc.unary_unary_rpc_method_handler(_unary(behaviour), parse, None)
 
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _unary(behaviour: Callable[[Any], Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
-    async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+def _unary(behaviour: Callable[[Any], Awaitable[Message]]) -> Callable[..., Awaitable[bytes]]:
+    async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
             if isinstance(request, TaskqError):
                 raise request
-            return await behaviour(request)
+            return _serialize(await behaviour(request))
         except Exception as error:
             await context.abort_with_status(to_status(error))
             raise  # never reached

@@ -49,8 +49,9 @@ def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     values = {
         "insecure": "true", "listen": "0.0.0.0:1", "database_url": "sqlite:///x.db", "lease_duration": "2s",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
-        "stop_grace": "7s", "network_file_system": "true", "log_level": "error", "log_format": "json",
-        "pgbouncer": "true", "tls_cert": "c", "tls_key": "k", "tls_client_ca": "a", "tls_client_auth": "require",
+        "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",
+        "log_format": "json", "pgbouncer": "true", "tls_cert": "c", "tls_key": "k", "tls_client_ca": "a",
+        "tls_client_auth": "require",
     }  # fmt: skip
     assert set(values) == set(Config.model_fields)
     by_flag = load([f"--{name.replace('_', '-')}={value}" for name, value in values.items()], {})
@@ -84,6 +85,7 @@ def test_what_is_no_span_is_refused(text: str) -> None:
     [
         ("lease_duration", ["1s", "1h"], ["999ms", "3601s", "9" * 400 + "s"]),
         ("retention", ["0s", "3650d"], ["3651d"]),
+        ("max_connections", ["1", "1000000"], ["0", "1000001"]),
         ("max_payload_bytes", ["0", "1048576"], ["-1", "1048577", "1.5", "many", ""]),
         ("max_lost_leases", ["1", "1000"], ["0", "1001"]),
         ("ping_interval", ["100ms", "60s"], ["99ms", "61s"]),
