@@ -118,6 +118,10 @@ bench-pages: $(READY)  ## write the figures of benchmarks/results into docs once
 bench-peers: $(READY) $(PEERS_READY)  ## measure ours and the peers side by side: three hours; BENCH_ARGS=--help says how to choose
 	$(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
 
+.PHONY: certs
+certs: $(READY)  ## make a CA and certificates for development in certs/; CERTS_ARGS="--host queue.lan --force"
+	$(BIN)/taskq certs init certs $(CERTS_ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
 	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

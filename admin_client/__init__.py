@@ -1,3 +1,3 @@
-"""Administration: the `taskq` command (`command.py`)."""
+"""Administration: the `taskq` command (`command.py`), and certificates for development (`certificates.py`)."""
 
 __all__: list[str] = []

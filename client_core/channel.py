@@ -1,18 +1,22 @@
 """The channel to the server: one set of options for every client, so that a dead or restarted server is found soon.
 
-This is the one place where a channel is opened; TLS and tokens go into `open_channel` and `open_blocking_channel`.
+This is the one place where a channel is opened.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import random
+from collections.abc import Callable
 from importlib import metadata
-from typing import Final
+from typing import Any, Final, Self
 
 import grpc
 import grpc.aio
+
+from client_core.access import ENVIRONMENT, TLS, Access, is_loopback
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 
@@ -57,20 +61,91 @@ def address_from_environment() -> str:
     return os.environ.get("TASKQ_ADDRESS", "").strip() or DEFAULT_ADDRESS
 
 
-def open_channel(address: str, skip: int = 0, further: Options = ()) -> grpc.aio.Channel:
+def open_channel(address: str, skip: int = 0, further: Options = (), access: Access = ENVIRONMENT) -> grpc.aio.Channel:
     """A channel for the running event loop. Of several servers it begins with the one after `skip` others; `further`
     options win over OPTIONS.
 
-    Raises RuntimeError in a process forked from one that had opened a channel: gRPC does not work there.
+    Raises RuntimeError in a process forked from one that had opened a channel: gRPC does not work there; and ValueError
+    for what `check` refuses.
     """
     _refuse_after_fork()
-    return grpc.aio.insecure_channel(target(address, skip), options=_merged(further))
+    tls, token = check(address, access)
+    options = _merged((*_expected_name(tls), *further))
+    if tls is None:
+        channel = grpc.aio.insecure_channel(target(address, skip), options=options)
+    else:
+        channel = grpc.aio.secure_channel(target(address, skip), tls.credentials(), options=options)
+    return channel if token is None else _Authorised(channel, access, token)  # type: ignore[return-value]
 
 
-def open_blocking_channel(address: str, skip: int = 0, further: Options = ()) -> grpc.Channel:
+def open_blocking_channel(
+    address: str, skip: int = 0, further: Options = (), access: Access = ENVIRONMENT
+) -> grpc.Channel:
     """A channel for threads. Otherwise as `open_channel`."""
     _refuse_after_fork()
-    return grpc.insecure_channel(target(address, skip), options=_merged(further))
+    tls, token = check(address, access)
+    options = _merged((*_expected_name(tls), *further))
+    if tls is None:
+        channel = grpc.insecure_channel(target(address, skip), options=options)
+    else:
+        channel = grpc.secure_channel(target(address, skip), tls.credentials(), options=options)
+    return channel if token is None else _Authorised(channel, access, token)  # type: ignore[return-value]
+
+
+def check(address: str, access: Access) -> tuple[TLS | None, str | None]:
+    """The TLS and the token to use. ValueError for files that cannot be used, for a token that others could read on its
+    way, and for several servers that have no name in common."""
+    tls, token = access.tls_now(), access.token_now()
+    if tls is None and token is not None and not is_loopback(address):
+        raise ValueError(
+            f"a token would go to {address} in plaintext; must go by TLS (TASKQ_TLS_CA, or tls_ca=…), or stay on this "
+            "machine"
+        )
+    if tls is not None and tls.server_name is None and "," in address:
+        raise ValueError(
+            f"{address!r} are several servers, and TLS knows a server by its name; must set TASKQ_TLS_SERVER_NAME "
+            "(tls=TLS(server_name=…)) to one that all their certificates have"
+        )
+    return tls, token
+
+
+class _Authorised:
+    """A channel, asyncio or blocking, whose calls carry the token. Interceptors would cost a task per call."""
+
+    def __init__(self, channel: Any, access: Access, token: str) -> None:
+        self._channel = channel
+        self._access = access
+        self._token = token
+
+    def unary_unary(self, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        return self._with_token(self._channel.unary_unary(*arguments, **options))
+
+    def unary_stream(self, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        return self._with_token(self._channel.unary_stream(*arguments, **options))
+
+    def _with_token(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def authorised(request: object, **options: Any) -> Any:
+            with contextlib.suppress(ValueError):  # a file that is being replaced: the token of before may still do
+                self._token = self._access.token_now() or self._token
+            bearer = ("authorization", f"Bearer {self._token}")
+            return call(request, metadata=(bearer, *(options.pop("metadata", None) or ())), **options)
+
+        return authorised
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._channel.close()
 
 
 def target(address: str, skip: int = 0) -> str:
@@ -100,6 +175,10 @@ def _ip_version(address: str) -> int | None:
         return ipaddress.ip_address(host.strip("[]")).version if port.isdecimal() else None
     except ValueError:
         return None
+
+
+def _expected_name(tls: TLS | None) -> Options:
+    return () if tls is None or tls.server_name is None else (("grpc.ssl_target_name_override", tls.server_name),)
 
 
 def _merged(further: Options) -> list[tuple[str, int | str]]:

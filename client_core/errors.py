@@ -16,6 +16,7 @@ TaskqError
 ├─ Unimplemented        this server is too old
 ├─ Internal             a fault of the server: its log has the id in `.metadata`
 ├─ Unavailable          the server cannot be reached, or stops: try again
+│  └─ HandshakeFailed   it can be reached, but TLS is not agreed on: the message says what to set
 └─ DataLoss             what was stored is damaged
 """
 
@@ -162,6 +163,11 @@ class Unavailable(TaskqError):
     """The server cannot be reached, or stops. What was asked may have been done, or not; try again."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class HandshakeFailed(Unavailable):
+    """The server is there, but one side does not speak TLS or does not trust the other. Nothing was done, and trying
+    again does not help: the message says what to set."""
 
 
 class DataLoss(TaskqError):

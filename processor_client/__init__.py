@@ -25,12 +25,14 @@ The way of a task through here:
 
 import logging
 
+from client_core.access import TLS
 from processor_client.context import Context, LastFailure
 from processor_client.processor import Processor
 from processor_client.task import Task
 from processor_client.verdicts import Fail, ProcessLost, Retry, Snooze, TaskCancelled
 
 __all__ = [
+    "TLS",
     "Context",
     "Fail",
     "LastFailure",

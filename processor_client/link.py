@@ -3,10 +3,13 @@
 A server that cannot reach its database can be reached all the same: of several, each new channel begins with the next.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from taskq.v1.processor_service_pb2_grpc import ProcessorServiceStub
+
+logger = logging.getLogger("taskq.processor")
 
 ALLOWED_FAILURES = 5
 
@@ -35,7 +38,11 @@ class Link(Generic[ChannelT]):
             return None
         old = self.channel
         self._failures = 0
-        self.channel = self._open(self._opened)
+        try:
+            self.channel = self._open(self._opened)
+        except ValueError as fault:  # certificates that are being replaced
+            logger.warning("the channel is not opened anew: %s", fault)
+            return None
         self._opened += 1
         self.stub = ProcessorServiceStub(self.channel)  # type: ignore[call-overload]
         return old

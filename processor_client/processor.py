@@ -11,8 +11,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from client_core.access import TLS, Access, PathLike
 from client_core.channel import address_from_environment, open_blocking_channel, open_channel
+from client_core.errors import TaskqError
 from client_core.home import Home
+from client_core.knock import explain
 from client_core.times import Span, to_seconds
 from processor_client.handler import Handler, handlers_of, of_function
 from processor_client.registration import Registration
@@ -35,6 +38,9 @@ class Processor:
     """Runs tasks. Nothing is opened before it is started, so it may stand at the top of a module.
 
     address        `host:port`, of several servers `ip:port,ip:port`; default `TASKQ_ADDRESS`, or 127.0.0.1:50051
+    tls            True or a TLS: encrypted; False: not; absent: as `TASKQ_TLS_CA` and its like say
+    tls_ca         a PEM file: TLS with a server whose certificate this CA has signed
+    token          what the server knows it by; absent: `TASKQ_TOKEN`, or what stands in `TASKQ_TOKEN_FILE`
     tasks          Task classes and declared functions; others are added by `@processor.task(name)`
     labels         what it says of itself, matched against a task's `requires`
     concurrency    the most tasks at a time, 1 to 10,000
@@ -51,6 +57,9 @@ class Processor:
         address: str | None = None,
         tasks: Iterable[Any] = (),
         *,
+        tls: TLS | bool | None = None,
+        tls_ca: PathLike | None = None,
+        token: str | None = None,
         labels: Mapping[str, str] | None = None,
         concurrency: int = 8,
         name: str | None = None,
@@ -62,6 +71,7 @@ class Processor:
             raise ValueError(f"concurrency is {concurrency}; must be from 1 to 10,000")
         self.name = name or _host_name()
         self._address = address
+        self._access = Access(tls, tls_ca, token)
         self._labels = dict(labels or {})
         self._concurrency = concurrency
         self._build_id = build_id
@@ -182,8 +192,10 @@ class Processor:
 
     async def _live(self, runner: Runner, clock: ServerClock, registered: asyncio.Future[None]) -> None:
         address = self._address or address_from_environment()
+        opening = partial(open_channel, address, access=self._access)
         registration = Registration(
-            partial(open_channel, address),
+            opening,
+            self._why_unreachable,
             name=self.name,
             handlers=self._handlers.values(),
             labels=self._labels,
@@ -197,8 +209,8 @@ class Processor:
                 self._handlers,
                 runner,
                 clock,
-                partial(open_channel, address),
-                partial(open_blocking_channel, address),
+                opening,
+                partial(open_blocking_channel, address, access=self._access),
                 self._drained_by_administrator,
             )
             session.start()
@@ -211,6 +223,10 @@ class Processor:
             await session.close(unregister=False)
             self._session = None
             await asyncio.sleep(random.uniform(0.0, REREGISTER_SPREAD_SECONDS))
+
+    async def _why_unreachable(self, error: TaskqError) -> TaskqError:
+        error, _ = await explain(error, self._address or address_from_environment(), self._access)
+        return error
 
     def _drained_by_administrator(self) -> None:
         if not self._is_drained:

@@ -2,14 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import grpc
 import grpc.aio
 
 from client_core.backoff import Backoff
 from client_core.channel import CLIENT
-from client_core.errors import InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented, from_rpc_error
+from client_core.errors import (
+    HandshakeFailed,
+    InvalidArgument,
+    PermissionDenied,
+    TaskqError,
+    Unauthenticated,
+    Unimplemented,
+    from_rpc_error,
+)
 from processor_client.handler import Handler
 from processor_client.link import Link
 from taskq.v1.processor_service_pb2 import Capability, RegisterRequest, RegisterResponse
@@ -20,7 +28,7 @@ FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 30.0
 TIMEOUT_SECONDS = 5.0
 # No waiting mends these.
-HOPELESS = (InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented)
+HOPELESS = (HandshakeFailed, InvalidArgument, PermissionDenied, Unauthenticated, Unimplemented)
 
 
 class Registration:
@@ -29,6 +37,7 @@ class Registration:
     def __init__(
         self,
         open_channel: Callable[[int], grpc.aio.Channel],
+        explain: Callable[[TaskqError], Awaitable[TaskqError]],
         *,
         name: str,
         handlers: Iterable[Handler],
@@ -37,6 +46,7 @@ class Registration:
         build_id: str,
     ) -> None:
         self._open_channel = open_channel
+        self._explain = explain
         self._registered_before = False
         self._request = RegisterRequest(
             processor_name=name,
@@ -57,7 +67,7 @@ class Registration:
                 try:
                     registered: RegisterResponse = await link.stub.Register(self._request, timeout=TIMEOUT_SECONDS)
                 except grpc.RpcError as failure:
-                    error = from_rpc_error(failure)
+                    error = await self._explain(from_rpc_error(failure))
                     if isinstance(error, HOPELESS) and not self._registered_before:
                         raise error from None
                     if (old := link.failed()) is not None:

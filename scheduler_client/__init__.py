@@ -31,10 +31,12 @@ ids.py             task ids, made before the first try; errors.py  what goes wro
 
 import logging
 
+from client_core.access import TLS
 from client_core.errors import (
     AlreadyExists,
     DeadlineExceeded,
     FailedPrecondition,
+    HandshakeFailed,
     Internal,
     InvalidArgument,
     NotFound,
@@ -66,6 +68,7 @@ from scheduler_client.task import Task
 from scheduler_client.view import Failure, Progress, TaskState, TaskView
 
 __all__ = [
+    "TLS",
     "AlreadyExists",
     "Conflict",
     "DeadlineExceeded",
@@ -75,6 +78,7 @@ __all__ = [
     "FiringsNotSent",
     "FunctionTask",
     "Handle",
+    "HandshakeFailed",
     "Internal",
     "InvalidArgument",
     "MainScheduler",

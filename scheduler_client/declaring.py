@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.message import Message
 
 import taskq.v1.schedule_service_pb2 as wire
 from client_core.errors import Aborted, AlreadyExists, NotFound
 from scheduler_client.calls import call
+from scheduler_client.connection import Connection
 from scheduler_client.ids import new_task_id
 from scheduler_client.schedule import Schedule
 
 if TYPE_CHECKING:
     from taskq.v1.schedule_service_pb2_grpc import ScheduleServiceAsyncStub
+
+T = TypeVar("T")
 
 _TRIES: Final = 20
 """Each of them lost against somebody who has just changed the same schedule."""
@@ -49,9 +52,9 @@ class Declaring:
     """One `sync_schedules`."""
 
     def __init__(
-        self, stub: ScheduleServiceAsyncStub, timeout: float | None, origin: str, *, overwrite: bool, dry_run: bool
+        self, connection: Connection, timeout: float | None, origin: str, *, overwrite: bool, dry_run: bool
     ) -> None:
-        self._stub = stub
+        self._connection = connection
         self._timeout = timeout
         self._origin = origin
         self._overwrite = overwrite
@@ -96,22 +99,28 @@ class Declaring:
     async def _create(self, wanted: wire.Schedule) -> None:
         request = wire.CreateScheduleRequest(schedule=wanted, validate_only=self._dry_run)
         request.schedule.schedule_id = new_task_id()  # once for all tries of this call
-        await call(self._stub.CreateSchedule, request, self._timeout)
+        await self._call(lambda stub: stub.CreateSchedule, request)
 
     async def _completed(self, wanted: wire.Schedule) -> wire.Schedule:
         """As the server would store it: with every default, and in its own spelling."""
         request = wire.CreateScheduleRequest(schedule=wanted, validate_only=True)
-        return (await call(self._stub.CreateSchedule, request, self._timeout)).schedule
+        return (await self._call(lambda stub: stub.CreateSchedule, request)).schedule
 
     async def _update(self, wanted: wire.Schedule, current: wire.Schedule) -> None:
         if not self._dry_run:
             request = wire.UpdateScheduleRequest(schedule=wanted)
             request.schedule.schedule_id, request.schedule.etag = current.schedule_id, current.etag
-            await call(self._stub.UpdateSchedule, request, self._timeout)
+            await self._call(lambda stub: stub.UpdateSchedule, request)
+
+    async def _call(
+        self, method: Callable[[ScheduleServiceAsyncStub], Callable[..., Awaitable[T]]], request: Message
+    ) -> T:
+        connection = self._connection
+        return await call(lambda: method(connection.schedules), request, self._timeout, connection.explain)
 
     async def _get(self, name: str) -> wire.Schedule | None:
         try:
-            response = await call(self._stub.GetSchedule, wire.GetScheduleRequest(name=name), self._timeout)
+            response = await self._call(lambda stub: stub.GetSchedule, wire.GetScheduleRequest(name=name))
         except NotFound:
             return None
         return response.schedule
@@ -120,7 +129,7 @@ class Declaring:
         """Of those that this origin has declared. Whoever changed one meanwhile keeps it."""
         request = wire.ListSchedulesRequest(page_size=_PAGE, origin_prefix=f"{self._origin} ")
         while True:
-            page = await call(self._stub.ListSchedules, request, self._timeout)
+            page = await self._call(lambda stub: stub.ListSchedules, request)
             for schedule in page.schedules:
                 if schedule.name not in names:
                     await self._remove(schedule)
@@ -132,7 +141,7 @@ class Declaring:
         request = wire.DeleteScheduleRequest(schedule_id=schedule.schedule_id, etag=schedule.etag)
         try:
             if not self._dry_run:
-                await call(self._stub.DeleteSchedule, request, self._timeout)
+                await self._call(lambda stub: stub.DeleteSchedule, request)
         except (NotFound, Aborted):
             return
         self._report.removed.append(schedule.name)

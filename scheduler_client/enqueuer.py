@@ -9,7 +9,7 @@ import asyncio
 import copy
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -20,6 +20,7 @@ from scheduler_client.calls import (
     CALL_TIMEOUT,
     FIRST_DELAY,
     LONGEST_DELAY,
+    Explain,
     delay_before_retry,
     is_transient,
     log,
@@ -64,8 +65,9 @@ class Waiting:
 class Enqueuer:
     """Collects single tasks into requests, and sends batches until each task has its answer."""
 
-    def __init__(self, stub: SchedulerServiceAsyncStub, timeout: float | None) -> None:
+    def __init__(self, stub: Callable[[], SchedulerServiceAsyncStub], timeout: float | None, explain: Explain) -> None:
         self._stub = stub
+        self._explain = explain
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Waiting] = deque()
@@ -103,7 +105,7 @@ class Enqueuer:
                 try:
                     response = await self._request(live)
                 except grpc.RpcError as failure:
-                    await self._handle(live, from_rpc_error(failure), backoff)
+                    await self._handle(live, await self._explain(from_rpc_error(failure)), backoff)
                 else:
                     self._is_away = False
                     _settle(live, response)
@@ -135,7 +137,7 @@ class Enqueuer:
 
     def _request(self, live: Sequence[Waiting]) -> grpc.aio.UnaryUnaryCall[EnqueueRequest, EnqueueResponse]:
         left = max(waiting.deadline for waiting in live) - self._loop.time()
-        return self._stub.Enqueue(
+        return self._stub().Enqueue(
             EnqueueRequest(tasks=[waiting.message for waiting in live]),
             timeout=max(0.001, min(CALL_TIMEOUT, left)),
         )

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from client_core.access import TLS, Access, PathLike
 from client_core.channel import address_from_environment
 from client_core.errors import DeadlineExceeded, InvalidArgument, TaskqError
 from client_core.times import Span, to_seconds
@@ -26,7 +27,6 @@ from scheduler_client.request import EnqueueOptions, TaskOptions, new_task
 from scheduler_client.schedule import Recurrent, Schedule
 from scheduler_client.schedule import declared as as_declared
 from scheduler_client.view import Failure, TaskState, TaskView
-from taskq.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from taskq.v1.scheduler_service_pb2 import CancelTaskRequest, GetTaskRequest, NewTask
 
 P = ParamSpec("P")
@@ -42,15 +42,28 @@ class Scheduler:
     """A client of one server. Connects at the first use, or again when its event loop was closed and another runs.
 
     address   host:port, of several servers `ip:port,ip:port`; absent: `TASKQ_ADDRESS`, else 127.0.0.1:50051
+    tls       True or a TLS: encrypted; False: not; absent: as `TASKQ_TLS_CA` and its like say
+    tls_ca    a PEM file: TLS with a server whose certificate this CA has signed
+    token     what the server knows this client by; absent: `TASKQ_TOKEN`, or what stands in `TASKQ_TOKEN_FILE`
     timeout   how long a call is repeated while the server is away or overloaded, before its error is raised: a span;
               None: for ever. Watching and waiting for results have their own limits.
 
     One scheduler serves many coroutines: what they enqueue at the same time travels in one request. It belongs to one
-    event loop, and does not survive a fork: RuntimeError.
+    event loop, and does not survive a fork: RuntimeError. A server that is there and cannot be talked to, as one of the
+    two does not speak TLS or does not trust the other, is a HandshakeFailed at once.
     """
 
-    def __init__(self, address: str | None = None, *, timeout: Span | None = 30.0) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        tls: TLS | bool | None = None,
+        tls_ca: PathLike | None = None,
+        token: str | None = None,
+        timeout: Span | None = 30.0,
+    ) -> None:
         self._address = address
+        self._access = Access(tls, tls_ca, token)
         self._timeout = to_seconds(timeout) if timeout is not None else None
         self._connection: Connection | None = None
         self._is_closed = False
@@ -104,13 +117,15 @@ class Scheduler:
     async def get(self, task_id: str | UUID) -> TaskView:
         """The task as it stands. Raises NotFound when it was never enqueued, or is pruned."""
         request = GetTaskRequest(task_id=_checked(task_id))
-        response = await call(self._connected().stub.GetTask, request, self._timeout)
+        connection = self._connected()
+        response = await call(lambda: connection.stub.GetTask, request, self._timeout, connection.explain)
         return TaskView(response.task)
 
     async def cancel(self, task_id: str | UUID) -> TaskView:
         """Cancels a task that waits or runs. Raises NotFound; FailedPrecondition when it has succeeded or failed."""
         request = CancelTaskRequest(task_id=_checked(task_id))
-        response = await call(self._connected().stub.CancelTask, request, self._timeout)
+        connection = self._connected()
+        response = await call(lambda: connection.stub.CancelTask, request, self._timeout, connection.explain)
         return TaskView(response.task)
 
     async def watch(self, task_id: str | UUID) -> AsyncIterator[TaskView]:
@@ -169,8 +184,7 @@ class Scheduler:
         names = [schedule.name for schedule in schedules]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(twice)}: declared twice; must have a name of its own: Schedule(name, ...)")
-        stub = ScheduleServiceStub(self._connected().channel)
-        declaring = Declaring(stub, self._timeout, origin, overwrite=overwrite, dry_run=dry_run)
+        declaring = Declaring(self._connected(), self._timeout, origin, overwrite=overwrite, dry_run=dry_run)
         return await declaring.sync(schedules, remove)
 
     def task(
@@ -200,7 +214,7 @@ class Scheduler:
         if self._is_closed:
             raise RuntimeError("the scheduler is closed; must be open")
         if self._connection is None or self._connection.home.is_gone:
-            self._connection = Connection(self.address, self._timeout)
+            self._connection = Connection(self.address, self._timeout, self._access)
         self._connection.home.check()
         return self._connection
 

@@ -13,12 +13,14 @@ background does it all; after a fork it is not there, and using it is a RuntimeE
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
 import scheduler_client.main_scheduler
 import scheduler_client.scheduler
+from client_core.access import TLS, PathLike
 from client_core.times import Span
 from scheduler_client.background import background
 from scheduler_client.declaring import SyncReport
@@ -69,9 +71,19 @@ class Handle(Receipt):
 class Scheduler:
     """A client of one server. As `scheduler_client.Scheduler`."""
 
-    def __init__(self, address: str | None = None, *, timeout: Span | None = 30.0) -> None:
-        self._timeout = timeout
-        self._scheduler = scheduler_client.scheduler.Scheduler(address, timeout=timeout)
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        tls: TLS | bool | None = None,
+        tls_ca: PathLike | None = None,
+        token: str | None = None,
+        timeout: Span | None = 30.0,
+    ) -> None:
+        self._twin = partial(
+            scheduler_client.scheduler.Scheduler, address, tls=tls, tls_ca=tls_ca, token=token, timeout=timeout
+        )
+        self._scheduler = self._twin()
 
     @property
     def address(self) -> str:
@@ -157,7 +169,7 @@ class MainScheduler(scheduler_client.main_scheduler.MainScheduler):
     def __init__(self, scheduler: Scheduler | None = None, *, name: str = "main", buffer: int = 10_000) -> None:
         super().__init__(None, name=name, buffer=buffer)
         if scheduler is not None:
-            self._scheduler = scheduler_client.scheduler.Scheduler(scheduler.address, timeout=scheduler._timeout)
+            self._scheduler = scheduler._twin()
 
 
 _default_scheduler = Scheduler()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from client_core.backoff import Backoff
-from client_core.errors import InvalidArgument, NotFound, TaskqError, Unavailable, from_rpc_error
-from scheduler_client.calls import delay_before_retry, log
+from client_core.errors import HandshakeFailed, InvalidArgument, NotFound, TaskqError, Unavailable, from_rpc_error
+from scheduler_client.calls import Explain, delay_before_retry, log
 from taskq.v1.scheduler_service_pb2 import WatchTaskRequest
 from taskq.v1.task_pb2 import Task, TaskState
 
@@ -126,8 +126,9 @@ class Stream:
 class Watcher:
     """All streams of one scheduler. `stub` gives the stub of a line, which is a connection, counted from 0."""
 
-    def __init__(self, stub: Callable[[int], SchedulerServiceAsyncStub]) -> None:
+    def __init__(self, stub: Callable[[int], SchedulerServiceAsyncStub], explain: Explain) -> None:
         self._stub = stub
+        self._explain = explain
         self._new: list[Watch] = []
         self._streams: list[Stream] = []
 
@@ -200,8 +201,8 @@ class Watcher:
                     await self._read_once(stream, backoff)
                     delay = backoff.next() if stream.watches else 0.0
                 except grpc.RpcError as failure:
-                    error = from_rpc_error(failure)
-                    if error.code in _LASTING:
+                    error = await self._explain(from_rpc_error(failure))
+                    if error.code in _LASTING or isinstance(error, HandshakeFailed):
                         self._isolate(stream, error)
                         continue
                     delay = delay_before_retry(backoff, error)

@@ -13,8 +13,8 @@ Start at `server.py`, which builds everything, or follow a task:
 `access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
 
 `database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
+`certificates.py` is what TLS shows; `rpc/tls.py` shows it.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> schedules -> {dispatcher,
-housekeeper, firing, task_queue, admin, access,
-sessions} -> store -> core`; `clock` and `config` are leaves.
+housekeeper, firing, task_queue, admin, access, sessions} -> store -> core`; `clock` and `config` are leaves.
 """

@@ -1,7 +1,7 @@
 """`python -m taskq_server`: settings in, a server until SIGTERM.
 
-Exit codes: 0 stopped as asked; 2 wrong settings; 74 storage failed; 75 the database or the address is in use;
-78 the database must not be used.
+Exit codes: 0 stopped as asked; 2 wrong settings or certificates; 74 storage failed; 75 the database or the address is
+in use; 78 the database must not be used.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 
-from taskq_server import logs
+from taskq_server import before_grpc, logs  # noqa: F401 - before_grpc acts by being imported first
 from taskq_server.config import Config, WrongSettings, load
-from taskq_server.core.errors import CannotListen, StoreRefused
+from taskq_server.core.errors import CannotListen, CertificateRefused, StoreRefused
 from taskq_server.server import Server
 
 STORAGE_FAILED = 74
@@ -33,7 +34,7 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(number, stop)
     try:
         address = await server.start()
-    except (StoreRefused, CannotListen) as refused:
+    except (StoreRefused, CannotListen, CertificateRefused) as refused:
         print(f"taskq server: {refused}", file=sys.stderr)
         return refused.exit_code
     print(f"taskq server listens on {address}", flush=True)
@@ -45,13 +46,14 @@ async def serve(config: Config) -> int:
 
 
 def main() -> int:
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     try:
         config = load(sys.argv[1:])
     except WrongSettings as wrong:
         print(f"taskq server: {wrong}", file=sys.stderr)
         return 2
     logs.configure(config)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file; 1,024 are soon gone
     # What is imported lives for ever, and what a batch of messages leaves is no cycle: look for cycles less often.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -66,7 +66,14 @@ def _certificates(text: str) -> str:
     return text
 
 
+def _path(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must be the path of a file")
+    return text
+
+
 Span = Annotated[float, BeforeValidator(span)]
+File = Annotated[str, AfterValidator(_path)]
 
 
 def default_database_url() -> str:
@@ -95,6 +102,14 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     insecure: bool = Field(False, description="allow plaintext beyond loopback")
+    tls_cert: File | None = Field(
+        None, description="PEM file: the server's certificate, and those between it and its CA"
+    )
+    tls_key: File | None = Field(None, description="PEM file: the certificate's private key", validate_default=True)
+    tls_client_ca: File | None = Field(None, description="PEM file: the CAs that sign the certificates of clients")
+    tls_client_auth: Literal["none", "request", "require"] = Field(
+        "none", description="require lets in no client without a certificate", validate_default=True
+    )
     listen: Annotated[str, BeforeValidator(_address)] = Field(
         "127.0.0.1:50051",
         description="where gRPC listens; port 0 takes any free one, which is printed",
@@ -120,6 +135,9 @@ class Config(BaseModel):
     retention: Span = Field(
         7 * 86400.0, ge=0, le=3650 * 86400, description="how long finished tasks are kept, unless a task asks otherwise"
     )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="of clients at a time; a processor has three, a scheduler one or two"
+    )
     max_payload_bytes: int = Field(262_144, ge=0, le=1_048_576, description="of payloads, results and checkpoints")
     max_lost_leases: int = Field(
         3, ge=1, le=1000, description="a task whose processor died this often is FAILED: it may be what kills them"
@@ -137,11 +155,39 @@ class Config(BaseModel):
         "auto", description="auto is console on a terminal, else json"
     )
 
+    @field_validator("tls_key")
+    @classmethod
+    def _key_and_certificate_come_together(cls, key: str | None, others: ValidationInfo) -> str | None:
+        if "tls_cert" in others.data and (key is None) != (others.data["tls_cert"] is None):
+            raise ValueError("must be set together with TASKQ_TLS_CERT")
+        return key
+
+    @field_validator("tls_client_ca")
+    @classmethod
+    def _clients_are_known_by_tls_alone(cls, client_ca: str | None, others: ValidationInfo) -> str | None:
+        if client_ca is not None and others.data.get("tls_cert", "") is None:
+            raise ValueError("must be set together with TASKQ_TLS_CERT")
+        return client_ca
+
+    @field_validator("tls_client_auth")
+    @classmethod
+    def _a_client_ca_is_not_in_vain(cls, client_auth: str, others: ValidationInfo) -> str:
+        if client_auth == "request":
+            raise ValueError(
+                "must be none or require: gRPC for Python cannot ask for a certificate that a client may do without"
+            )
+        if "tls_client_ca" in others.data and (client_auth == "require") != bool(others.data["tls_client_ca"]):
+            raise ValueError("must be require where TASKQ_TLS_CLIENT_CA is set, and none where it is not")
+        return client_auth
+
     @field_validator("listen")
     @classmethod
     def _plaintext_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
-        if not _is_loopback(listen) and not others.data.get("insecure"):
-            raise ValueError("must be a loopback address, as there is no TLS; TASKQ_INSECURE=true allows any")
+        if not _is_loopback(listen) and not others.data.get("insecure") and others.data.get("tls_cert", "") is None:
+            raise ValueError(
+                "must be a loopback address while there is no TLS: set TASKQ_TLS_CERT and TASKQ_TLS_KEY; "
+                "TASKQ_INSECURE=true allows any"
+            )
         return listen
 
     @property
@@ -153,6 +199,11 @@ class Config(BaseModel):
     def auth_required(self) -> bool:
         """Whether callers must show who they are."""
         return self.auth == "required" or (self.auth == "auto" and not self.on_loopback)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether others than this machine may come in, in plaintext."""
+        return self.tls_cert is None and not self.on_loopback
 
     @property
     def heartbeat_interval(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import resource
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import structlog
 
 from taskq_server.access import Access
 from taskq_server.admin import Admin
+from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
@@ -36,6 +38,9 @@ from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.server")
 
+OWN_FILES = 256
+"""File descriptors for everything but the connections of clients."""
+
 
 LONGEST_ROUND_SECONDS = 2.0
 """So long may a heartbeat wait for others: a fifteenth of the default lease, and of a shorter one."""
@@ -52,6 +57,7 @@ class Server:
         longest = min(LONGEST_ROUND_SECONDS, config.lease_duration / 15)
         self._round_seconds = 0.0 if clock is not None else longest
         self._loops: list[asyncio.Task[None]] = []
+        self.certificates: Certificates | None = None
         self.address = ""
         self.stopping = asyncio.Event()
         self.stopped = False
@@ -61,6 +67,8 @@ class Server:
         """Opens the database, takes up living sessions, listens; answers the bound address."""
         config = self._config
         lease_us, retention_us = microseconds(config.lease_duration), microseconds(config.retention)
+        if config.tls_cert is not None and config.tls_key is not None:
+            self.certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
         self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
         self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
@@ -83,11 +91,13 @@ class Server:
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firing, self._clock), self.access, self._clock, config
         )
-        self._rpc = RpcServer([scheduler, self._processors, schedules, admin], self.access)
+        self._rpc = RpcServer(
+            [scheduler, self._processors, schedules, admin], self.access, _affordable(config.max_connections)
+        )
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
-            self.address = await self._rpc.start(config.listen)
+            self.address = await self._rpc.start(config.listen, self.certificates)
         except CannotListen:
             await self._store.close()
             raise
@@ -95,9 +105,13 @@ class Server:
         self._loops = [self._keep(loop) for loop in loops]
         if self.neighbours is not None:
             self._loops.append(self._keep(self.neighbours.run()))
+        if self.certificates is not None:
+            self._loops.append(self._keep(self.certificates.run()))
         log.info("server started", address=self.address, database=shown(config.database_url), auth=self.access.required)
         if not self.access.required and not config.on_loopback:
             log.warning("whoever reaches this server may do everything, as TASKQ_AUTH is off")
+        if config.is_exposed:
+            log.warning("plaintext beyond this machine: whoever is on the way can read and change tasks")
         return self.address
 
     def _guard(self, store: Store) -> Access:
@@ -164,3 +178,13 @@ class Server:
         if self.fatal is None:
             self.fatal = error
         self.stopping.set()
+
+
+def _affordable(connections: int) -> int:
+    """So many connections, or as many as there are file descriptors for: to be out of them is worse than to refuse."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or connections + OWN_FILES <= limit:
+        return connections
+    affordable = max(1, limit - OWN_FILES)
+    log.warning("too few file descriptors for max_connections; raise ulimit -n", limit=limit, connections=affordable)
+    return affordable

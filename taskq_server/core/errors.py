@@ -21,6 +21,7 @@
 
     StoreRefused               the server must not start on this database
     CannotListen               the server cannot have this address
+    CertificateRefused         the server cannot show or check certificates with this file
 
 An error carries its facts as fields; its class writes the sentence.
 """
@@ -216,3 +217,15 @@ class StoreRefused(Exception):
         self.hint = hint
         self.exit_code = exit_code
         super().__init__(f"{why}; {hint}")
+
+
+class CertificateRefused(Exception):
+    """A file of the TLS settings cannot be used."""
+
+    exit_code = 2
+
+    def __init__(self, setting: str, rule: str, found: str) -> None:
+        self.setting = setting
+        self.rule = rule
+        self.found = found
+        super().__init__(f"{setting} {rule}; {found}")

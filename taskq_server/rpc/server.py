@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
 from taskq_server.access import Access
+from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.rpc import malformed
 from taskq_server.rpc.admin_service import AdminService
@@ -24,6 +25,7 @@ from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.status import to_status
+from taskq_server.rpc.tls import server_credentials
 
 log = structlog.get_logger("taskq.rpc")
 
@@ -46,7 +48,8 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_connection_idle_ms", 600_000),
     ("grpc.max_connection_age_ms", 7_200_000),
-    ("grpc.max_connection_age_grace_ms", 60_000),
+    # longer than a task stream lives: each is drained and renewed on a new connection before its old one is cut
+    ("grpc.max_connection_age_grace_ms", 2_700_000),
     ("grpc.so_reuseport", 0),  # a second server must fail to bind, not take half the calls
     ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small frame must not become a large message
     ("grpc.enable_channelz", 0),
@@ -64,10 +67,15 @@ class RpcServer:
     """Listens, answers, and says whether it is healthy."""
 
     def __init__(
-        self, servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService], access: Access
+        self,
+        servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService],
+        access: Access,
+        max_connections: int,
     ) -> None:
         guards = [Guard(access)] if access.required else []
-        self._server = grpc.aio.server(interceptors=guards, options=OPTIONS)
+        # One more than this is hung up on at once, before it has cost a handshake.
+        limit = ("grpc.max_allowed_incoming_connections", max_connections)
+        self._server = grpc.aio.server(interceptors=guards, options=[*OPTIONS, limit])
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = [""]
@@ -78,10 +86,13 @@ class RpcServer:
             handlers = grpc.method_handlers_generic_handler(service.full_name, methods)
             self._server.add_generic_rpc_handlers((handlers,))
 
-    async def start(self, address: str) -> str:
-        """Binds and serves; answers the address that was bound, or raises CannotListen."""
+    async def start(self, address: str, certificates: Certificates | None = None) -> str:
+        """Binds and serves, in plaintext without certificates; answers the bound address, or raises CannotListen."""
         try:
-            port = self._server.add_insecure_port(address)
+            if certificates is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, server_credentials(certificates))
         except RuntimeError as error:  # gRPC does not say more; it writes the reason to stderr
             raise CannotListen(address) from error
         await self._server.start()
@@ -112,19 +123,21 @@ def _handler(servicer: object, method: MethodDescriptor) -> grpc.RpcMethodHandle
 
     if method.server_streaming:
         return grpc.unary_stream_rpc_method_handler(_stream(behaviour), parse, _serialize)
-    return grpc.unary_unary_rpc_method_handler(_unary(behaviour), parse, _serialize)
+    # Made into bytes by the handler: gRPC keeps what a handler returns until its peer has read it, and 100 answers of a
+    # peer that never reads would be kept as messages and as bytes.
+    return grpc.unary_unary_rpc_method_handler(_unary(behaviour), parse, None)
 
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _unary(behaviour: Callable[[Any], Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
-    async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+def _unary(behaviour: Callable[[Any], Awaitable[Message]]) -> Callable[..., Awaitable[bytes]]:
+    async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
             if isinstance(request, TaskqError):
                 raise request
-            return await behaviour(request)
+            return _serialize(await behaviour(request))
         except Exception as error:
             await context.abort_with_status(to_status(error))
             raise  # never reached

@@ -42,6 +42,7 @@ KNOWN_KEYS = {
     "grpc.enable_retries",
     "grpc.service_config_disable_resolution",
     "grpc.use_local_subchannel_pool",
+    "grpc.ssl_target_name_override",
     "grpc.max_receive_message_length",
     "grpc.max_send_message_length",
     "grpc.max_metadata_size",

@@ -13,6 +13,7 @@ PACKAGE = Path(processor_client.__file__).parent
 
 def test_the_public_names_are_these_and_no_others() -> None:
     assert processor_client.__all__ == [
+        "TLS",
         "Context",
         "Fail",
         "LastFailure",

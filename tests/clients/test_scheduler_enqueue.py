@@ -436,6 +436,10 @@ async def test_many_at_once_are_a_few_requests_on_their_way(
 # calls that ask
 
 
+async def as_it_is(error: TaskqError) -> TaskqError:
+    return error
+
+
 async def test_a_call_is_repeated_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "FIRST_DELAY", 0.001)
     tries: list[float] = []
@@ -448,7 +452,7 @@ async def test_a_call_is_repeated_until_it_is_answered(monkeypatch: pytest.Monke
             )
         return "done"
 
-    assert await calls.call(method, None, 30.0) == "done"
+    assert await calls.call(lambda: method, None, 30.0, as_it_is) == "done"
     assert len(tries) == 4
     assert all(0 < timeout <= calls.CALL_TIMEOUT for timeout in tries)
 
@@ -460,4 +464,4 @@ async def test_a_call_gives_up_at_its_deadline() -> None:
         )
 
     with pytest.raises(Unavailable, match="away"):
-        await calls.call(method, None, 0.02)
+        await calls.call(lambda: method, None, 0.02, as_it_is)

@@ -46,6 +46,7 @@ class LaterSoup(Task):
 
 def test_the_public_names_are_counted() -> None:
     assert scheduler_client.__all__ == [
+        "TLS",
         "AlreadyExists",
         "Conflict",
         "DeadlineExceeded",
@@ -55,6 +56,7 @@ def test_the_public_names_are_counted() -> None:
         "FiringsNotSent",
         "FunctionTask",
         "Handle",
+        "HandshakeFailed",
         "Internal",
         "InvalidArgument",
         "MainScheduler",

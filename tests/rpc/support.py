@@ -175,10 +175,15 @@ class RawStream:
 class RawProcessor:
     """One registration of a processor."""
 
-    def __init__(self, address: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> None:
+    def __init__(
+        self,
+        address: str,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        channel: grpc.aio.Channel | None = None,
+    ) -> None:
         # a connection of its own, as processors are separate programs; and a window that does not grow
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
-        self._channel = grpc.aio.insecure_channel(address, options, interceptors=interceptors)
+        self._channel = channel or grpc.aio.insecure_channel(address, options, interceptors=interceptors)
         self.stub = processor_service_pb2_grpc.ProcessorServiceStub(self._channel)
         self.registered = processor_pb2.RegisterResponse()
         self.stream: RawStream

@@ -33,8 +33,8 @@ OK, DENIED, UNKNOWN = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED, grp
 NOBODY, NO_METHOD = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED
 CODES = {"yes": OK, "no": DENIED, "none": UNKNOWN, "-": NO_METHOD}
 
-# The calls are about a task named cook, a schedule of such tasks, and about a session of the same principal that cooks. `none` is: there is no
-# such thing; `-`, it is not served.
+# The calls are about a task named cook, a schedule of such tasks, and a session of the same principal that cooks.
+# `none` is: there is no such thing; `-`, it is not served.
 TABLE = """
                   enqueue:cook enqueue:bake enqueue:* process:cook process:bake process:* read payload:read admin
 Enqueue           yes          no           yes       no           no           no        no   no           yes

@@ -8,7 +8,10 @@ import pytest
 
 from taskq_server.config import Config, WrongSettings, load, settle, shown
 
-FIXED_BY_CONTRACT = {"listen", "database_url", "lease_duration", "retention", "insecure"}
+FIXED_BY_CONTRACT = {
+    "listen", "database_url", "lease_duration", "retention", "insecure",
+    "tls_cert", "tls_key", "tls_client_ca", "tls_client_auth",
+}  # fmt: skip
 
 
 def faults_of(*flags: str, **environment: str) -> list[str]:
@@ -46,8 +49,9 @@ def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     values = {
         "insecure": "true", "listen": "0.0.0.0:1", "database_url": "sqlite:///x.db", "lease_duration": "2s",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
-        "stop_grace": "7s", "network_file_system": "true", "log_level": "error", "log_format": "json",
-        "pgbouncer": "true", "auth": "required", "cert_rights": "spiffe://x/y=read", "max_streams": "8",
+        "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",
+        "log_format": "json", "pgbouncer": "true", "tls_cert": "c", "tls_key": "k", "tls_client_ca": "a",
+        "tls_client_auth": "require", "auth": "required", "cert_rights": "spiffe://x/y=read", "max_streams": "8",
     }  # fmt: skip
     assert set(values) == set(Config.model_fields)
     by_flag = load([f"--{name.replace('_', '-')}={value}" for name, value in values.items()], {})
@@ -81,6 +85,7 @@ def test_what_is_no_span_is_refused(text: str) -> None:
     [
         ("lease_duration", ["1s", "1h"], ["999ms", "3601s", "9" * 400 + "s"]),
         ("retention", ["0s", "3650d"], ["3651d"]),
+        ("max_connections", ["1", "1000000"], ["0", "1000001"]),
         ("max_payload_bytes", ["0", "1048576"], ["-1", "1048577", "1.5", "many", ""]),
         ("max_lost_leases", ["1", "1000"], ["0", "1001"]),
         ("ping_interval", ["100ms", "60s"], ["99ms", "61s"]),
@@ -111,8 +116,38 @@ def test_each_setting_has_bounds_and_its_fault_names_it(name: str, fits: list[st
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:50051", "example.com:1"])
 def test_plaintext_beyond_loopback_must_be_asked_for(listen: str) -> None:
     (fault,) = faults_of("--listen", listen)
-    assert "TASKQ_INSECURE=true allows any" in fault
+    assert "TASKQ_TLS_CERT" in fault and "TASKQ_INSECURE=true allows any" in fault
     assert load(["--listen", listen, "--insecure"], {}).listen == listen
+
+
+def test_with_a_certificate_any_address_may_be_listened_on() -> None:
+    config = load(["--listen=0.0.0.0:1"], {"TASKQ_TLS_CERT": "c.pem", "TASKQ_TLS_KEY": "c.key"})
+    assert (config.tls_cert, config.tls_key, config.tls_client_auth) == ("c.pem", "c.key", "none")
+    assert not config.is_exposed
+    assert not load([], {}).is_exposed
+    assert load(["--listen=0.0.0.0:1", "--insecure"], {}).is_exposed
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"CERT": "c"}, "TASKQ_TLS_KEY (--tls-key) must be set together with TASKQ_TLS_CERT; is None"),
+        ({"KEY": "k"}, "TASKQ_TLS_KEY (--tls-key) must be set together with TASKQ_TLS_CERT; is 'k'"),
+        ({"CLIENT_CA": "a", "CLIENT_AUTH": "require"}, "TASKQ_TLS_CLIENT_CA (--tls-client-ca) must be set together"),
+        ({"CERT": " ", "KEY": "k"}, "TASKQ_TLS_CERT (--tls-cert) must be the path of a file; is ' '"),
+        # a client CA that nobody is held against would be a door that only looks locked
+        ({"CERT": "c", "KEY": "k", "CLIENT_CA": "a"}, "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be require"),
+        ({"CERT": "c", "KEY": "k", "CLIENT_AUTH": "require"}, "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be "),
+        ({"CERT": "c", "KEY": "k", "CLIENT_CA": "a", "CLIENT_AUTH": "request"},
+         "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be none or require: gRPC for Python cannot ask"),
+        ({"CLIENT_AUTH": "perhaps"}, "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be 'none', 're"),
+    ],
+)  # fmt: skip
+def test_settings_of_tls_that_do_not_go_together_are_one_fault_that_names_its_setting(
+    settings: dict[str, str], fault: str
+) -> None:
+    (told,) = faults_of(**{f"TASKQ_TLS_{name}": value for name, value in settings.items()})
+    assert told.startswith(fault)
 
 
 def test_all_faults_are_told_at_once_whatever_they_are() -> None:

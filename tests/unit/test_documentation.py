@@ -25,6 +25,8 @@ def settings_table() -> str:
 
 
 def _written(default: object) -> str:
+    if default is None:
+        return "none"
     if isinstance(default, bool):
         return str(default).lower()
     if isinstance(default, float):

@@ -1,0 +1,34 @@
+"""TLS for gRPC: the server's credentials, taken anew at each handshake."""
+
+from __future__ import annotations
+
+import grpc
+
+from taskq_server.certificates import Certificates, Material
+
+
+def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Credentials that follow the files. A connection keeps what it was opened with.
+
+    Where there is a client CA, a client without a certificate of its never gets as far as a call; of one that has it,
+    `context.auth_context()` tells the `x509_subject_alternative_name`s.
+    """
+    shown = certificates.current
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        # gRPC asks before each handshake, one at a time; None means that nothing has changed.
+        nonlocal shown
+        if (now := certificates.look()) is shown:
+            return None
+        shown = now
+        return _configuration(now)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(shown),
+        fetch,  # type: ignore[arg-type]  # None is for "no change", as gRPC's documentation says
+        shown.client_ca is not None,
+    )
+
+
+def _configuration(material: Material) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(material.key, material.chain)], material.client_ca)
