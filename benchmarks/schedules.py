@@ -31,7 +31,7 @@ from taskq.v1 import processor_service_pb2_grpc, schedule_service_pb2_grpc
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
-CREATE_AT_ONCE = 100
+CREATE_AT_ONCE = 50
 IDLE_SECONDS = 30
 SETTLE_SECONDS = 5
 

@@ -17,19 +17,25 @@ import pytest
 from sqlalchemy import event
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.recurring import Key, firing_task_id
+from taskq_server.core.schedule import Overlap
 from taskq_server.core.task import DedupConflict, Payload, Progress
 from taskq_server.store.postgres.engine import PLANS
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.firing import Backfill, Trigger
 from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
 from taskq_server.store.verbs.pausing import NewPause
+from taskq_server.store.verbs.schedules import Listed
+from taskq_server.store.verbs.scheduling import Change, Deletion, SchedulePause
 from tests.store.conftest import PostgresDatabase
 from tests.store.given import (
     Processor,
     a_processor,
     a_retry,
+    a_schedule,
     a_task,
     added,
     days,
@@ -65,6 +71,12 @@ SELECT nextval('task_seq_seq'), decode(md5(n::text), 'hex'), '', (SELECT max(rou
 FROM generate_series(1, 20000) AS n,
   LATERAL (SELECT CASE WHEN n % 4 = 0 THEN 1 WHEN n % 20 = 1 THEN 2 ELSE 3 END) AS now (state);
 INSERT INTO attempt SELECT seq, 1, 1, 'old', 1, 1, 1, NULL FROM task;
+INSERT INTO schedule (schedule_seq, schedule_id, name, content_hash, version, rule, overlap, max_buffered, catch_up,
+  catch_up_window_us, origin, task, create_time_us, update_time_us, next_us, next_due_us, tzdata)
+SELECT nextval('schedule_schedule_seq_seq'), decode(md5(n::text), 'hex'), 'old' || n, '', 1, '{}', 1, 1, 1, 1, 'x',
+  '{}', 1, 1, 1::bigint << 60, 1::bigint << 60, '2026a' FROM generate_series(1, 5000) AS n;
+INSERT INTO firing SELECT schedule_seq, n, 1, schedule_id, 1 FROM schedule, generate_series(1, 4) AS n;
+UPDATE task SET schedule_seq = seq % 5000 + 1, nominal_us = 1 WHERE state = 3 AND seq % 7 = 1;
 INSERT INTO dedup SELECT 'other', dedup_key, task_id, 3, 1::bigint << 60 FROM task WHERE seq % 2 = 0;
 """
 """Far more that is finished, waiting, running and held than what is due: twenty thousand tasks of a route that nobody
@@ -90,6 +102,7 @@ async def a_busy_day(store: Postgres, other: Postgres, clock: ManualClock) -> No
     clock.advance(5)
     await added(store, a_task(key="t"))
     await lease(store, oven)
+    await schedules_that_fire(store, clock)
     await another_server(store, other, oven, one.task_id)
     await an_administrator(store, oven)
     clock.advance(20)
@@ -101,6 +114,28 @@ async def a_busy_day(store: Postgres, other: Postgres, clock: ManualClock) -> No
     await store.unregister(oven.seq)
     clock.advance(us=days(8))
     await store.prune(0)
+
+
+async def schedules_that_fire(store: Postgres, clock: ManualClock) -> None:
+    waits = await store.create_schedule(a_schedule("waits", every=seconds(1), overlap=Overlap.BUFFER_ALL, retention=1))
+    await store.create_schedule(a_schedule("cancels", every=seconds(1), overlap=Overlap.CANCEL_OTHER))
+    key = Key(waits.schedule_id)
+    for _ in range(3):
+        clock.advance(1)
+        await store.fire(0)
+    await store.cancel([firing_task_id(waits.schedule_id, waits.next_us or 0)])
+    await store.fire(0)
+    await store.fire(seconds(1))
+    await store.pause_schedule(SchedulePause(key, ""))
+    await store.resume_schedule(key)
+    await store.trigger_schedule(Trigger(key, b"t" * 16))
+    await store.backfill_schedule(Backfill(key, clock.now_us() - seconds(9), clock.now_us()))
+    await store.list_schedules(Listed(Page("", 50), "w", "o"))
+    changed = await store.get_schedule(Key(None, "waits"))
+    assert changed is not None
+    await store.change_schedule(Change(key, waits.definition, changed.etag))
+    await store.to_fire()
+    await store.delete_schedule(Deletion(Key(None, "cancels")))
 
 
 async def another_server(store: Postgres, other: Postgres, oven: Processor, task_id: bytes) -> None:
@@ -202,6 +237,7 @@ WALKED = {
     "signal": "and so is what they have not heard yet",
     "pause": "and what is paused",
     "route": "names are fewer than tasks",
+    "firing_buffered": "and what waits in buffers",
     "pg_stat_bgwriter": "one row",
 }
 FIRST = ("Limit",)
@@ -221,6 +257,9 @@ async def test_no_statement_reads_all_of_a_table_or_of_an_index(plans: Plans) ->
 
 
 SORTED = [
+    "schedule.origin <",
+    "ORDER BY schedule.schedule_seq",
+    "GROUP BY firing.schedule_seq ORDER BY firing.schedule_seq",
     "ORDER BY new.",
     "ORDER BY seq FOR NO KEY UPDATE",
     "ORDER BY task.seq FOR NO KEY UPDATE",
@@ -230,7 +269,8 @@ SORTED = [
     "OVER (PARTITION BY task.session_seq",
     "GROUP BY running.session_seq",
 ]
-"""What is put in order before it is locked or written, of a batch; signals, which are few; and what sessions hold."""
+"""What is put in order before it is locked or written, of a batch; signals, which are few; what sessions hold; and what
+of the schedules begins with something, which the planner takes for few."""
 
 
 async def test_no_statement_sorts_what_an_index_could_give_in_order(plans: Plans) -> None:

@@ -30,13 +30,10 @@ def counts(most: int) -> tuple[ColumnElement[int], ColumnElement[int]]:
 
 
 _COLUMNS = [*schema.schedule.c, *counts(MOST_COUNTED)]
-_WAITS = (
-    select(schema.firing.c.schedule_seq)
-    .join(schema.schedule, schema.schedule.c.schedule_seq == schema.firing.c.schedule_seq)
-    .where(schema.IS_BUFFERED, schema.schedule.c.pause_time_us.is_(None))
-    .exists()
-)
-_TO_FIRE = select(reading.first(schema.schedule.c.next_due_us, schema.IS_FIRING).scalar_subquery(), _WAITS)
+_PAUSED = select(schema.schedule.c.pause_time_us).where(schema.schedule.c.schedule_seq == schema.firing.c.schedule_seq)
+_WAITS = select(schema.firing.c.schedule_seq).where(schema.IS_BUFFERED, _PAUSED.scalar_subquery().is_(None)).limit(1)
+_FIRST_DUE = reading.first(schema.schedule.c.next_due_us, schema.IS_FIRING)
+_TO_FIRE = select(_FIRST_DUE.scalar_subquery(), _WAITS.scalar_subquery())
 """One question, since each is a way to the database and back."""
 
 
@@ -60,8 +57,8 @@ class ToFire:
 
 def to_fire(tx: Transaction, nothing: list[None]) -> list[ToFire]:
     """By two looks at what is first in an index, however many schedules there are."""
-    first_due_us, some_wait = tx.connection.execute(_TO_FIRE).one()
-    return [ToFire(first_due_us, bool(some_wait))] * len(nothing)
+    first_due_us, waits = tx.connection.execute(_TO_FIRE).one()
+    return [ToFire(first_due_us, waits is not None)] * len(nothing)
 
 
 def get(tx: Transaction, keys: list[Key]) -> list[Schedule | None]:
