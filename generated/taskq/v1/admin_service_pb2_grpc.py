@@ -28,6 +28,11 @@ if _version_not_supported:
 class AdminServiceStub:
     """Looks at a whole installation and steers it. Whichever of its servers is called, what is done holds on all of them,
     and survives them.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def __init__(self, channel):
@@ -71,6 +76,11 @@ class AdminServiceStub:
 class AdminServiceServicer:
     """Looks at a whole installation and steers it. Whichever of its servers is called, what is done holds on all of them,
     and survives them.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def ListProcessors(self, request, context):
@@ -199,6 +209,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService:
     """Looks at a whole installation and steers it. Whichever of its servers is called, what is done holds on all of them,
     and survives them.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     @staticmethod

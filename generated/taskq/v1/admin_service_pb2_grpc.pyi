@@ -29,6 +29,11 @@ GRPC_VERSION: str
 class AdminServiceStub:
     """Looks at a whole installation and steers it. Whichever of its servers is called, what is done holds on all of them,
     and survives them.
+
+    Where callers must show who they are, any call may also end with
+      UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     @_typing.overload
@@ -98,6 +103,11 @@ class AdminServiceStub:
 class AdminServiceAsyncStub(AdminServiceStub):
     """Looks at a whole installation and steers it. Whichever of its servers is called, what is done holds on all of them,
     and survives them.
+
+    Where callers must show who they are, any call may also end with
+      UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -163,6 +173,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks at a whole installation and steers it. Whichever of its servers is called, what is done holds on all of them,
     and survives them.
+
+    Where callers must show who they are, any call may also end with
+      UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     @_abc_1.abstractmethod

@@ -29,6 +29,12 @@ class ProcessorServiceStub:
     """Hands due tasks to processors and takes their results. A processor registers, opens its stream, sends a heartbeat at
     the interval it was told, and reports each task. The pair (session, attempt) fences every report: one that comes from
     an attempt whose lease has ended changes nothing.
+    A session that another principal has registered is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def __init__(self, channel):
@@ -68,6 +74,12 @@ class ProcessorServiceServicer:
     """Hands due tasks to processors and takes their results. A processor registers, opens its stream, sends a heartbeat at
     the interval it was told, and reports each task. The pair (session, attempt) fences every report: one that comes from
     an attempt whose lease has ended changes nothing.
+    A session that another principal has registered is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def Register(self, request, context):
@@ -174,6 +186,12 @@ class ProcessorService:
     """Hands due tasks to processors and takes their results. A processor registers, opens its stream, sends a heartbeat at
     the interval it was told, and reports each task. The pair (session, attempt) fences every report: one that comes from
     an attempt whose lease has ended changes nothing.
+    A session that another principal has registered is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     @staticmethod

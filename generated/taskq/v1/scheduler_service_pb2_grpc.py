@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class SchedulerServiceStub:
     """Takes tasks in and tells what became of them. Every call may be repeated safely.
+    A task that the caller may not see is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def __init__(self, channel):
@@ -59,6 +65,12 @@ class SchedulerServiceStub:
 
 class SchedulerServiceServicer:
     """Takes tasks in and tells what became of them. Every call may be repeated safely.
+    A task that the caller may not see is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     def Enqueue(self, request, context):
@@ -147,6 +159,12 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SchedulerService:
     """Takes tasks in and tells what became of them. Every call may be repeated safely.
+    A task that the caller may not see is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+    UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+    PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+    RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
     @staticmethod

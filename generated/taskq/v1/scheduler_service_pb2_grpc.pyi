@@ -27,7 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SchedulerServiceStub:
-    """Takes tasks in and tells what became of them. Every call may be repeated safely."""
+    """Takes tasks in and tells what became of them. Every call may be repeated safely.
+    A task that the caller may not see is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+      UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -73,7 +80,14 @@ class SchedulerServiceStub:
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
-    """Takes tasks in and tells what became of them. Every call may be repeated safely."""
+    """Takes tasks in and tells what became of them. Every call may be repeated safely.
+    A task that the caller may not see is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+      UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enqueue: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.EnqueueRequest, _scheduler_service_pb2.EnqueueResponse]  # type: ignore[assignment]
@@ -115,7 +129,14 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes tasks in and tells what became of them. Every call may be repeated safely."""
+    """Takes tasks in and tells what became of them. Every call may be repeated safely.
+    A task that the caller may not see is as if it did not exist.
+
+    Where callers must show who they are, any call may also end with
+      UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
+    """
 
     @_abc_1.abstractmethod
     def Enqueue(
