@@ -49,6 +49,13 @@ def _address(text: str) -> str:
     return text
 
 
+def _http_address(text: str) -> str:
+    match = _HOST_AND_PORT.fullmatch(text)
+    if text and (match is None or int(match[2]) > 65535):
+        raise ValueError("must be host:port with a port from 0 to 65535, such as 127.0.0.1:8080, or empty")
+    return text
+
+
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
@@ -89,6 +96,12 @@ class Config(BaseModel):
         description="where gRPC listens; port 0 takes any free one, which is printed",
         validate_default=False,
     )
+    http_listen: Annotated[str, BeforeValidator(_http_address)] = Field(
+        "127.0.0.1:8080",
+        description="where HTTP listens: /metrics, /livez, /readyz; port 0 takes any free one, which is printed; "
+        "empty is off",
+        validate_default=False,
+    )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         default_factory=default_database_url,
         description="sqlite:///path or postgresql://user:password@host:port/name; also TASKQ_DATABASE_URL_FILE",
@@ -121,6 +134,13 @@ class Config(BaseModel):
     def _plaintext_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
         if not _is_loopback(listen) and not others.data.get("insecure"):
             raise ValueError("must be a loopback address, as there is no TLS; TASKQ_INSECURE=true allows any")
+        return listen
+
+    @field_validator("http_listen")
+    @classmethod
+    def _http_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
+        if listen and not _is_loopback(listen) and not others.data.get("insecure"):
+            raise ValueError("must be a loopback address, as it is plaintext; TASKQ_INSECURE=true allows any")
         return listen
 
     @property

@@ -6,19 +6,22 @@ here hand items to `write`, which runs them together with everybody else's and a
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from taskq_server.clock import Clock
+from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
-from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
-from taskq_server.store.verbs import draining, listing, living, pausing, pruning, reading, reclaiming
+from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb, name_of
+from taskq_server.store.verbs import backlog, draining, listing, living, pausing, pruning, reading, reclaiming
 from taskq_server.store.verbs.adding import add
+from taskq_server.store.verbs.backlog import Backlog
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
@@ -47,6 +50,10 @@ class Store(ABC):
         """Told, after each commit, which tasks have changed."""
         self.on_scheduled: Callable[[], None] = lambda: None
         """Told, after a commit, that tasks were scheduled, or may be leased again."""
+        self.on_commit: Callable[[Transaction], None] = lambda transaction: None
+        """Told of each commit of what may have changed something: for whoever counts, like the next."""
+        self.on_answer: Callable[[str, float | None], None] = lambda verb, seconds: None
+        """Told how long a verb's answer took; None when there was none."""
         self.memory = Memory()
         self._takes_offers = False
         self.server_seq = THE_ONLY_SERVER
@@ -64,14 +71,28 @@ class Store(ABC):
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
         self._held_here = partial(living.held_here, self.memory)
+        self._backlog = partial(backlog.backlog, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
 
     def _after_commit(self, transaction: Transaction) -> None:
+        self.on_commit(transaction)
         if transaction.changed:
             self.on_change(transaction.changed)
         if transaction.wakes:
             self.on_scheduled()
+
+    async def _timed(self, verb: Verb[Any, Any], answers: Awaitable[list[Answer]]) -> list[Answer]:
+        """Says how long it took to be answered, waiting included."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            found = await answers
+        except TaskqError:
+            self.on_answer(name_of(verb), None)
+            raise
+        self.on_answer(name_of(verb), loop.time() - began)
+        return found
 
     @abstractmethod
     async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
@@ -190,6 +211,14 @@ class Store(ABC):
     async def list_capabilities(self, page: Page) -> list[Supply]:
         """Names, and what there is of each, in the order of their characters."""
         return (await self.read(self._list_capabilities, [page]))[0]
+
+    async def ping(self) -> None:
+        """Returns when the database has answered."""
+        await self.read(reading.ping, [None])
+
+    async def backlog(self) -> list[Backlog]:
+        """The names of which tasks are due and wait, and how many, up to a limit."""
+        return (await self.read(self._backlog, [None]))[0]
 
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""

@@ -34,7 +34,7 @@ class ServerProcess:
         """Starts it and answers its address once it listens."""
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         command = [*self.prefix, sys.executable, "-m", "taskq_server", f"--listen={self.address}", *flags]
-        environment = {**os.environ, "TASKQ_DATABASE_URL": self.database_url}
+        environment = {**os.environ, "TASKQ_DATABASE_URL": self.database_url, "TASKQ_HTTP_LISTEN": ""}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment, cwd=ROOT)
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()

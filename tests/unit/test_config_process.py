@@ -22,7 +22,8 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A server that is to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "taskq_server", *flags],
-        capture_output=True, text=True, timeout=60, cwd=ROOT, env={**os.environ, **environment}, check=False,
+        capture_output=True, text=True, timeout=60, cwd=ROOT,
+        env={**os.environ, "TASKQ_HTTP_LISTEN": "", **environment}, check=False,
     )  # fmt: skip
 
 
