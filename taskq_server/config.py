@@ -143,6 +143,12 @@ class Config(BaseModel):
             raise ValueError("must be a loopback address, as it is plaintext; TASKQ_INSECURE=true allows any")
         return listen
 
+    def told(self) -> dict[str, str]:
+        """Every setting by its variable, to be printed: without passwords."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values["database_url"] = shown(self.database_url)
+        return {_variable(name): _text(value) for name, value in values.items()}
+
     @property
     def heartbeat_interval(self) -> float:
         return self.lease_duration / 4
@@ -196,6 +202,10 @@ def settle(
     if faults:
         raise WrongSettings(faults)
     return config
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _variable(name: str) -> str:

@@ -19,9 +19,20 @@ from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Ta
 from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb, name_of
-from taskq_server.store.verbs import backlog, draining, listing, living, pausing, pruning, reading, reclaiming
+from taskq_server.store.verbs import (
+    backlog,
+    describing,
+    draining,
+    listing,
+    living,
+    pausing,
+    pruning,
+    reading,
+    reclaiming,
+)
 from taskq_server.store.verbs.adding import add
 from taskq_server.store.verbs.backlog import Backlog
+from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
@@ -211,6 +222,10 @@ class Store(ABC):
     async def list_capabilities(self, page: Page) -> list[Supply]:
         """Names, and what there is of each, in the order of their characters."""
         return (await self.read(self._list_capabilities, [page]))[0]
+
+    async def describe(self) -> Description:
+        """What the database is, and which servers live on it."""
+        return (await self.read(describing.describe, [None]))[0]
 
     async def ping(self) -> None:
         """Returns when the database has answered."""

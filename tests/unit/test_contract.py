@@ -18,7 +18,7 @@ PROCESSOR = processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"
 ADMIN = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 ADMIN_CALLS = [
     "ListProcessors", "DrainProcessor", "DisconnectProcessor",
-    "ListCapabilities", "PauseCapability", "ResumeCapability",
+    "ListCapabilities", "PauseCapability", "ResumeCapability", "GetServerInfo",
 ]  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def test_the_names_of_the_calls_are_those_of_the_contract(
                 "ListCapabilities": http_pb2.HttpRule(get="/v1/capabilities"),
                 "PauseCapability": http_pb2.HttpRule(post="/v1/capabilities/{name=**}:pause", body="*"),
                 "ResumeCapability": http_pb2.HttpRule(post="/v1/capabilities/{name=**}:resume", body="*"),
+                "GetServerInfo": http_pb2.HttpRule(get="/v1/serverInfo"),
             },
         ),
     ],
