@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from client_core.channel import address_from_environment, open_blocking_channel, open_channel
 from client_core.home import Home
 from client_core.times import Span, to_seconds
+from processor_client import tracing
 from processor_client.handler import Handler, handlers_of, of_function
 from processor_client.registration import Registration
 from processor_client.runner import Middleware, Runner
@@ -131,7 +132,7 @@ class Processor:
         if not self._handlers:
             raise ValueError("the processor runs nothing; must have at least one task")
         clock = ServerClock()
-        self._runner = Runner(self._concurrency, clock, self._middleware)
+        self._runner = Runner(self._concurrency, clock, [*tracing.middleware(), *self._middleware])
         registered = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(self._runner, clock, registered), name="taskq-processor")
         try:
