@@ -8,9 +8,11 @@ Start at `server.py`, which builds everything, or follow a task:
     admin  ->  store, sessions                              an administrator looks at it, and steers it
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
+    gauges  ->  store, sessions  ->  metrics                what waits, and who could take it, for whoever scrapes
+    readiness  ->  store                                    whether calls should come here: rpc/health, http/app
 
 `database.py` is `taskq db`: what is done to a database without a server.
 
-`core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> {dispatcher, housekeeper,
-task_queue, admin, sessions} -> store -> core`; `clock` and `config` are leaves.
+`core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> {dispatcher, housekeeper,
+gauges, task_queue, admin, sessions} -> store -> core`; `clock`, `config` and `metrics` are leaves.
 """

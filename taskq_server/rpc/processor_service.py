@@ -121,7 +121,8 @@ class ProcessorService:
     def _measure(self, tasks: list[Assignment], now_us: int) -> None:
         lateness: dict[str, list[float]] = {}
         for task in tasks:
-            lateness.setdefault(task.route.name, []).append(max(0, now_us - task.due_time_us) / SECOND_US)
+            late_us = now_us - task.due_time_us
+            lateness.setdefault(task.route.name, []).append(late_us / SECOND_US if late_us > 0 else 0.0)
         self._metrics.pushed(lateness)
 
     def _ping(self) -> processor_pb2.StreamTasksResponse:
