@@ -51,7 +51,7 @@ class HttpServer:
         try:
             listener = socket.create_server((host, int(port)), family=family)
         except OSError as error:
-            raise CannotListen(address) from error
+            raise CannotListen(address, "TASKQ_HTTP_LISTEN") from error
         self._serving = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
         bound = listener.getsockname()[1]
         return f"{address.rpartition(':')[0]}:{bound}"

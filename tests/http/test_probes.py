@@ -139,5 +139,5 @@ async def test_an_http_address_that_another_has_is_refused_and_the_database_let_
     await site.server.stop()
     with socket.create_server(("127.0.0.1", int(taken.rpartition(":")[2]))), pytest.raises(CannotListen) as refused:
         await start_server(http_listen=taken)
-    assert taken in str(refused.value)
+    assert taken in str(refused.value) and "TASKQ_HTTP_LISTEN" in str(refused.value)
     await start_server(http_listen=taken)
