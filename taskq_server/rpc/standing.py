@@ -42,18 +42,18 @@ class Standing:
         """What a caller sends, until it is content or the server stops. Nothing is cancelled in the middle of an
         answer: gRPC could not send the status then."""
         iterator, ending = aiter(requests), asyncio.ensure_future(self._end.wait())
-        while not self.has_ended:
-            reading = asyncio.ensure_future(anext(iterator, None))
-            try:
+        reading: asyncio.Future[Item | None] | None = None
+        try:
+            while not self.has_ended:
+                reading = asyncio.ensure_future(anext(iterator, None))
                 await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not reading.done():
-                    reading.cancel()
-                    ending.cancel()
-            if reading.cancelled() or not reading.done() or (request := reading.result()) is None:
-                break
-            yield request
-        ending.cancel()
+                if not reading.done() or (request := reading.result()) is None:
+                    break
+                yield request
+        finally:
+            ending.cancel()
+            if reading is not None:
+                reading.cancel()
 
     def end(self) -> None:
         """Lets all of them go, now and from now on."""

@@ -19,6 +19,7 @@ from taskq_server.rpc.reflection import V1, V1ALPHA
 from tests.rpc.support import SUCCEEDED, UNKNOWN_ID, soon
 from tests.rpc.world import World
 from tests.support import grpcurl
+from tests.support.waiting import until_async
 
 SERVICES = {"taskq.v1.SchedulerService", "taskq.v1.ProcessorService", "taskq.v1.AdminService"}
 
@@ -68,6 +69,16 @@ async def test_who_keeps_the_question_open_does_not_hold_up_the_stop(world: Worl
     async with asyncio.timeout(5):
         await world.server.stop()
     assert await soon(call.code()) == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_nothing_is_left_of_those_who_have_asked_and_gone(world: World) -> None:
+    before = len(asyncio.all_tasks())
+    for _ in range(20):
+        call = ask(world, V1)
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        await soon(call.read())
+        call.cancel()
+    await until_async(lambda: len(asyncio.all_tasks()) <= before, "their calls end")
 
 
 # ── grpcurl ──────────────────────────────────────────────────────────────────────────────────────────────────────────
