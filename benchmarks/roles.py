@@ -44,7 +44,7 @@ class Server:
 def serving(url: str, program: str = "taskq_server") -> Iterator[Server]:
     """A server, or a `program` that becomes one."""
     command = [sys.executable, "-m", program, "--listen=127.0.0.1:0", "--log-level=error"]
-    environment = {**os.environ, "TASKQ_DATABASE_URL": url}
+    environment = {**os.environ, "TASKQ_DATABASE_URL": url, "TASKQ_HTTP_LISTEN": ""}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT)
     assert process.stdout is not None
     try:

@@ -29,6 +29,7 @@ from benchmarks.statements import LOGGED, counted
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import processor_service_pb2_grpc, schedule_service_pb2_grpc
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
+from taskq.v1.scheduler_service_pb2 import NewTask
 
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
 CREATE_AT_ONCE = 50
@@ -37,7 +38,7 @@ SETTLE_SECONDS = 5
 
 
 def a_schedule(name: str, seconds: int, phase_ms: int = 0, **fields: Any) -> schedule_pb2.Schedule:
-    schedule = schedule_pb2.Schedule(name=name, task={"name": "bench"}, **fields)
+    schedule = schedule_pb2.Schedule(name=name, task=NewTask(name="bench"), **fields)
     schedule.recurrence.interval.seconds = seconds
     schedule.recurrence.phase.FromMilliseconds(phase_ms)
     return schedule
@@ -69,7 +70,7 @@ class Processor:
 
     async def run(self) -> None:
         request = processor_pb2.RegisterRequest(
-            processor_name="bench", capabilities=[{"name": "bench"}], max_in_flight=10_000
+            processor_name="bench", capabilities=[processor_pb2.Capability(name="bench")], max_in_flight=10_000
         )
         session_id = (await self._stub.Register(request)).session_id
         beats = asyncio.create_task(self._beat(session_id))
@@ -81,8 +82,10 @@ class Processor:
                     due = task.due_time.ToNanoseconds() / 1e9
                     self.late_ms.append((due, 1_000 * (now - due)))
                 if tasks:
-                    results = [{"task_id": one.task_id, "attempt": one.attempt, "succeeded": {}} for one in tasks]
-                    report = processor_pb2.ReportResultRequest(session_id=session_id, results=results)
+                    succeeded = processor_pb2.Succeeded()
+                    report = processor_pb2.ReportResultRequest(session_id=session_id)
+                    for task in tasks:
+                        report.results.add(task_id=task.task_id, attempt=task.attempt, succeeded=succeeded)
                     await self._stub.ReportResult(report)
         beats.cancel()
         await self._channel.close()
@@ -116,7 +119,7 @@ def mixed(many: int) -> Iterator[schedule_pb2.Schedule]:
     """Every one to ten seconds, each at an instant of its own, by all policies."""
     for i in range(many):
         overlap = 1 + i % 5
-        yield a_schedule(f"mixed-{i}", 1 + i % 10, i * 37 % 1_000, overlap=overlap)  # type: ignore[arg-type]
+        yield a_schedule(f"mixed-{i}", 1 + i % 10, i * 37 % 1_000, overlap=overlap)
 
 
 async def lateness(address: str, many: int, seconds: float) -> None:

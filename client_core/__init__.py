@@ -8,5 +8,6 @@ errors.py    every error of a call, as a tree
 payload.py   values to bytes and back
 shapes.py    JSON values to the types that a program declares
 times.py     spans and moments as people write them, to and from the wire
+tracing.py   spans, for programs that trace
 backoff.py   how long to wait before trying again
 """

@@ -20,6 +20,7 @@ The way of a task through here:
     heart.py         keeps the leases, from a thread of its own; link.py: channels that are opened anew
     winding_up.py    the drain; signals.py: what starts it
     server_clock.py, cancellation.py, listener.py: what time it is, that an attempt is to stop, who is told of progress
+    tracing.py       a span around each attempt, where the program traces
     wording.py       text that the wire takes
 """
 

@@ -17,6 +17,7 @@ from client_core.errors import TaskqError
 from client_core.home import Home
 from client_core.knock import explain
 from client_core.times import Span, to_seconds
+from processor_client import tracing
 from processor_client.handler import Handler, handlers_of, of_function
 from processor_client.registration import Registration
 from processor_client.runner import Middleware, Runner
@@ -141,7 +142,7 @@ class Processor:
         if not self._handlers:
             raise ValueError("the processor runs nothing; must have at least one task")
         clock = ServerClock()
-        self._runner = Runner(self._concurrency, clock, self._middleware)
+        self._runner = Runner(self._concurrency, clock, [*tracing.middleware(), *self._middleware])
         registered = asyncio.get_running_loop().create_future()
         self._life = asyncio.create_task(self._live(self._runner, clock, registered), name="taskq-processor")
         try:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 from uuid import UUID
 
+from client_core import tracing
 from client_core.access import TLS, Access, PathLike
 from client_core.channel import address_from_environment
 from client_core.errors import DeadlineExceeded, InvalidArgument, TaskqError
@@ -100,15 +101,18 @@ class Scheduler:
         """
         message = _to_message(task, payload, options)
         connection = self._connected()
-        return Handle(self, await connection.enqueuer.enqueue(message))
+        with tracing.sending(message.name, message.task_id) as carry:
+            return Handle(self, await connection.enqueuer.enqueue(carry(message)))
 
     async def enqueue_many(self, tasks: Iterable[Enqueueable]) -> list[Handle]:
         """Enqueues tasks in requests of up to 500, and returns their handles in order. May be given a generator.
 
         Not one transaction: when some fail, the others are enqueued, and EnqueueManyFailed says which is which.
         """
-        bulk = Bulk(self._connected().enqueuer, _to_message, functools.partial(Handle, self))
-        answers = await bulk.send(tasks)
+        with tracing.sending_many() as carry:
+            to_message = functools.partial(_to_message_carrying, carry)
+            bulk = Bulk(self._connected().enqueuer, to_message, functools.partial(Handle, self))
+            answers = await bulk.send(tasks)
         errors = {place: answer for place, answer in enumerate(answers) if isinstance(answer, TaskqError)}
         if errors:
             raise EnqueueManyFailed(errors, [None if isinstance(answer, TaskqError) else answer for answer in answers])
@@ -230,6 +234,10 @@ def _checked(task_id: str | UUID) -> str:
         return checked_task_id(task_id)
     except ValueError as fault:
         raise InvalidArgument(str(task_id), reason="INVALID_FIELDS", fields=[("task_id", str(fault))]) from None
+
+
+def _to_message_carrying(carry: tracing.Carry, task: Any) -> NewTask:
+    return carry(_to_message(task))
 
 
 def _to_message(task: Any, payload: object = None, options: EnqueueOptions | None = None) -> NewTask:

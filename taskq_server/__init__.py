@@ -9,12 +9,15 @@ Start at `server.py`, which builds everything, or follow a task:
     admin  ->  store, sessions                              an administrator looks at it, and steers it
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
+    gauges  ->  store, sessions  ->  metrics                what waits, and who could take it, for whoever scrapes
+    readiness  ->  store                                    whether calls should come here: rpc/health, http/app
 
 `access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
 
 `database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
 `certificates.py` is what TLS shows; `rpc/tls.py` shows it.
 
-`core/` says what a task is and does no I/O. Arrows point down only: `server -> rpc -> schedules -> {dispatcher,
-housekeeper, firing, task_queue, admin, access, sessions} -> store -> core`; `clock` and `config` are leaves.
+`core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> schedules ->
+{dispatcher, housekeeper, firing, gauges, task_queue, admin, access, sessions} -> store -> core`; `clock`, `config` and
+`metrics` are leaves.
 """

@@ -38,6 +38,8 @@ async def serve(config: Config) -> int:
         print(f"taskq server: {refused}", file=sys.stderr)
         return refused.exit_code
     print(f"taskq server listens on {address}", flush=True)
+    if server.http_address:
+        print(f"taskq server answers HTTP on http://{server.http_address}", flush=True)
     try:
         await server.run()
     except Exception:  # noqa: BLE001 - logged where it happened

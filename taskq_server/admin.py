@@ -1,4 +1,4 @@
-"""The use cases of an administrator: look at processors and capabilities, drain, disconnect, pause, resume."""
+"""The use cases of an administrator: look at what there is, drain, disconnect, pause, resume."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import structlog
 from taskq_server.core.errors import SessionNotFound
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
+from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.pausing import NewPause, Pause
 from taskq_server.task_id import to_text
@@ -49,6 +50,10 @@ class Admin:
         paused = await self._store.pause(NewPause(name, reason))
         log.info("capability paused", name=name, reason=reason)
         return paused
+
+    async def describe(self) -> Description:
+        """The database, and the servers that live on it."""
+        return await self._store.describe()
 
     async def resume(self, name: str) -> Pause | None:
         """Dispatches tasks of a name again; answers the pause that has ended, None when there was none."""

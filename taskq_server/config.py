@@ -54,6 +54,13 @@ def _address(text: str) -> str:
     return text
 
 
+def _http_address(text: str) -> str:
+    match = _HOST_AND_PORT.fullmatch(text)
+    if text and (match is None or int(match[2]) > 65535):
+        raise ValueError("must be host:port with a port from 0 to 65535, such as 127.0.0.1:8080, or empty")
+    return text
+
+
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
@@ -125,6 +132,12 @@ class Config(BaseModel):
     max_streams: int = Field(
         1_000, ge=1, le=100_000, description="of one caller on this server, where callers must show who they are"
     )
+    http_listen: Annotated[str, BeforeValidator(_http_address)] = Field(
+        "127.0.0.1:8080",
+        description="where HTTP listens: /metrics, /livez, /readyz; port 0 takes any free one, which is printed; "
+        "empty is off",
+        validate_default=False,
+    )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         default_factory=default_database_url,
         description="sqlite:///path or postgresql://user:password@host:port/name; also TASKQ_DATABASE_URL_FILE",
@@ -189,6 +202,19 @@ class Config(BaseModel):
                 "TASKQ_INSECURE=true allows any"
             )
         return listen
+
+    @field_validator("http_listen")
+    @classmethod
+    def _http_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
+        if listen and not _is_loopback(listen) and not others.data.get("insecure"):
+            raise ValueError("must be a loopback address, as it is plaintext; TASKQ_INSECURE=true allows any")
+        return listen
+
+    def told(self) -> dict[str, str]:
+        """Every setting by its variable, to be printed: without passwords."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values["database_url"] = shown(self.database_url)
+        return {_variable(name): _text(value) for name, value in values.items()}
 
     @property
     def on_loopback(self) -> bool:
@@ -259,6 +285,10 @@ def settle(
     if faults:
         raise WrongSettings(faults)
     return config
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _variable(name: str) -> str:

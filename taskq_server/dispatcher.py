@@ -6,6 +6,7 @@ leased to seats that nothing else wants, and kept here until it is due.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
@@ -16,6 +17,7 @@ from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.core.errors import StorageUnavailable, TaskqError
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import Assignment
+from taskq_server.metrics import Metrics
 from taskq_server.session import AttemptKey
 from taskq_server.sessions import Sessions
 from taskq_server.store.offer import Offer
@@ -35,8 +37,15 @@ class Dispatcher:
     """Sleeps until a task falls due or a credit comes back, then leases as much as the sessions can take."""
 
     def __init__(
-        self, store: Store, sessions: Sessions, clock: Clock, alarm: Alarm, expect: Callable[[int], None]
+        self,
+        store: Store,
+        sessions: Sessions,
+        clock: Clock,
+        alarm: Alarm,
+        expect: Callable[[int], None],
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._sessions = sessions
         self._clock = clock
@@ -71,11 +80,15 @@ class Dispatcher:
         self._alarm.ring()
 
     async def _tick_safely(self) -> int | None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            return await self.tick()
+            again_us = await self.tick()
         except TaskqError as error:
             log.error("dispatch failed", error=error.in_full)
             return self._when(self._clock.now_us() + SECOND_US + LEAST_AHEAD_US)
+        self._metrics.dispatched(loop.time() - began)
+        return again_us
 
     async def tick(self) -> int | None:
         """Leases and pushes what is due and has a seat. Answers when to come back; None: when something changes."""

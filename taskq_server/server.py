@@ -20,8 +20,13 @@ from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
 from taskq_server.firing import Firing
+from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
+from taskq_server.http.app import app
+from taskq_server.http.server import HttpServer
+from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
+from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
@@ -32,6 +37,7 @@ from taskq_server.sessions import Sessions, microseconds
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
+from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import server_lease_us
 from taskq_server.task_queue import TaskQueue
@@ -58,7 +64,7 @@ class Server:
         self._round_seconds = 0.0 if clock is not None else longest
         self._loops: list[asyncio.Task[None]] = []
         self.certificates: Certificates | None = None
-        self.address = ""
+        self.address = self.http_address = ""
         self.stopping = asyncio.Event()
         self.stopped = False
         self.fatal: BaseException | None = None
@@ -70,16 +76,23 @@ class Server:
         if config.tls_cert is not None and config.tls_key is not None:
             self.certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
         self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
+        self.metrics = Metrics()
+        self.readiness = Readiness(self._store)
+        self._store.on_commit, self._store.on_answer = self._count, self._measure
         self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
+        self._sessions.on_keep = lambda session: self.metrics.names.register(session.capabilities)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
             self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
         )
-        self.dispatcher = Dispatcher(self._store, self._sessions, self._clock, dispatch, self.housekeeper.expect)
-        self._tasks = TaskQueue(self._store, self._sessions, dispatch, self.housekeeper.expect)
+        told = self._clock, dispatch, self.housekeeper.expect, self.metrics
+        self.dispatcher = Dispatcher(self._store, self._sessions, *told)
+        self._tasks = TaskQueue(self._store, self._sessions, *told)
         self.firing = Firing(self._store, self._sessions, self._clock, Alarm(self._clock))
         self.access = self._guard(self._store)
-        self._processors = ProcessorService(self._tasks, self._sessions, self.access, self._clock, dispatch, config)
+        self._processors = ProcessorService(
+            self._tasks, self._sessions, self.access, self._clock, dispatch, config, self.metrics
+        )
         self.neighbours: Neighbours | None = None
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
@@ -92,22 +105,46 @@ class Server:
             Schedules(self._store, self._sessions, self.firing, self._clock), self.access, self._clock, config
         )
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin], self.access, _affordable(config.max_connections)
+            [scheduler, self._processors, schedules, admin],
+            self.access,
+            self.metrics,
+            _affordable(config.max_connections),
         )
+        self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.metrics)
+        self._http = HttpServer(app(self.metrics, self.gauges, self.readiness))
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
+            if config.http_listen:  # first: whoever finds gRPC there finds this, too
+                self.http_address = await self._http.start(config.http_listen)
             self.address = await self._rpc.start(config.listen, self.certificates)
         except CannotListen:
+            await self._http.stop()
             await self._store.close()
             raise
-        loops = self.housekeeper.run(), self.dispatcher.run(), self.firing.run(), self.access.run()
-        self._loops = [self._keep(loop) for loop in loops]
+        self.readiness.on_change = self._rpc.tell
+        await self.readiness.start()
+        loops = [
+            self.housekeeper.run(),
+            self.dispatcher.run(),
+            self.firing.run(),
+            self.access.run(),
+            self.readiness.run(),
+        ]
+        if config.http_listen:
+            loops += [self.gauges.run(), self.gauges.run_lag()]
         if self.neighbours is not None:
-            self._loops.append(self._keep(self.neighbours.run()))
+            loops.append(self.neighbours.run())
         if self.certificates is not None:
-            self._loops.append(self._keep(self.certificates.run()))
-        log.info("server started", address=self.address, database=shown(config.database_url), auth=self.access.required)
+            loops.append(self.certificates.run())
+        self._loops = [self._keep(loop) for loop in loops]
+        log.info(
+            "server started",
+            address=self.address,
+            http=self.http_address,
+            database=shown(config.database_url),
+            auth=self.access.required,
+        )
         if not self.access.required and not config.on_loopback:
             log.warning("whoever reaches this server may do everything, as TASKQ_AUTH is off")
         if config.is_exposed:
@@ -149,6 +186,7 @@ class Server:
     async def stop(self) -> None:
         """NOT_SERVING first; then no more dispatches; streams are drained, and what runs in the store is finished."""
         log.info("server stopping", grace_seconds=self._config.stop_grace)
+        await self.readiness.stop()
         await self._rpc.stop_serving()
         housekeeping, _, *looking = self._loops
         for loop in (housekeeping, *looking):
@@ -159,9 +197,24 @@ class Server:
         self._tasks.stop()
         self._sessions.drain_streams("the server is stopping")
         await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
+        await self._http.stop()  # last: it says until then that the server is not ready
         await self._store.close()
         self.stopped = True
         log.info("server stopped")
+
+    def _count(self, transaction: Transaction) -> None:
+        self.metrics.committed(transaction.items)
+        if transaction.added:
+            self.metrics.enqueued(transaction.added)
+        if transaction.ended:
+            self.metrics.ended(transaction.ended)
+
+    def _measure(self, verb: str, seconds: float | None) -> None:
+        self.readiness.heard(seconds)
+        if seconds is None:
+            self.metrics.unanswered(verb)
+        else:
+            self.metrics.answered(verb, seconds)
 
     def _keep(self, loop: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(loop)

@@ -7,7 +7,7 @@ The transport's flow control is not relied on, since what waits in its buffers c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -177,10 +177,16 @@ class Session:
             self._count[name] = self._count.get(name, 0) + 1
         self.in_flight[key] = InFlight(name, sent, seq)
 
-    def seq_of(self, key: AttemptKey) -> int | None:
-        """As of `Ending`, of an attempt that it holds."""
-        held = self.in_flight.get(key)
-        return None if held is None else held.seq
+    def holding(self, key: AttemptKey) -> InFlight | None:
+        """What it knows of an attempt that it holds."""
+        return self.in_flight.get(key)
+
+    def slots(self) -> Iterator[tuple[str, int, int]]:
+        """Of each capability: how many it holds, and how many more it could take, were there nothing else for it."""
+        left = 0 if not self.streaming or self.is_drained else self.max_in_flight - len(self.in_flight)
+        for name, limit in self.capabilities.items():
+            used = self._count[name]
+            yield name, used, max(0, min(left, (limit or self.max_in_flight) - used))
 
     def knows(self, key: AttemptKey) -> bool:
         """Whether it holds the attempt, or has just reported it."""

@@ -7,7 +7,7 @@ to which another server pushes are answered from the database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -43,6 +43,8 @@ class Sessions:
         self._by_id: dict[bytes, Session] = {}
         self._by_seq: dict[int, Session] = {}
         self._elsewhere: dict[bytes, Elsewhere] = {}
+        self.on_keep: Callable[[Session], None] = lambda session: None
+        """Told of each session to which this server begins to push."""
 
     async def register(self, new: NewSession) -> Session:
         """Opens a session; under the same name too, it is another."""
@@ -61,6 +63,7 @@ class Sessions:
         for one in held:
             session.hold(one)
         self._by_id[session.session_id] = self._by_seq[session_seq] = session
+        self.on_keep(session)
         return session
 
     async def take(self, session_id: bytes) -> Session:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
-from taskq_server.clock import Alarm
+from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.core.errors import Stopping, TaskNotFound, WrongState
 from taskq_server.core.task import (
     Assignment,
@@ -15,9 +15,11 @@ from taskq_server.core.task import (
     Enqueued,
     EnqueueOutcome,
     NewTask,
+    Outcome,
     Task,
     TaskState,
 )
+from taskq_server.metrics import Metrics
 from taskq_server.session import Session
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
@@ -25,6 +27,7 @@ from taskq_server.store.verbs.servers import Version
 from taskq_server.task_id import to_text
 
 NO_SESSION = 0
+OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
 MOST_LOOKED_AT = 1_000
 MOST_READ_AT_ONCE = 50
 """A thousand watched tasks may hold half a gigabyte of payloads and results."""
@@ -41,9 +44,19 @@ class _Watcher:
 class TaskQueue:
     """What schedulers and processors may do with tasks."""
 
-    def __init__(self, store: Store, sessions: Sessions, alarm: Alarm, expect: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sessions: Sessions,
+        clock: Clock,
+        alarm: Alarm,
+        expect: Callable[[int], None],
+        metrics: Metrics,
+    ) -> None:
         self._store = store
         self._sessions = sessions
+        self._clock = clock
+        self._metrics = metrics
         self._alarm = alarm
         self._expect = expect
         """Told when a task will be too late."""
@@ -166,13 +179,26 @@ class TaskQueue:
         session_seq = await self._store.session_seq(session_id) if session is None else session.seq
         for ending in endings:
             ending.session_seq = NO_SESSION if session_seq is None else session_seq
-            ending.seq = None if session is None else session.seq_of((ending.task_id, ending.attempt))
+            if session is not None and (held := session.holding((ending.task_id, ending.attempt))) is not None:
+                ending.seq, ending.name = held.seq, held.name
         ended = await self._store.end(endings)
         if session is not None:
+            self._measure(session, endings)
             for ending in endings:
                 session.settle((ending.task_id, ending.attempt))
         self._alarm.ring()  # credits are back, and some may be due again
         return ended
+
+    def _measure(self, session: Session, endings: list[Ending]) -> None:
+        """How long these took, as far as they were written to a stream here."""
+        now_us = self._clock.now_us()
+        seconds: dict[tuple[str, str], list[float]] = {}
+        for ending in endings:
+            held = session.holding((ending.task_id, ending.attempt))
+            if held is not None and held.sent_us:
+                spans = seconds.setdefault((held.name, OUTCOMES[ending.outcome]), [])
+                spans.append((now_us - held.sent_us) / SECOND_US)
+        self._metrics.ran(seconds)
 
     async def release(self, session: Session, unsent: list[Assignment]) -> None:
         """Gives back what was leased to a session and never written to its stream."""

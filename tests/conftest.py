@@ -42,8 +42,8 @@ async def start_server(database_url: str) -> AsyncIterator[StartServer]:
     servers: list[Server] = []
 
     async def start(clock: Clock | None = None, **settings: Any) -> Server:
-        given = {"listen": "127.0.0.1:0", "database_url": database_url, "stop_grace": 1.0, **settings}
-        server = Server(Config(**given), clock)
+        given = {"listen": "127.0.0.1:0", "http_listen": "", "database_url": database_url, "stop_grace": 1.0}
+        server = Server(Config(**{**given, **settings}), clock)
         await server.start()
         servers.append(server)
         return server

@@ -30,6 +30,7 @@ class Kitchen:
         self._server = await self._start(
             "taskq_server",
             "--listen=127.0.0.1:0",
+            "--http-listen=",
             f"--database-url=sqlite:///{self.folder}/kitchen.db",
             f"--lease-duration={LEASE}",
             "--log-level=error",

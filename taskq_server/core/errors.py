@@ -204,9 +204,10 @@ class CannotListen(Exception):
 
     exit_code = 75
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, setting: str = "TASKQ_LISTEN") -> None:
         self.address = address
-        super().__init__(f"{address} cannot be listened on; stop the program that has it, or choose another address")
+        self.setting = setting
+        super().__init__(f"{address} cannot be listened on; stop the program that has it, or set {setting} to another")
 
 
 class StoreRefused(Exception):

@@ -261,6 +261,8 @@ class Ending:
     seq: int | None = None
     """The task's number and that no key hangs on it, where that is still known from its lease: then a success can be
     written without reading the row first."""
+    name: str = ""
+    """The task's, known as its number is."""
 
 
 class EndStatus(IntEnum):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
+
 from taskq.v1 import admin_service_pb2 as admin_pb2
 from taskq_server.admin import Admin
 from taskq_server.clock import Clock
@@ -23,6 +26,8 @@ class AdminService:
         self._admin = admin
         self._clock = clock
         self._lease_us = microseconds(config.lease_duration)
+        self._settings = config.told()
+        self._start_time_us = clock.now_us()
 
     async def ListProcessors(self, request: admin_pb2.ListProcessorsRequest) -> admin_pb2.ListProcessorsResponse:
         faults = Faults()
@@ -77,3 +82,17 @@ class AdminService:
         faults.raise_if_any()
         ended = await self._admin.resume(request.name)
         return admin_pb2.ResumeCapabilityResponse(pause=None if ended is None else convert.pause(ended))
+
+    async def GetServerInfo(self, request: admin_pb2.GetServerInfoRequest) -> admin_pb2.GetServerInfoResponse:
+        described = await self._admin.describe()
+        return admin_pb2.GetServerInfoResponse(
+            version=version("taskq"),
+            api_versions=["taskq.v1"],
+            python_version=platform.python_version(),
+            grpc_version=version("grpcio"),
+            start_time=timestamp(self._start_time_us),
+            server_time=timestamp(self._clock.now_us()),
+            database=convert.database(described),
+            servers=convert.servers(described),
+            settings=self._settings,
+        )

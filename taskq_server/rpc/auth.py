@@ -45,6 +45,7 @@ NEEDS: dict[str, Need] = {
     "/taskq.v1.AdminService/ListCapabilities": Need.READ,
     "/taskq.v1.AdminService/PauseCapability": Need.ADMIN,
     "/taskq.v1.AdminService/ResumeCapability": Need.ADMIN,
+    "/taskq.v1.AdminService/GetServerInfo": Need.READ,
     # A probe has no credential. A Watch stays open, and so must be somebody's.
     "/grpc.health.v1.Health/Check": Need.NOTHING,
     "/grpc.health.v1.Health/List": Need.NOTHING,

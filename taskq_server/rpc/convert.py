@@ -32,6 +32,8 @@ from taskq_server.core.task import (
 from taskq_server.rpc.checks import DAY_US, NAME, Faults
 
 MOST_TASKS = 1_000
+TRACE_HEADERS = "traceparent", "tracestate", "baggage"
+"""By the W3C."""
 _NO_ROUTE = Route("")
 
 
@@ -76,11 +78,15 @@ def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int
 def new_task(faults: Faults, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:
     raw_id = faults.uuid("task_id", message.task_id) if message.task_id else task_id.new()
     message.ClearField("task_id")  # the id is not content: it may be spelt in either case
+    # nor is where it was enqueued from: a retry may belong to another trace
+    trace = _take_trace(message) if message.headers else None
     task = NewTask(
         raw_id,
         _route(faults, message),
         hashlib.blake2b(message.SerializeToString(deterministic=True), digest_size=16).digest(),
     )
+    if trace:
+        message.headers.update(trace)
     given = message.WhichOneof("input")
     if given == "payload":
         task.payload = payload_of(faults, "payload", message.payload, most_payload_bytes)
@@ -100,6 +106,10 @@ def new_task(faults: Faults, message: scheduler_pb2.NewTask, most_payload_bytes:
         task.tags = _tags(faults, "tags", message.tags)
     _optional_messages(faults, message, task)
     return task
+
+
+def _take_trace(message: scheduler_pb2.NewTask) -> dict[str, str]:
+    return {key: message.headers.pop(key) for key in TRACE_HEADERS if key in message.headers}
 
 
 def _optional_messages(faults: Faults, message: scheduler_pb2.NewTask, task: NewTask) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from taskq.v1 import admin_service_pb2 as admin_pb2
 from taskq_server import task_id
 from taskq_server.rpc.convert import timestamp
+from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.listing import Registered, Supply
 from taskq_server.store.verbs.pausing import Pause
 
@@ -53,3 +54,11 @@ def capability(one: Supply) -> admin_pb2.CapabilityView:
 
 def pause(one: Pause) -> admin_pb2.CapabilityPause:
     return admin_pb2.CapabilityPause(reason=one.reason, pause_time=timestamp(one.pause_time_us))
+
+
+def database(one: Description) -> admin_pb2.DatabaseInfo:
+    return admin_pb2.DatabaseInfo(kind=one.kind, version=one.version, schema_version=one.schema_version)
+
+
+def servers(one: Description) -> list[admin_pb2.LivingServer]:
+    return [admin_pb2.LivingServer(name=name, start_time=timestamp(since_us)) for name, since_us in one.servers]

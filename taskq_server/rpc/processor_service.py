@@ -12,9 +12,11 @@ import structlog
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq_server import task_id
 from taskq_server.access import NOBODYS_SESSION, Access
-from taskq_server.clock import Alarm, Clock
+from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.config import Config
 from taskq_server.core.errors import SessionNotFound, Stopping
+from taskq_server.core.task import Assignment
+from taskq_server.metrics import Metrics
 from taskq_server.rpc import convert_processor as convert
 from taskq_server.rpc.convert import duration, timestamp
 from taskq_server.session import Session, Stream
@@ -31,8 +33,16 @@ class ProcessorService:
     """What processors call."""
 
     def __init__(
-        self, tasks: TaskQueue, sessions: Sessions, access: Access, clock: Clock, alarm: Alarm, config: Config
+        self,
+        tasks: TaskQueue,
+        sessions: Sessions,
+        access: Access,
+        clock: Clock,
+        alarm: Alarm,
+        config: Config,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._tasks = tasks
         self._sessions = sessions
         self._access = access
@@ -113,11 +123,13 @@ class ProcessorService:
                 drain = processor_pb2.Drain(reason=stream.drain, processor=False)
                 yield processor_pb2.StreamTasksResponse(drain=drain)
                 return
-            outgoing = session.take_outgoing(stream, self._clock.now_us())
+            now_us = self._clock.now_us()
+            outgoing = session.take_outgoing(stream, now_us)
             if outgoing.stop:
                 stop = processor_pb2.CancelTasks(attempts=convert.attempt_refs(outgoing.stop))
                 yield processor_pb2.StreamTasksResponse(cancel=stop)
             if outgoing.tasks:
+                self._measure(outgoing.tasks, now_us)
                 for frame in convert.task_frames(outgoing.tasks):
                     yield frame
                 stream.writing_bytes = 0
@@ -127,6 +139,13 @@ class ProcessorService:
             if asyncio.get_running_loop().time() >= ends_at:
                 stream.drain = "the stream is renewed"
                 stream.wake.set()
+
+    def _measure(self, tasks: list[Assignment], now_us: int) -> None:
+        lateness: dict[str, list[float]] = {}
+        for task in tasks:
+            late_us = now_us - task.due_time_us
+            lateness.setdefault(task.route.name, []).append(late_us / SECOND_US if late_us > 0 else 0.0)
+        self._metrics.pushed(lateness)
 
     def _ping(self) -> processor_pb2.StreamTasksResponse:
         return processor_pb2.StreamTasksResponse(ping=processor_pb2.Ping(server_time=timestamp(self._clock.now_us())))

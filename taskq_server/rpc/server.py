@@ -11,24 +11,29 @@ import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 
 from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
 from taskq_server.access import Access
 from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CannotListen, TaskqError
-from taskq_server.rpc import malformed
+from taskq_server.metrics import Metrics
+from taskq_server.rpc import malformed, reflection
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.auth import Guard
 from taskq_server.rpc.health import Health
+from taskq_server.rpc.metering import Meter
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
+from taskq_server.rpc.standing import Standing
 from taskq_server.rpc.status import to_status
 from taskq_server.rpc.tls import server_credentials
 
 log = structlog.get_logger("taskq.rpc")
 
+READINESS = "taskq.readiness"
+"""The name under which probes ask for the health of the whole."""
 WRITE_SECONDS = 30
 """A stream whose peer reads nothing for this long is given up."""
 
@@ -70,21 +75,25 @@ class RpcServer:
         self,
         servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService],
         access: Access,
+        metrics: Metrics,
         max_connections: int,
     ) -> None:
         guards = [Guard(access)] if access.required else []
         # One more than this is hung up on at once, before it has cost a handshake.
         limit = ("grpc.max_allowed_incoming_connections", max_connections)
         self._server = grpc.aio.server(interceptors=guards, options=[*OPTIONS, limit])
-        self._health = Health()
+        self._standing = Standing()
+        self._health = Health(self._standing)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._names = [""]
+        self._names = ["", READINESS]
         for servicer in servicers:
             service = SERVICES[type(servicer)]
             self._names.append(service.full_name)
-            methods = {method.name: _handler(servicer, method) for method in service.methods}
+            methods = {method.name: _handler(servicer, method, metrics) for method in service.methods}
             handlers = grpc.method_handlers_generic_handler(service.full_name, methods)
             self._server.add_generic_rpc_handlers((handlers,))
+        listed = [*(SERVICES[type(servicer)].full_name for servicer in servicers), health.SERVICE_NAME]
+        self._server.add_generic_rpc_handlers(tuple(reflection.handlers(listed, self._standing)))
 
     async def start(self, address: str, certificates: Certificates | None = None) -> str:
         """Binds and serves, in plaintext without certificates; answers the bound address, or raises CannotListen."""
@@ -95,23 +104,27 @@ class RpcServer:
                 port = self._server.add_secure_port(address, server_credentials(certificates))
         except RuntimeError as error:  # gRPC does not say more; it writes the reason to stderr
             raise CannotListen(address) from error
+        await self._health.tell(self._names, serving=False)
         await self._server.start()
-        for name in self._names:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    async def tell(self, is_ready: bool) -> None:
+        """Tells those who ask whether calls should come here."""
+        await self._health.tell(self._names, serving=is_ready)
 
     async def stop_serving(self) -> None:
         """Tells those who ask that no more calls should come."""
-        await self._health.enter_graceful_shutdown()
+        await self._health.stop()
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no further calls and ends when those under way have ended, at the latest after the grace."""
-        self._health.end_watches()
+        self._standing.end()
         await self._server.stop(grace_seconds)
 
 
-def _handler(servicer: object, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(servicer: object, method: MethodDescriptor, metrics: Metrics) -> grpc.RpcMethodHandler[Any, Any]:
     behaviour = getattr(servicer, method.name)
+    meter = Meter(metrics, method)
     request_type = message_factory.GetMessageClass(method.input_type)
 
     def parse(data: bytes) -> Message | TaskqError:
@@ -122,10 +135,10 @@ def _handler(servicer: object, method: MethodDescriptor) -> grpc.RpcMethodHandle
             return malformed.explain(request_type, data)
 
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_stream(behaviour), parse, _serialize)
+        return grpc.unary_stream_rpc_method_handler(meter.around(_stream(behaviour)), parse, _serialize)
     # Made into bytes by the handler: gRPC keeps what a handler returns until its peer has read it, and 100 answers of a
     # peer that never reads would be kept as messages and as bytes.
-    return grpc.unary_unary_rpc_method_handler(_unary(behaviour), parse, None)
+    return grpc.unary_unary_rpc_method_handler(meter.around(_unary(behaviour)), parse, None)
 
 
 def _serialize(message: Message) -> bytes:

@@ -54,6 +54,7 @@ class Room:
 
 def apply(transaction: Transaction, group: Group) -> list[list[Any]]:
     """Runs each verb once, over the items of all who asked for it; answers a list for each caller."""
+    transaction.items = sum(len(waiting.items) for waiting in group)
     by_verb: dict[Verb[Any, Any], Group] = {}
     for waiting in group:
         by_verb.setdefault(waiting.verb, []).append(waiting)

@@ -6,10 +6,11 @@ here hand items to `write`, which runs them together with everybody else's and a
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from taskq_server.clock import Clock
 from taskq_server.core.errors import TaskqError
@@ -18,8 +19,10 @@ from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
-from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb
+from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb, name_of
 from taskq_server.store.verbs import (
+    backlog,
+    describing,
     draining,
     firing,
     listing,
@@ -32,6 +35,8 @@ from taskq_server.store.verbs import (
     scheduling,
     tokens,
 )
+from taskq_server.store.verbs.backlog import Backlog
+from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
@@ -64,6 +69,10 @@ class Store(ABC):
         """Told, after each commit, which tasks have changed."""
         self.on_scheduled: Callable[[], None] = lambda: None
         """Told, after a commit, that tasks were scheduled, or may be leased again."""
+        self.on_commit: Callable[[Transaction], None] = lambda transaction: None
+        """Told of each commit of what may have changed something: for whoever counts, like the next."""
+        self.on_answer: Callable[[str, float | None], None] = lambda verb, seconds: None
+        """Told how long a verb's answer took; None when there was none."""
         self.memory = Memory()
         self.server_seq = THE_ONLY_SERVER
         """Which of the servers on this database this one is."""
@@ -80,6 +89,7 @@ class Store(ABC):
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
         self._held_here = partial(living.held_here, self.memory)
+        self._backlog = partial(backlog.backlog, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
         self._fire = partial(firing.fire, self.memory, rules)
@@ -87,10 +97,23 @@ class Store(ABC):
         self._backfill = partial(firing.backfill, self.memory, rules)
 
     def _after_commit(self, transaction: Transaction) -> None:
+        self.on_commit(transaction)
         if transaction.changed:
             self.on_change(transaction.changed)
         if transaction.wakes:
             self.on_scheduled()
+
+    async def _timed(self, verb: Verb[Any, Any], answers: Awaitable[list[Answer]]) -> list[Answer]:
+        """Says how long it took to be answered, waiting included."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            found = await answers
+        except TaskqError:
+            self.on_answer(name_of(verb), None)
+            raise
+        self.on_answer(name_of(verb), loop.time() - began)
+        return found
 
     @abstractmethod
     async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
@@ -255,6 +278,18 @@ class Store(ABC):
     async def list_capabilities(self, page: Page) -> list[Supply]:
         """Names, and what there is of each, in the order of their characters."""
         return (await self.read(self._list_capabilities, [page]))[0]
+
+    async def describe(self) -> Description:
+        """What the database is, and which servers live on it."""
+        return (await self.read(describing.describe, [None]))[0]
+
+    async def ping(self) -> None:
+        """Returns when the database has answered."""
+        await self.read(reading.ping, [None])
+
+    async def backlog(self) -> list[Backlog]:
+        """The names of which tasks are due and wait, and how many, up to a limit."""
+        return (await self.read(self._backlog, [None]))[0]
 
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""

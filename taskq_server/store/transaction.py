@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -48,6 +49,13 @@ class Transaction:
     all the same."""
     signals: bool = False
     """Another server has been left something to hear."""
+    items: int = 0
+    """How many it is for, whoever has asked for them."""
+    added: Counter[str] = field(default_factory=Counter)
+    """How many tasks were stored, by name: for whoever counts, like the next."""
+    ended: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """How many ends of tasks there were: by name, outcome of the attempt (empty: none had begun), and the state that is
+    left if it is a last one (else empty)."""
     after_commit: list[Callable[[], object]] = field(default_factory=list)
     """What memory learns from it; nothing is believed before it is safe."""
     after_rollback: list[Callable[[], None]] = field(default_factory=list)
@@ -55,3 +63,8 @@ class Transaction:
 
 Verb = Callable[[Transaction, list[Item]], list[Answer]]
 """Does one thing to many items and gives one answer an item, in order."""
+
+
+def name_of(verb: Verb[Any, Any]) -> str:
+    """What a verb is called, such as `lease`."""
+    return str(getattr(verb, "func", verb).__name__.strip("_"))

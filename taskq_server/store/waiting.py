@@ -85,6 +85,12 @@ class Waiting:
             priorities = self._due.get(route_id, {})
             return sorted(((p, at) for p, at in priorities.items() if at <= now_us), reverse=True)
 
+    def due_routes(self, now_us: int) -> list[int]:
+        """The routes that may have due tasks, those that have waited longest first."""
+        with self._lock:
+            first = {route_id: min(found.values(), default=now_us + 1) for route_id, found in self._due.items()}
+        return sorted((route_id for route_id, at in first.items() if at <= now_us), key=first.__getitem__)
+
     def next_due_us(self, route_ids: Iterable[int]) -> int | None:
         """When the first task of any of these routes falls due; None when none waits."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 --kills=300 (or TASKQ_KILLS=300)       how often the server is killed under load
 --restarts=50 (or TASKQ_RESTARTS=50)   how often PostgreSQL is restarted under load
+--stops=50 (or TASKQ_STOPS=50)         how often the server is told to stop under load
 --slow      (or TASKQ_SLOW=1)          also the tests that take minutes
 --seed=7    (or TASKQ_SEED=7)          the random instants of an earlier run, which is printed when one fails
 """
@@ -24,6 +25,7 @@ from tests.support.world import World
 
 KILLS = 30
 RESTARTS = 5
+STOPS = 10
 StartWorld = Callable[..., World]
 
 
@@ -31,12 +33,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # Known only when this folder is named on the command line; the environment always works.
     parser.addoption("--kills", type=int, help="how often the server is killed under load")
     parser.addoption("--restarts", type=int, help="how often PostgreSQL is restarted under load")
+    parser.addoption("--stops", type=int, help="how often the server is told to stop under load")
     parser.addoption("--slow", action="store_true", default=None, help="also the tests that take minutes")
     parser.addoption("--seed", type=int, help="the seed of the random instants")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    seconds = {"kills": 5 * _setting(config, "kills", KILLS), "restarts": 15 * _setting(config, "restarts", RESTARTS)}
+    seconds = {
+        "kills": 5 * _setting(config, "kills", KILLS),
+        "restarts": 15 * _setting(config, "restarts", RESTARTS),
+        "stops": 5 * _setting(config, "stops", STOPS),
+    }
     for item in items:
         for option in seconds.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(120 + seconds[option]))
@@ -55,6 +62,11 @@ def kills(pytestconfig: pytest.Config) -> int:
 @pytest.fixture
 def restarts(pytestconfig: pytest.Config) -> int:
     return _setting(pytestconfig, "restarts", RESTARTS)
+
+
+@pytest.fixture
+def stops(pytestconfig: pytest.Config) -> int:
+    return _setting(pytestconfig, "stops", STOPS)
 
 
 @pytest.fixture

@@ -311,6 +311,7 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
     },
     "PauseCapability": {"name": NAME, "reason": REASON},
     "ResumeCapability": {"name": NAME},
+    "GetServerInfo": {},
 }
 
 
@@ -367,6 +368,8 @@ def a_valid(method: str, path: str = "") -> Any:
         return getattr(admin_pb2, f"{method}Request")(page_size=10)
     if method in ("PauseCapability", "ResumeCapability"):
         return getattr(admin_pb2, f"{method}Request")(name="paused")
+    if method == "GetServerInfo":
+        return admin_pb2.GetServerInfoRequest()
     if method in ("DrainProcessor", "DisconnectProcessor"):
         return getattr(admin_pb2, f"{method}Request")(session_id=UNKNOWN_ID)
     request = getattr(processor_pb2, f"{method}Request")(session_id=UNKNOWN_ID)

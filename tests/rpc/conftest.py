@@ -98,7 +98,7 @@ def module_database_url(
 async def target(module_database_url: str) -> AsyncIterator[Target]:
     """One server for a module: with what hundreds of bad requests might leave behind."""
     url = module_database_url
-    server = Server(Config(listen="127.0.0.1:0", database_url=url, stop_grace=1))
+    server = Server(Config(listen="127.0.0.1:0", http_listen="", database_url=url, stop_grace=1))
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
         scheduler = RawScheduler(channel)

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OK, DENIED, UNKNOWN = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.NOT_FOUND
 NOBODY, NO_METHOD = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED
-CODES = {"yes": OK, "no": DENIED, "none": UNKNOWN, "-": NO_METHOD}
+CODES = {"yes": OK, "no": DENIED, "none": UNKNOWN}
 
 # The calls are about a task named cook, a schedule of such tasks, and a session of the same principal that cooks.
-# `none` is: there is no such thing; `-`, it is not served.
+# `none` is: there is no such thing.
 TABLE = """
                   enqueue:cook enqueue:bake enqueue:* process:cook process:bake process:* read payload:read admin
 Enqueue           yes          no           yes       no           no           no        no   no           yes
@@ -62,8 +62,9 @@ DisconnectProcessor no         no           no        no           no           
 ListCapabilities  no           no           no        no           no           no        yes  yes          yes
 PauseCapability   no           no           no        no           no           no        no   no           yes
 ResumeCapability  no           no           no        no           no           no        no   no           yes
+GetServerInfo     no           no           no        no           no           no        yes  yes          yes
 Check             yes          yes          yes       yes          yes          yes       yes  yes          yes
-List              -            -            -         -            -            -         -    -            -
+List              yes          yes          yes       yes          yes          yes       yes  yes          yes
 Watch             yes          yes          yes       yes          yes          yes       yes  yes          yes
 """
 _LINES = [line.split() for line in TABLE.strip().splitlines()]

@@ -26,6 +26,8 @@ class ServerProcess:
         self.database_url = database_url
         self.settings = settings
         self.address = "127.0.0.1:0"
+        self.http_address = ""
+        """Where it answers HTTP, if `http_listen` is among its settings."""
         self.prefix: list[str] = []  # what to run it under
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process: subprocess.Popen[bytes] | None = None
@@ -34,7 +36,7 @@ class ServerProcess:
         """Starts it and answers its address once it listens."""
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
         command = [*self.prefix, sys.executable, "-m", "taskq_server", f"--listen={self.address}", *flags]
-        environment = {**os.environ, "TASKQ_DATABASE_URL": self.database_url}
+        environment = {**os.environ, "TASKQ_DATABASE_URL": self.database_url, "TASKQ_HTTP_LISTEN": ""}
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment, cwd=ROOT)
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
@@ -42,6 +44,8 @@ class ServerProcess:
             self.kill()
             raise AssertionError(f"the server did not start: {self.read_log()}")
         self.address = line.split()[-1]
+        if "http_listen" in self.settings:
+            self.http_address = self._process.stdout.readline().decode().strip().partition("://")[2]
         return self.address
 
     @property

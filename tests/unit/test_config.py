@@ -9,7 +9,7 @@ import pytest
 from taskq_server.config import Config, WrongSettings, load, settle, shown
 
 FIXED_BY_CONTRACT = {
-    "listen", "database_url", "lease_duration", "retention", "insecure",
+    "listen", "http_listen", "database_url", "lease_duration", "retention", "insecure",
     "tls_cert", "tls_key", "tls_client_ca", "tls_client_auth",
 }  # fmt: skip
 
@@ -47,7 +47,8 @@ def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default()
 
 def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     values = {
-        "insecure": "true", "listen": "0.0.0.0:1", "database_url": "sqlite:///x.db", "lease_duration": "2s",
+        "insecure": "true", "listen": "0.0.0.0:1", "http_listen": "0.0.0.0:8", "database_url": "sqlite:///x.db",
+        "lease_duration": "2s",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
         "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",
         "log_format": "json", "pgbouncer": "true", "tls_cert": "c", "tls_key": "k", "tls_client_ca": "a",
@@ -96,6 +97,9 @@ def test_what_is_no_span_is_refused(text: str) -> None:
         ("database_url", ["sqlite:///x.db", "sqlite:////x.db", "postgresql://u:p@h:5/d?x=y", "postgres:///d?host=/r"], [
             "", "sqlite:///", "sqlite:x", "mysql://x", "x.db", "postgres://", "postgresql:d", "postgresql+asyncpg://h/d",
         ]),
+        ("http_listen", ["", "127.0.0.1:0", "[::1]:1", "localhost:8080"], [
+            "127.0.0.1", ":8080", "127.0.0.1:65536", "unix:/tmp/s", "0.0.0.0:8080", "localhost.evil.example:1",
+        ]),
         ("listen", ["127.0.0.1:0", "127.9.9.9:65535", "[::1]:1", "localhost:50051", "unix:/tmp/s"], [
             "", "127.0.0.1", "127.0.0.1:", ":50051", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:x", "127.0.0.1:٣",
             "::1:50051", "[::1]", "0.0.0.0:50051", "[::]:50051", "example.com:1", "127.evil.example:1",
@@ -111,6 +115,14 @@ def test_each_setting_has_bounds_and_its_fault_names_it(name: str, fits: list[st
         assert fault.startswith(f"TASKQ_{name.upper()} (--{name.replace('_', '-')}) must "), fault
         shown = "(not shown)" if name == "database_url" else repr(value)
         assert fault.endswith(f"; is {shown}")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "example.com:1"])
+def test_http_beyond_loopback_must_be_asked_for_too(listen: str) -> None:
+    (fault,) = faults_of("--http-listen", listen)
+    assert "TASKQ_INSECURE=true allows any" in fault
+    assert load(["--http-listen", listen, "--insecure"], {}).http_listen == listen
+    assert load(["--http-listen="], {}).http_listen == ""
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:50051", "example.com:1"])

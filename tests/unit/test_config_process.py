@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -22,7 +23,8 @@ def run(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A server that is to end by itself."""
     return subprocess.run(
         [sys.executable, "-m", "taskq_server", *flags],
-        capture_output=True, text=True, timeout=60, cwd=ROOT, env={**os.environ, **environment}, check=False,
+        capture_output=True, text=True, timeout=60, cwd=ROOT,
+        env={**os.environ, "TASKQ_HTTP_LISTEN": "", **environment}, check=False,
     )  # fmt: skip
 
 
@@ -48,6 +50,28 @@ def test_a_database_in_use_exits_75_and_names_its_holder(server_process: ServerP
     assert f"pid {server_process.pid}" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert server_process.stop() == 0
+
+
+def test_a_server_prints_where_it_answers_http_and_another_that_wants_the_same_says_which_setting(
+    tmp_path: Path,
+) -> None:
+    server = ServerProcess(f"sqlite:///{tmp_path}/taskq.db", http_listen="127.0.0.1:0")
+    with server.log:
+        server.start()
+        try:
+            with urllib.request.urlopen(f"http://{server.http_address}/readyz", timeout=20) as ready:
+                assert ready.status == 200
+            ended = run(
+                "--listen=127.0.0.1:0",
+                f"--http-listen={server.http_address}",
+                TASKQ_DATABASE_URL=f"sqlite:///{tmp_path}/other.db",
+            )
+            assert ended.returncode == 75
+            assert f"{server.http_address} cannot be listened on" in ended.stderr
+            assert "TASKQ_HTTP_LISTEN" in ended.stderr and "Traceback" not in ended.stderr
+            assert server.stop() == 0
+        finally:
+            server.kill()
 
 
 def test_an_address_in_use_exits_75_and_the_server_that_has_it_goes_on(

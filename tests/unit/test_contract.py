@@ -23,7 +23,7 @@ SCHEDULE_CALLS = [
 ]  # fmt: skip
 ADMIN_CALLS = [
     "ListProcessors", "DrainProcessor", "DisconnectProcessor",
-    "ListCapabilities", "PauseCapability", "ResumeCapability",
+    "ListCapabilities", "PauseCapability", "ResumeCapability", "GetServerInfo",
 ]  # fmt: skip
 
 
@@ -115,6 +115,7 @@ def test_the_names_of_the_calls_are_those_of_the_contract(
                 "ListCapabilities": http_pb2.HttpRule(get="/v1/capabilities"),
                 "PauseCapability": http_pb2.HttpRule(post="/v1/capabilities/{name=**}:pause", body="*"),
                 "ResumeCapability": http_pb2.HttpRule(post="/v1/capabilities/{name=**}:resume", body="*"),
+                "GetServerInfo": http_pb2.HttpRule(get="/v1/serverInfo"),
             },
         ),
     ],

@@ -71,6 +71,11 @@ class AdminServiceStub:
                 request_serializer=taskq_dot_v1_dot_admin__service__pb2.ResumeCapabilityRequest.SerializeToString,
                 response_deserializer=taskq_dot_v1_dot_admin__service__pb2.ResumeCapabilityResponse.FromString,
                 _registered_method=True)
+        self.GetServerInfo = channel.unary_unary(
+                '/taskq.v1.AdminService/GetServerInfo',
+                request_serializer=taskq_dot_v1_dot_admin__service__pb2.GetServerInfoRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_admin__service__pb2.GetServerInfoResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -165,6 +170,16 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServerInfo(self, request, context):
+        """Tells what runs, on what database, beside which other servers, and by which settings.
+
+        Errors:
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +212,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ResumeCapability,
                     request_deserializer=taskq_dot_v1_dot_admin__service__pb2.ResumeCapabilityRequest.FromString,
                     response_serializer=taskq_dot_v1_dot_admin__service__pb2.ResumeCapabilityResponse.SerializeToString,
+            ),
+            'GetServerInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerInfo,
+                    request_deserializer=taskq_dot_v1_dot_admin__service__pb2.GetServerInfoRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_admin__service__pb2.GetServerInfoResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -368,6 +388,33 @@ class AdminService:
             '/taskq.v1.AdminService/ResumeCapability',
             taskq_dot_v1_dot_admin__service__pb2.ResumeCapabilityRequest.SerializeToString,
             taskq_dot_v1_dot_admin__service__pb2.ResumeCapabilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/GetServerInfo',
+            taskq_dot_v1_dot_admin__service__pb2.GetServerInfoRequest.SerializeToString,
+            taskq_dot_v1_dot_admin__service__pb2.GetServerInfoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -98,6 +98,12 @@ class AdminServiceStub:
       RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
       UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
+    GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetServerInfoRequest, _admin_service_pb2.GetServerInfoResponse]
+    """Tells what runs, on what database, beside which other servers, and by which settings.
+
+    Errors:
+      UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -167,6 +173,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors:
       INVALID_ARGUMENT INVALID_FIELDS: every fault.
       RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+      UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+    """
+    GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetServerInfoRequest, _admin_service_pb2.GetServerInfoResponse]  # type: ignore[assignment]
+    """Tells what runs, on what database, beside which other servers, and by which settings.
+
+    Errors:
       UNAVAILABLE STORAGE_UNAVAILABLE: try again.
     """
 
@@ -271,6 +283,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           INVALID_ARGUMENT INVALID_FIELDS: every fault.
           RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+          UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+
+    @_abc_1.abstractmethod
+    def GetServerInfo(
+        self,
+        request: _admin_service_pb2.GetServerInfoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.GetServerInfoResponse, _abc.Awaitable[_admin_service_pb2.GetServerInfoResponse]]:
+        """Tells what runs, on what database, beside which other servers, and by which settings.
+
+        Errors:
           UNAVAILABLE STORAGE_UNAVAILABLE: try again.
         """
 

@@ -212,15 +212,17 @@ class Postgres(SharedStore):
         return Transaction(connection, self._clock.now_us(), self._sql, self.server_seq)
 
     def _after_commit(self, transaction: Transaction) -> None:
-        super()._after_commit(transaction)
+        if transaction.xid is not None:
+            super()._after_commit(transaction)
         if self._bell is not None and self._others and (transaction.changed or transaction.signals):
             self._bell.ring()
 
     async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
-        return await self._lanes.get(verb, self._housekeeping).run(verb, items, size_bytes)
+        lane = self._lanes.get(verb, self._housekeeping)
+        return await self._timed(verb, lane.run(verb, items, size_bytes))
 
     async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
-        return await self._reading.run(verb, items)
+        return await self._timed(verb, self._reading.run(verb, items))
 
     @property
     def renew_us(self) -> int:
@@ -238,7 +240,7 @@ class Postgres(SharedStore):
     async def look_around(self) -> News:
         look = self.memory.waiting.look()
         try:
-            return (await self._looking.run(self._look_around, [look]))[0]
+            return (await self._timed(self._look_around, self._looking.run(self._look_around, [look])))[0]
         except BaseException:
             look.abandon()
             raise

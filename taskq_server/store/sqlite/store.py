@@ -175,11 +175,11 @@ class SQLite(Store):
 
     async def write(self, verb: Verb[Item, Answer], items: list[Item], size_bytes: int = 0) -> list[Answer]:
         assert self._writer is not None
-        return await self._writer.run(verb, items, size_bytes)
+        return await self._timed(verb, self._writer.run(verb, items, size_bytes))
 
     async def read(self, verb: Verb[Item, Answer], items: list[Item]) -> list[Answer]:
         assert self._reader is not None
-        return await self._reader.run(verb, items)
+        return await self._timed(verb, self._reader.run(verb, items))
 
     async def take_requests(self) -> Callable[[], None]:
         """Operators cannot write while this server does, and leave what they want in a box beside the file."""

@@ -64,6 +64,7 @@ def add(memory: Memory, tx: Transaction, tasks: list[NewTask]) -> list[Enqueued]
     stored = [new for new in created if answers[new.index].outcome is EnqueueOutcome.CREATED]  # type: ignore[union-attr]
     _note(memory, tx, stored, route_ids)
     tx.changed += [new.task.task_id for new in stored]
+    tx.added.update(new.task.route.name for new in stored)
     tx.wakes = True
     keys.write(memory, tx, [new.task for new in stored if new.task.dedup], route_ids)
     return answers  # type: ignore[return-value]

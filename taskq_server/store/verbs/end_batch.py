@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -96,6 +97,7 @@ _KEEP_ATTEMPT = Many.insert(
     order_by=("task_seq", "attempt"),
 )  # fmt: skip
 
+_SUCCEEDED = Outcome.SUCCEEDED.name.lower()
 _TOLD = {Outcome.TIMED_OUT: SignalKind.REVOKED}
 """What another server is told of the end of an attempt, if not simply that it is settled."""
 
@@ -145,6 +147,8 @@ class EndBatch:
                 ending.seq = None
             raise Again
         self._tx.changed += known
+        names = Counter({ending.task_id: ending.name for ending in endings}.values())
+        self._tx.ended.update({(name, _SUCCEEDED, _SUCCEEDED): count for name, count in names.items()})
         return True
 
     def read(self, task_ids: set[bytes]) -> None:
@@ -177,8 +181,14 @@ class EndBatch:
             self._reschedule(row, ending, after)
         due_time_us = None if after.state.finished else after.due_time_us
         self._ended[ending.task_id] = after.state, due_time_us, ending.session_seq, ending.outcome
+        self._count(row, ending.outcome, after.state)
         self._tell(ending, told or _TOLD.get(ending.outcome, SignalKind.SETTLED))
         return Ended(ending.task_id, ending.attempt, EndStatus.ACCEPTED, after.state, due_time_us)
+
+    def _count(self, row: EndRow, outcome: Outcome | None, state: TaskState) -> None:
+        name = self._memory.route(self._tx.connection, row.route_id).name
+        ended_by = "" if outcome is None else outcome.name.lower()
+        self._tx.ended[name, ended_by, state.name.lower() if state.finished else ""] += 1
 
     def _tell(self, ending: Ending, kind: SignalKind) -> None:
         if ending.session_seq not in self._own:
@@ -199,6 +209,8 @@ class EndBatch:
         after: AfterAttempt | None = None,
     ) -> None:
         """Finishes a task that waits, or by an attempt that did not succeed."""
+        if after is None:
+            self._count(row, outcome, state)
         counts = (row.failed_attempts, row.lost_leases) if after is None else (after.failed_attempts, after.lost_leases)
         self._finished.append(
             (

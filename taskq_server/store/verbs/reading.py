@@ -65,3 +65,9 @@ def principals(tx: Transaction, session_ids: list[bytes]) -> list[str | None]:
     known = select(session.c.session_id, session.c.principal).where(tx.sql.among(session.c.session_id, session_ids))
     by_id = {row.session_id: row.principal for row in tx.connection.execute(known)}
     return [by_id.get(session_id) for session_id in session_ids]
+
+
+def ping(tx: Transaction, asked: list[None]) -> list[None]:
+    """Whether the database answers at all."""
+    tx.connection.execute(select(1))
+    return asked

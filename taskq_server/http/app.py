@@ -1,0 +1,39 @@
+"""What HTTP answers: whether the server lives, whether it is ready, and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from taskq_server.gauges import Gauges
+from taskq_server.metrics import Metrics
+from taskq_server.readiness import Readiness
+
+
+def app(metrics: Metrics, gauges: Gauges, readiness: Readiness) -> Starlette:
+    """The application; whoever calls it has been listened to by `HttpServer`."""
+
+    async def livez(request: Request) -> Response:
+        """That it answers is the answer."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        if readiness.is_ready:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse(f"{readiness.why_not}\n", 503)
+
+    async def show_metrics(request: Request) -> Response:
+        gauges.look()
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        # In a thread: thousands of lines are put together, and streams go on meanwhile.
+        text = await asyncio.to_thread(encode, metrics.registry)
+        return Response(text, headers={"content-type": content_type})
+
+    return Starlette(
+        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)],
+    )
