@@ -147,6 +147,7 @@ def test_giant_and_countless_metadata(target: Target) -> None:
             for headers in (giant, countless):
                 with connected(target.address, tls=target.is_tls) as (one,):
                     sent(one, hostile.hello() + headers)
+                    hostile.hung_up([one], 0.05)  # twenty a second: nothing bounds what a flood of them costs in CPU
 
 
 def test_garbage_before_and_after_the_first_frame(target: Target) -> None:
