@@ -4,7 +4,7 @@
 
     lateness     from when a firing is due to when its processor has it, by the clock of this machine
     at once      many schedules that are due in the same instant: when the last of them has arrived
-    idle         the server's CPU, its memory and the statements it runs, with many schedules that fire tomorrow
+    idle         the server's CPU, its memory and the statements it runs, with many schedules that fire in years
 
 The processor is one stream in this process, which reports at once what it gets.
 """
@@ -22,23 +22,26 @@ from typing import Any
 import grpc
 
 from benchmarks import command, machine
-from benchmarks.database import Database, opened
+from benchmarks.database import Cluster, Database, opened
 from benchmarks.flow import spent
 from benchmarks.roles import serving
 from benchmarks.statements import LOGGED, counted
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import processor_service_pb2_grpc, schedule_service_pb2_grpc
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
-from taskq.v1.scheduler_service_pb2 import NewTask
+from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq_server.store import schema
 
 OPTIONS = [("grpc.max_receive_message_length", 64 << 20)]
 CREATE_AT_ONCE = 50
 IDLE_SECONDS = 30
+NEW_IN_EACH = ("schedule_seq", "schedule_id", "name")
+NEW_ON_SQLITE, NEW_ON_POSTGRES = "randomblob(16)", "decode(md5(n::text), 'hex')"
 SETTLE_SECONDS = 5
 
 
 def a_schedule(name: str, seconds: int, phase_ms: int = 0, **fields: Any) -> schedule_pb2.Schedule:
-    schedule = schedule_pb2.Schedule(name=name, task=NewTask(name="bench"), **fields)
+    schedule = schedule_pb2.Schedule(name=name, task=scheduler_pb2.NewTask(name="bench"), **fields)
     schedule.recurrence.interval.seconds = seconds
     schedule.recurrence.phase.FromMilliseconds(phase_ms)
     return schedule
@@ -82,10 +85,8 @@ class Processor:
                     due = task.due_time.ToNanoseconds() / 1e9
                     self.late_ms.append((due, 1_000 * (now - due)))
                 if tasks:
-                    succeeded = processor_pb2.Succeeded()
-                    report = processor_pb2.ReportResultRequest(session_id=session_id)
-                    for task in tasks:
-                        report.results.add(task_id=task.task_id, attempt=task.attempt, succeeded=succeeded)
+                    results = [_succeeded(one) for one in tasks]
+                    report = processor_pb2.ReportResultRequest(session_id=session_id, results=results)
                     await self._stub.ReportResult(report)
         beats.cancel()
         await self._channel.close()
@@ -94,6 +95,10 @@ class Processor:
         while True:
             await asyncio.sleep(5)
             await self._stub.Heartbeat(processor_pb2.HeartbeatRequest(session_id=session_id))
+
+
+def _succeeded(task: processor_pb2.AssignedTask) -> processor_pb2.TaskResult:
+    return processor_pb2.TaskResult(task_id=task.task_id, attempt=task.attempt, succeeded=processor_pb2.Succeeded())
 
 
 @contextlib.asynccontextmanager
@@ -147,9 +152,26 @@ async def at_once(address: str, many: int) -> None:
     print(f"{many:,} due at once: {summed(found)}; made at {made:,.0f} a second")
 
 
+def multiply(database: Database, many: int, of: str) -> None:
+    """Makes many of the one schedule that there is."""
+    columns = [column.name for column in schema.schedule.columns if column.name not in NEW_IN_EACH]
+    same = ", ".join(columns)
+    new = NEW_ON_POSTGRES if isinstance(database, Cluster) else NEW_ON_SQLITE
+    numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)"
+    database.ask(
+        f"{numbers} INSERT INTO schedule (schedule_id, name, {same}) SELECT {new}, 'idle-' || n, {same} "  # noqa: S608
+        "FROM schedule, numbers",
+        many,
+        of=of,
+    )
+
+
 def idle(database: Database, many: int) -> None:
-    with counted(database, database.make("idle")) as (server, statements):
-        rate = asyncio.run(create(server.address, (a_schedule(f"idle-{i}", 86_400 * 300, i) for i in range(many))))
+    url = database.make("idle")
+    with serving(url) as server:
+        asyncio.run(create(server.address, [a_schedule("idle", 86_400 * 3_000)]))
+    multiply(database, many, "idle")
+    with counted(database, url) as (server, statements):
         time.sleep(SETTLE_SECONDS)
         statements.skip()
         began, before = time.monotonic(), spent(database, [server])
@@ -160,7 +182,6 @@ def idle(database: Database, many: int) -> None:
         f"{name} {100 * (now - before[name]) / seconds:.2f} %" for name, now in after.items() if "CPU" in name
     )
     print(f"idle with {many:,} schedules: {costs}; {len(words) / seconds:.1f} statements/s; {peak:.0f} MiB at the most")
-    print(f"creating them: {rate:,.0f} a second")
 
 
 def measure(given: argparse.Namespace) -> None:
