@@ -7,7 +7,6 @@ after one of them has changed: so one that is not known needs no look at the dat
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +43,6 @@ MOST_LOGGED = 100
 MOST_PEERS = 10_000
 NOBODYS_SESSION = bytes(16)
 """No session has this id: what is another's is as if it did not exist."""
-_NO_HASH = bytes(32)
 
 Peer = Callable[[], str]
 """Answers the address of whoever calls, without a port. Only failures ask."""
@@ -60,6 +58,10 @@ class Caller:
     used_us: int = 0
     """When the token was used last, and `written_us` of that what the database knows."""
     written_us: int = 0
+
+    def is_in_time(self, now_us: int) -> bool:
+        """Whether its credential has not expired by then."""
+        return self.token is None or self.token.expire_time_us is None or now_us < self.token.expire_time_us
 
     def must_meet(self, need: Need) -> None:
         """Raises PermissionDenied unless a right meets the need."""
@@ -162,7 +164,8 @@ class Access:
         self._clock = clock
         self.required = required
         self._by_certificate = {name: Caller(name, rights) for name, rights in certificates.items()}
-        self._by_token: dict[str, Caller] = {}
+        self._by_hash: dict[bytes, Caller] = {}
+        """Of their tokens."""
         self._mark: str | None = None
         self._looking = asyncio.Lock()
         self._is_blind = False
@@ -177,16 +180,19 @@ class Access:
 
     def by_token(self, text: str, peer: Peer) -> Caller:
         """Whose token this is; Unauthenticated when it is nobody's."""
-        shown = api_token.read(text)
-        if shown is None:
-            raise self._failed(peer, "what was shown as a token is none, or is not whole: its checksum is wrong")
-        caller = self._by_token.get(shown.token_id)
-        known = caller.token.hash if caller is not None and caller.token is not None else _NO_HASH
-        if not hmac.compare_digest(known, shown.hash) or caller is None or not self._holds(caller):
-            why = f"the token {shown.token_id} is not known here; it was revoked, has expired, or never was"
-            raise self._failed(peer, why, shown.token_id)
-        caller.used_us = self._clock.now_us()
+        # By its hash, of which nobody can choose even a beginning: how long that takes says nothing about a secret.
+        caller = self._by_hash.get(api_token.hash_of(text))
+        now_us = self._clock.now_us()
+        if caller is None or not caller.is_in_time(now_us):
+            raise self._unknown(text, peer)
+        caller.used_us = now_us
         return caller
+
+    def _unknown(self, text: str, peer: Peer) -> Unauthenticated | TooManyFailures:
+        if (token_id := api_token.id_of(text)) is None:
+            return self._failed(peer, "what was shown as a token is none, or is not whole: its checksum is wrong")
+        why = f"the token {token_id} is not known here; it was revoked, has expired, or never was"
+        return self._failed(peer, why, token_id)
 
     def by_certificate(self, names: Iterable[str], peer: Peer) -> Caller:
         """Whose certificate this is, by the first of its subject alternative names that has rights."""
@@ -211,11 +217,8 @@ class Access:
 
     def _holds(self, caller: Caller) -> bool:
         """Whether a caller's credential still holds."""
-        if (token := caller.token) is None:
-            return True
-        if self._by_token.get(token.token_id) is not caller:
-            return False
-        return token.expire_time_us is None or self._clock.now_us() < token.expire_time_us
+        is_known = caller.token is None or self._by_hash.get(caller.token.hash) is caller
+        return is_known and caller.is_in_time(self._clock.now_us())
 
     @staticmethod
     def enter(caller: Caller) -> None:
@@ -253,7 +256,7 @@ class Access:
     async def start(self) -> None:
         """Reads the tokens for the first time, and says what is worth knowing."""
         await self._look()
-        if self.required and not self._by_token and not self._by_certificate:
+        if self.required and not self._by_hash and not self._by_certificate:
             log.warning("nobody may call yet; `taskq token create` makes the first token")
 
     async def run(self) -> None:
@@ -287,23 +290,22 @@ class Access:
 
     def _learn(self, tokens: list[Token]) -> None:
         """Those that were known stay the same callers."""
-        callers: dict[str, Caller] = {}
+        callers: dict[bytes, Caller] = {}
         for token in tokens:
-            known = self._by_token.get(token.token_id)
-            if known is not None and known.token is not None and known.token.hash == token.hash:
-                callers[token.token_id] = known
+            if (known := self._by_hash.get(token.hash)) is not None:
+                callers[token.hash] = known
                 continue
             try:
-                callers[token.token_id] = Caller(token.principal, Rights.parse(token.rights), token)
+                callers[token.hash] = Caller(token.principal, Rights.parse(token.rights), token)
             except ValueError as error:
                 log.error(
                     "a token has rights that cannot be read, and is of no use", token=token.token_id, why=str(error)
                 )
-        self._by_token = callers
+        self._by_hash = callers
 
     async def _write_uses(self) -> None:
         """Once a minute of each, so that tokens that nobody uses can be found."""
-        used = [one for one in self._by_token.values() if one.used_us >= one.written_us + USE_US]
+        used = [one for one in self._by_hash.values() if one.used_us >= one.written_us + USE_US]
         if used:
             for one in used:
                 one.written_us = one.used_us

@@ -32,15 +32,15 @@ LONGEST_EXPIRY_SECONDS = 3650 * 86_400.0
 def create(options: argparse.Namespace, settings: Config) -> int:
     """Make a token and print it. It is shown this once, and cannot be shown again."""
     text = api_token.new()
-    shown, rights = api_token.read(text), tuple(options.right)
-    assert shown is not None
+    token_id, rights = api_token.id_of(text), tuple(options.right)
+    assert token_id is not None
     expiry_us = None if options.expire_after is None else round(options.expire_after * 1_000_000)
-    new = NewToken(*shown, options.principal, rights, expiry_us)
+    new = NewToken(token_id, api_token.hash_of(text), options.principal, rights, expiry_us)
     database_at(settings.database_url, settings).change_tokens(new)
-    if not any(one.token_id == shown.token_id for one in _known(settings)):
+    if not any(one.token_id == token_id for one in _known(settings)):
         raise StoreRefused("the token was not kept", "look at the log of the server", NO_SUCH_TOKEN)
     print(text, flush=True)
-    _say(f"{shown.token_id} is {options.principal}'s, with the rights {', '.join(rights)}; it is not shown again")
+    _say(f"{token_id} is {options.principal}'s, with the rights {', '.join(rights)}; it is not shown again")
     return 0
 
 

@@ -12,18 +12,10 @@ import hashlib
 import re
 import secrets
 import zlib
-from typing import NamedTuple
 
 ID = re.compile(r"tq_[0-9a-f]{12}")
 _TOKEN = re.compile(r"(tq_[0-9a-f]{12})_[A-Za-z0-9_-]{43}_[0-9A-Za-z]{6}", re.ASCII)
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-
-
-class Shown(NamedTuple):
-    """A token that somebody shows, which may be known or not."""
-
-    token_id: str
-    hash: bytes
 
 
 def new() -> str:
@@ -32,12 +24,15 @@ def new() -> str:
     return f"{body}_{_checksum(body)}"
 
 
-def read(text: str) -> Shown | None:
-    """None for what is no token, or not a whole one."""
+def hash_of(text: str) -> bytes:
+    """What is kept of a token; of other texts, what is kept of none."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def id_of(text: str) -> str | None:
+    """The part of a token that is no secret; None for what is no token, or not a whole one."""
     match = _TOKEN.fullmatch(text)
-    if match is None or _checksum(text[:-7]) != text[-6:]:
-        return None
-    return Shown(match[1], hashlib.sha256(text.encode()).digest())
+    return match[1] if match is not None and _checksum(text[:-7]) == text[-6:] else None
 
 
 def _checksum(body: str) -> str:

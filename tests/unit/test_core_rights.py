@@ -84,17 +84,17 @@ def test_a_token_is_known_by_its_form_and_has_256_random_bits() -> None:
     assert len(made) == len({text[16:59] for text in made}) == 1000
     for text in made:
         assert re.fullmatch(r"tq_[0-9a-f]{12}_[A-Za-z0-9_-]{43}_[0-9A-Za-z]{6}", text)
-        shown = api_token.read(text)
-        assert shown is not None and text.startswith(shown.token_id) and len(shown.hash) == 32
-        assert api_token.ID.fullmatch(shown.token_id)
+        token_id = api_token.id_of(text)
+        assert token_id is not None and text.startswith(f"{token_id}_") and api_token.ID.fullmatch(token_id)
+        assert len(api_token.hash_of(text)) == 32
 
 
 def test_a_token_with_any_character_changed_left_out_or_added_is_none() -> None:
     text = api_token.new()
     for i, character in enumerate(text):
         other = "a" if character != "a" else "b"
-        assert api_token.read(text[:i] + other + text[i + 1 :]) is None
-        assert api_token.read(text[:i] + text[i + 1 :]) is None
-        assert api_token.read(text[:i] + "a" + text[i:]) is None
-    assert api_token.read(text + "\n") is None
-    assert api_token.read("") is None
+        assert api_token.id_of(text[:i] + other + text[i + 1 :]) is None
+        assert api_token.id_of(text[:i] + text[i + 1 :]) is None
+        assert api_token.id_of(text[:i] + "a" + text[i:]) is None
+    assert api_token.id_of(text + "\n") is None
+    assert api_token.id_of("") is None

@@ -47,7 +47,7 @@ def url(request: pytest.FixtureRequest, new_file: NewFile) -> str:
 def create(run: Run, *arguments: str) -> str:
     code, out, _ = run("create", *arguments)
     assert code == 0
-    assert out.endswith("\n") and api_token.read(out[:-1]), "the token alone"
+    assert out.endswith("\n") and api_token.id_of(out[:-1]), "the token alone"
     return out[:-1]
 
 
