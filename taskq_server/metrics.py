@@ -146,7 +146,7 @@ class Metrics:
             "taskq_oldest_due_age_seconds", "Since when the first task that is due has waited", "capability"
         )
         self.due_tasks = gauge(
-            "taskq_due_tasks", "Tasks that are due and wait; counted up to 1,000 for each priority", "capability"
+            "taskq_due_tasks", "Tasks that are due and wait, counted up to a limit: 1,000 or fewer", "capability"
         )
         self.unroutable_tasks = gauge(
             "taskq_unroutable_tasks", "Due tasks that no living processor on any server can run", "capability"

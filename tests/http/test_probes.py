@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import socket
 
 import grpc
@@ -10,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq_server.core.errors import CannotListen, StorageUnavailable
+from taskq_server.http.server import STOP_SECONDS
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.server import READINESS
 from taskq_server.store.store import Store
@@ -141,3 +144,40 @@ async def test_an_http_address_that_another_has_is_refused_and_the_database_let_
         await start_server(http_listen=taken)
     assert taken in str(refused.value) and "TASKQ_HTTP_LISTEN" in str(refused.value)
     await start_server(http_listen=taken)
+
+
+async def test_a_scraper_that_keeps_its_connection_and_one_that_never_ends_its_question_do_not_hold_up_the_stop(
+    site: Site,
+) -> None:
+    host, _, port = site.server.http_address.rpartition(":")
+
+    def scrape_and_stay() -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(host, int(port), timeout=20)
+        connection.request("GET", "/metrics")
+        assert connection.getresponse().read()
+        return connection
+
+    scraper = await asyncio.to_thread(scrape_and_stay)
+    slow = socket.create_connection((host, int(port)))
+    slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
+    async with asyncio.timeout(STOP_SECONDS + 3):
+        await site.server.stop()
+    scraper.close()
+    slow.close()
+
+
+async def test_garbage_over_http_is_refused_and_the_next_question_answered(site: Site) -> None:
+    host, _, port = site.server.http_address.rpartition(":")
+
+    def send(garbage: bytes) -> bytes:
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(garbage)
+            connection.shutdown(socket.SHUT_WR)
+            return connection.recv(100)
+
+    for garbage in (b"\x00\xff" * 50 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+        assert not (await asyncio.to_thread(send, garbage)).startswith(b"HTTP/1.1 2")
+    long = b"GET /livez HTTP/1.1\r\nHost: x\r\nLong: " + b"x" * 1_000_000 + b"\r\n\r\n"
+    with contextlib.suppress(OSError):  # it may be cut off in the middle
+        assert not (await asyncio.to_thread(send, long)).startswith(b"HTTP/1.1 2")
+    assert (await site.fetch("/readyz")).status == 200
