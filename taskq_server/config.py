@@ -68,6 +68,14 @@ def _is_loopback(address: str) -> bool:
     return host == "localhost" or address.startswith("unix:")
 
 
+def _stay_at_home(listen: str, others: ValidationInfo) -> None:
+    if not _is_loopback(listen) and not others.data.get("insecure") and others.data.get("tls_cert", "") is None:
+        raise ValueError(
+            "must be a loopback address while there is no TLS: set TASKQ_TLS_CERT and TASKQ_TLS_KEY; "
+            "TASKQ_INSECURE=true allows any"
+        )
+
+
 def _certificates(text: str) -> str:
     of_certificates(text)
     return text
@@ -196,18 +204,14 @@ class Config(BaseModel):
     @field_validator("listen")
     @classmethod
     def _plaintext_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
-        if not _is_loopback(listen) and not others.data.get("insecure") and others.data.get("tls_cert", "") is None:
-            raise ValueError(
-                "must be a loopback address while there is no TLS: set TASKQ_TLS_CERT and TASKQ_TLS_KEY; "
-                "TASKQ_INSECURE=true allows any"
-            )
+        _stay_at_home(listen, others)
         return listen
 
     @field_validator("http_listen")
     @classmethod
     def _http_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
-        if listen and not _is_loopback(listen) and not others.data.get("insecure"):
-            raise ValueError("must be a loopback address, as it is plaintext; TASKQ_INSECURE=true allows any")
+        if listen:
+            _stay_at_home(listen, others)
         return listen
 
     def told(self) -> dict[str, str]:
@@ -219,7 +223,7 @@ class Config(BaseModel):
     @property
     def on_loopback(self) -> bool:
         """Whether nobody from elsewhere can reach it."""
-        return _is_loopback(self.listen)
+        return _is_loopback(self.listen) and (not self.http_listen or _is_loopback(self.http_listen))
 
     @property
     def auth_required(self) -> bool:

@@ -12,6 +12,7 @@ import structlog
 
 from taskq_server.clock import MILLISECOND_US, SECOND_US, Alarm, Clock
 from taskq_server.core.errors import TaskqError
+from taskq_server.metrics import Metrics
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.firing import MOST_SCHEDULES_PER_FIRE, Fired, Stopped
@@ -33,11 +34,12 @@ LONGEST_US = 60 * SECOND_US
 class Firing:
     """Sleeps until shortly before the next firing is due."""
 
-    def __init__(self, store: Store, sessions: Sessions, clock: Clock, alarm: Alarm) -> None:
+    def __init__(self, store: Store, sessions: Sessions, clock: Clock, alarm: Alarm, metrics: Metrics) -> None:
         self._store = store
         self._sessions = sessions
         self._clock = clock
         self._alarm = alarm
+        self._metrics = metrics
         self._again_us = 0
         self._follows_zones = False
 
@@ -95,6 +97,7 @@ class Firing:
 
     def _tell(self, fired: Fired) -> None:
         stop(self._sessions, fired.stopped)
+        self._metrics.fired(fired.tasks, fired.skipped, fired.missed)
         if fired.missed:
             log.warning("firings were missed", many=sum(fired.missed.values()), schedules=_shown(fired.missed))
         if fired.skipped:

@@ -7,6 +7,7 @@ from collections import Counter
 
 import structlog
 
+from taskq_server.certificates import Certificates
 from taskq_server.clock import SECOND_US, Clock, pause
 from taskq_server.core.errors import TaskqError
 from taskq_server.metrics import Metrics
@@ -26,7 +27,16 @@ LAG_SECONDS = 0.5
 class Gauges:
     """Keeps the gauges up to date. What the database knows is asked on a period, never for whoever asks."""
 
-    def __init__(self, store: Store, sessions: Sessions, clock: Clock, readiness: Readiness, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sessions: Sessions,
+        clock: Clock,
+        readiness: Readiness,
+        certificates: Certificates | None,
+        metrics: Metrics,
+    ) -> None:
+        self._certificates = certificates
         self._store = store
         self._sessions = sessions
         self._clock = clock
@@ -82,6 +92,8 @@ class Gauges:
         """Looks at the processors of this server, since somebody asks."""
         metrics, sessions = self._metrics, self._sessions.all()
         metrics.database_up.set(self._readiness.database_answers)
+        if self._certificates is not None:
+            metrics.certificate_expiry.set(self._certificates.expire_time.timestamp())
         states = Counter(_state(session) for session in sessions)
         for state in ("ready", "drained", "without_stream"):
             metrics.processors.labels(state).set(states[state])

@@ -20,6 +20,8 @@ MOST_REGISTERED = 200
 """Names that processors have registered for, in the life of a server."""
 MOST_UNREGISTERED = 50
 """Names that only tasks have. Whoever puts an id into a name uses these up, and no more."""
+MOST_SCHEDULES = 200
+"""Schedules that have missed something, in the life of a server."""
 OTHER = "_other"
 MANY = 32
 """From so many values on it is quicker to sort them first."""
@@ -156,6 +158,13 @@ class Metrics:
             "taskq_backlog_read_timestamp_seconds", "When what waits was last read from the database"
         )
 
+        # ── schedules: each firing is counted by the server that has decided it ──
+        self._firings = counter("taskq_schedule_firings_total", "Firings, and what became of them", "outcome")
+        self._missed = counter(
+            "taskq_schedule_missed_total", "Nominal times that passed and do not fire any more", "schedule"
+        )
+        self._missing: set[str] = set()
+
         # ── processors of this server: looked at when somebody asks ──
         self.processors = gauge("taskq_processors", "Sessions that this server pushes to", "state")
         self.slots = gauge("taskq_capability_slots", "Credits of this server's processors", "capability", "state")
@@ -179,6 +188,9 @@ class Metrics:
         self.calls_handled = counter("grpc_server_handled_total", "Calls that have ended", *call, "grpc_code")
         self._handling = spread("grpc_server_handling_seconds", "Time that calls took, streams too", INSIDE, *call)
 
+        self.certificate_expiry = gauge(
+            "taskq_tls_certificate_expiry_timestamp_seconds", "When the certificate that is shown ends; 0 without TLS"
+        )
         build = Info("taskq_build", "What runs", registry=registry)
         build.info({"version": version("taskq"), "python": platform.python_version(), "grpcio": version("grpcio")})
         ProcessCollector(registry=registry)
@@ -187,6 +199,17 @@ class Metrics:
         """So many tasks of these names were stored."""
         for name, count in by_name.items():
             self._enqueued.labels(self.names.known(name)).inc(count)
+
+    def fired(self, fired: int, skipped: Mapping[str, int], missed: Mapping[str, int]) -> None:
+        """So many firings became tasks; by schedule, those that were skipped and those that were missed."""
+        if fired:
+            self._firings.labels("fired").inc(fired)
+        if skipped:
+            self._firings.labels("skipped").inc(sum(skipped.values()))
+        for name, count in missed.items():
+            if len(self._missing) < MOST_SCHEDULES:
+                self._missing.add(name)
+            self._missed.labels(name if name in self._missing else OTHER).inc(count)
 
     def ended(self, ends: Mapping[tuple[str, str, str], int]) -> None:
         """So many ends of tasks: by name, how the attempt ended (empty: there was none), and the state that it left

@@ -88,7 +88,7 @@ class Server:
         told = self._clock, dispatch, self.housekeeper.expect, self.metrics
         self.dispatcher = Dispatcher(self._store, self._sessions, *told)
         self._tasks = TaskQueue(self._store, self._sessions, *told)
-        self.firing = Firing(self._store, self._sessions, self._clock, Alarm(self._clock))
+        self.firing = Firing(self._store, self._sessions, self._clock, Alarm(self._clock), self.metrics)
         self.access = self._guard(self._store)
         self._processors = ProcessorService(
             self._tasks, self._sessions, self.access, self._clock, dispatch, config, self.metrics
@@ -110,8 +110,8 @@ class Server:
             self.metrics,
             _affordable(config.max_connections),
         )
-        self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.metrics)
-        self._http = HttpServer(app(self.metrics, self.gauges, self.readiness))
+        self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
+        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness), self.certificates)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:

@@ -10,13 +10,20 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from taskq_server.access import Access
+from taskq_server.core.errors import TaskqError
+from taskq_server.core.rights import Need
 from taskq_server.gauges import Gauges
+from taskq_server.http.auth import refusal, who
 from taskq_server.metrics import Metrics
 from taskq_server.readiness import Readiness
 
 
-def app(metrics: Metrics, gauges: Gauges, readiness: Readiness) -> Starlette:
-    """The application; whoever calls it has been listened to by `HttpServer`."""
+def app(access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness) -> Starlette:
+    """The application; whoever calls it has been listened to by `HttpServer`.
+
+    Probes are open to all. Metrics tell names of tasks: where callers must show who they are, these need `read`.
+    """
 
     async def livez(request: Request) -> Response:
         """That it answers is the answer."""
@@ -28,6 +35,11 @@ def app(metrics: Metrics, gauges: Gauges, readiness: Readiness) -> Starlette:
         return PlainTextResponse(f"{readiness.why_not}\n", 503)
 
     async def show_metrics(request: Request) -> Response:
+        if access.required:
+            try:
+                who(access, request).must_meet(Need.READ)
+            except TaskqError as error:
+                return refusal(error)
         gauges.look()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         # In a thread: thousands of lines are put together, and streams go on meanwhile.

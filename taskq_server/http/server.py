@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CannotListen
+from taskq_server.http.tls import server_context
 
 STOP_SECONDS = 2
 """How long answers that are under way may take when the server stops."""
@@ -27,7 +29,7 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Listens and answers."""
 
-    def __init__(self, application: Starlette) -> None:
+    def __init__(self, application: Starlette, certificates: Certificates | None = None) -> None:
         config = uvicorn.Config(
             application,
             lifespan="off",
@@ -40,6 +42,9 @@ class HttpServer:
             timeout_keep_alive=15,  # longer than most scrape
             timeout_graceful_shutdown=STOP_SECONDS,
         )
+        if certificates is not None:
+            config.load()
+            config.ssl = server_context(certificates)
         self._uvicorn = _Uvicorn(config)
         self._serving: asyncio.Task[None] | None = None
 

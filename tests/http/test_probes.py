@@ -22,7 +22,8 @@ from tests.rpc.support import soon
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-NAMES = ["", READINESS, "taskq.v1.SchedulerService", "taskq.v1.ProcessorService", "taskq.v1.AdminService"]
+SERVICES = ("SchedulerService", "ProcessorService", "ScheduleService", "AdminService")
+NAMES = ["", READINESS, *(f"taskq.v1.{service}" for service in SERVICES)]
 
 
 async def statuses(health: health_pb2_grpc.HealthStub) -> dict[str, int]:

@@ -21,7 +21,9 @@ from tests.rpc.world import World
 from tests.support import grpcurl
 from tests.support.waiting import until_async
 
-SERVICES = {"taskq.v1.SchedulerService", "taskq.v1.ProcessorService", "taskq.v1.AdminService"}
+SERVICES = {
+    f"taskq.v1.{service}" for service in ("SchedulerService", "ProcessorService", "ScheduleService", "AdminService")
+}
 
 
 def ask(world: World, version: str) -> Any:

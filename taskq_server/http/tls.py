@@ -1,0 +1,40 @@
+"""TLS for HTTP: what gRPC shows, taken anew at each handshake."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+from pathlib import Path
+
+from taskq_server.certificates import Certificates, Material
+
+
+def server_context(certificates: Certificates) -> ssl.SSLContext:
+    """A context that follows the files. A connection keeps what it was opened with.
+
+    Clients are asked for no certificate: browsers and probes have none.
+    """
+    shown, context = certificates.current, _context(certificates.current)
+
+    def follow(connection: ssl.SSLObject, name: str | None, at_first: ssl.SSLContext) -> None:
+        nonlocal shown, context
+        if (now := certificates.look()) is not shown:
+            shown, context = now, _context(now)
+        connection.context = context
+
+    at_first = _context(shown)
+    at_first.sni_callback = follow  # asked in every handshake, with a name or without
+    return at_first
+
+
+def _context(material: Material) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The ssl module reads files only. These are in a folder that is this user's alone, and gone at once.
+    with tempfile.TemporaryDirectory(prefix="taskq-tls-") as folder:
+        chain, key = Path(folder, "chain.pem"), Path(folder, "key.pem")
+        chain.write_bytes(material.chain)
+        key.touch(0o600)
+        key.write_bytes(material.key)
+        context.load_cert_chain(chain, key)
+    return context
