@@ -13,6 +13,7 @@ from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq_server import access
 from taskq_server.clock import ManualClock
+from taskq_server.rpc import auth
 from taskq_server.server import Server
 from tests.conftest import StartServer
 from tests.rpc.callers import granted, revoke, show, showing
@@ -370,6 +371,14 @@ async def test_a_flood_of_tokens_that_are_not_known_asks_the_database_nothing(
     for _ in range(20):
         assert (await refused(scheduler.enqueue())).code is UNAUTHENTICATED
     monkeypatch.undo()
+
+
+async def test_a_call_of_which_nobody_has_said_what_it_needs_cannot_be_made(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(auth.NEEDS, "/taskq.v1.SchedulerService/GetTask")
+    refusal = await refused((await house.scheduler("admin")).get(UNKNOWN_ID))
+    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_an_admin_may_do_what_administrators_do_and_a_reader_only_look(house: House) -> None:
