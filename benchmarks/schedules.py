@@ -68,6 +68,7 @@ class Processor:
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address, OPTIONS)
         self._stub = processor_service_pb2_grpc.ProcessorServiceStub(self._channel)
+        self._reporting: list[asyncio.Future[None]] = []
         self.late_ms: list[tuple[float, float]] = []
         """When each was due, in seconds since 1970, and how late it came."""
 
@@ -87,9 +88,14 @@ class Processor:
                 if tasks:
                     results = [_succeeded(one) for one in tasks]
                     report = processor_pb2.ReportResultRequest(session_id=session_id, results=results)
-                    await self._stub.ReportResult(report)
+                    self._reporting.append(asyncio.ensure_future(self._report(report)))
         beats.cancel()
+        await asyncio.gather(beats, *self._reporting, return_exceptions=True)
         await self._channel.close()
+
+    async def _report(self, report: processor_pb2.ReportResultRequest) -> None:
+        """Beside the stream: what comes meanwhile is not to wait for the answer."""
+        await self._stub.ReportResult(report)
 
     async def _beat(self, session_id: str) -> None:
         while True:

@@ -21,11 +21,12 @@ from taskq_server.store.verbs.schedules import ToFire
 log = structlog.get_logger("taskq.firing")
 
 AHEAD_US = SECOND_US
-"""10,000 schedules that are due at once take half a second to be fired."""
-LEAST_AHEAD_US = AHEAD_US // 2
+"""10,000 schedules that are due at once take about as long to be fired."""
+LEAST_AHEAD_US = 3 * AHEAD_US // 4
 """How far ahead the next round is made: what is due in between goes with it."""
-BUFFERED_US = 250 * MILLISECOND_US
-"""How soon the next of a buffer starts when the one before it has finished."""
+UNFINISHED_US = 250 * MILLISECOND_US
+"""How often those are looked at that wait for a task to finish: the next of a buffer, and what could not be fired
+ahead."""
 ELSEWHERE_US = 100 * MILLISECOND_US
 """What is due and could not be fired is in the hands of another server: so long it is left to it."""
 LONGEST_US = 60 * SECOND_US
@@ -86,13 +87,15 @@ class Firing:
         now_us = self._clock.now_us()
         times = [now_us + LONGEST_US]
         if left.some_wait:
-            times.append(now_us + BUFFERED_US)
+            times.append(now_us + UNFINISHED_US)
         if left.first_due_us is not None:
             due_us = left.first_due_us
             if due_us > now_us + AHEAD_US:
                 times.append(due_us - LEAST_AHEAD_US)
-            else:  # it could not be fired ahead, or another server is at it
-                times.append(due_us if due_us > now_us else now_us + ELSEWHERE_US)
+            elif due_us > now_us:  # what is unfinished may be finished soon, and it could still be fired ahead
+                times.append(min(due_us, now_us + UNFINISHED_US))
+            else:
+                times.append(now_us + ELSEWHERE_US)
         return min(times)
 
     def _tell(self, fired: Fired) -> None:

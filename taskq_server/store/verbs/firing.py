@@ -47,6 +47,8 @@ MOST_SCHEDULES_PER_FIRE = 1_000
 MOST_FIRINGS_PER_FIRE = 1_000
 """However much has been missed: a transaction must end long before others lose patience."""
 MOST_BACKFILLED = 1_000
+ON_TIME_US = 5_000_000
+"""What is no older is on time, as `catch_up` would find at more expense."""
 UNREADABLE_US = 60_000_000
 """A schedule that cannot be read is tried again after so long, and each time there is an error in the log."""
 
@@ -339,6 +341,10 @@ def _caught_up(at: _Standing, until_us: int, most: int) -> CatchingUp:
     """What of the nominal times is due by then; jitter may put the last one off."""
     policy, window_us = CatchUp(at.row.catch_up), at.row.catch_up_window_us
     assert at.next_us is not None
+    if most and at.next_us >= until_us - ON_TIME_US:  # as a rule: then no policy has a say
+        following_us = at.recurrence.next_after(at.next_us)
+        if following_us is None or following_us > until_us:
+            return CatchingUp([at.next_us], 0, following_us)
     caught = catch_up(at.recurrence, at.next_us, until_us, policy, window_us, most)
     if caught.fire_us and at.recurrence.due_us(caught.fire_us[-1]) > until_us:
         return catch_up(at.recurrence, at.next_us, caught.fire_us[-1] - 1, policy, window_us, most)
