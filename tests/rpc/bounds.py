@@ -200,7 +200,8 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
     "CreateSchedule": {
         f"schedule.{path}": bounds if path != "etag" else Bounds(["", "x" * 64], ["x" * 65, "é"])
         for path, bounds in SCHEDULE.items()
-    },
+    }
+    | {"validate_only": Bounds([False, True], [])},
     "GetSchedule": KEY,
     "ListSchedules": {
         "page_size": PAGE_SIZE,

@@ -9,6 +9,7 @@ from taskq_server.store.store import Store
 from taskq_server.store.verbs.leasing import Leased
 from tests.rpc.support import SCHEDULED
 from tests.rpc.world import World
+from tests.support.waiting import until_async
 
 
 @pytest.fixture
@@ -25,14 +26,21 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[Demand]:
     return made
 
 
+async def offered(world: World) -> None:
+    """Seats are on offer, for whoever stores something that is due."""
+    memory = world.server._store.memory
+    await until_async(lambda: memory.offer is not None and memory.offer._open, "seats are on offer")
+
+
 async def test_what_is_due_at_once_needs_no_commit_of_its_own_to_be_leased(world: World, leases: list[Demand]) -> None:
     processor = await world.processor()
     await world.scheduler.enqueue()
     await processor.succeed(await processor.take_one())
-    await world.dispatched()
+    await offered(world)
     leases.clear()
 
     for _ in range(5):
+        await offered(world)
         task_id = await world.scheduler.enqueue()
         task = await processor.take_one()
         assert task.task_id == task_id

@@ -71,7 +71,7 @@ class SQLiteHome(Home):
     def die(self) -> None:
         self._next = self._new_path()
         for source in self._store._path.parent.glob("taskq.db*"):
-            if not source.name.endswith("-shm"):
+            if source.is_file() and not source.name.endswith("-shm"):
                 shutil.copyfile(source, self._next.with_name(source.name))
 
     async def go_on(self, clock: ManualClock) -> Store:
