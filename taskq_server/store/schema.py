@@ -229,7 +229,8 @@ firing = Table(
     comment="each firing once: what has fired, as long as its task is kept, and what waits in a buffer",
     sqlite_with_rowid=False,
 )
-_partial("firing_buffered", firing.c.schedule_seq, firing.c.nominal_us, where=IS_BUFFERED)
+# With the outcome, though it is the same in all: else SQLite would go through all firings of a schedule.
+_partial("firing_buffered", firing.c.outcome, firing.c.schedule_seq, firing.c.nominal_us, where=IS_BUFFERED)
 
 token = Table(
     "token",

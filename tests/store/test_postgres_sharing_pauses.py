@@ -105,7 +105,7 @@ async def test_a_look_that_began_before_a_resume_here_does_not_undo_it(servers: 
     here, _ = await servers(2)
     await added(here, a_task())
     await here.pause(COOK)
-    looking = await stopped_at(here, "SELECT name FROM pause", here.look_around(), after=True)
+    looking = await stopped_at(here, "SELECT pause.name AS name", here.look_around(), after=True)
 
     await here.resume("cook")
     await looking.goes_on()

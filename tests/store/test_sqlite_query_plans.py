@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.task import DedupConflict, Progress
+from taskq_server.store import schema
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
@@ -17,6 +18,7 @@ from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
 from taskq_server.store.verbs.pausing import NewPause
+from taskq_server.store.verbs.schedules import counts
 from tests.store.conftest import SQLiteFile
 from tests.store.given import (
     a_processor,
@@ -208,3 +210,15 @@ async def test_statistics_do_not_change_the_plans(store: Store, clock: ManualClo
 
     assert [one.task_id for one in (await lease(store, await a_processor(store))).assignments] == [task_id]
     assert await rows(store, "SELECT count(*) AS n FROM sqlite_stat1 WHERE idx = 'task_due'") == [{"n": 1}]
+
+
+@pytest.mark.parametrize(("counted", "index"), [(0, "task_of_schedule"), (1, "firing_buffered")])
+async def test_what_is_unfinished_and_what_waits_is_counted_by_an_index_of_its_own(
+    database: SQLiteFile, clock: ManualClock, counted: int, index: str
+) -> None:
+    """However much a schedule has fired before."""
+    store = await database.open(clock)
+
+    plan = await rows(store, f"EXPLAIN QUERY PLAN {select(counts(1_000)[counted]).select_from(schema.schedule)}")
+
+    assert any(f"INDEX {index} " in row["detail"] for row in plan)

@@ -29,7 +29,7 @@ from taskq_server.store.postgres.lane import Begin, Lane
 from taskq_server.store.postgres.sql import LEASE, NUMBERS, PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import draining, firing, living, pausing, reading, schedules, scheduling, servers
+from taskq_server.store.verbs import draining, firing, living, reading, scheduling, servers
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
@@ -248,8 +248,7 @@ class Postgres(SharedStore):
     def _look_around(self, tx: Transaction, looks: list[Look]) -> list[News]:
         end_look = self.memory.pauses.look()
         (signals,) = servers.signals(tx, [None])
-        paused = pausing.paused_names(tx.connection)
-        (to_fire,) = schedules.to_fire(tx, [None])
+        paused, to_fire = servers.pauses_and_firings(tx)
         earliest_us = self._sweep(tx, looks)  # last: a look that has ended cannot be run again
         resumed = end_look(paused)
         return [News(signals, earliest_us, resumed, to_fire)] * len(looks)

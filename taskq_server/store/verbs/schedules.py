@@ -33,7 +33,8 @@ _COLUMNS = [*schema.schedule.c, *counts(MOST_COUNTED)]
 _PAUSED = select(schema.schedule.c.pause_time_us).where(schema.schedule.c.schedule_seq == schema.firing.c.schedule_seq)
 _WAITS = select(schema.firing.c.schedule_seq).where(schema.IS_BUFFERED, _PAUSED.scalar_subquery().is_(None)).limit(1)
 _FIRST_DUE = reading.first(schema.schedule.c.next_due_us, schema.IS_FIRING)
-_TO_FIRE = select(_FIRST_DUE.scalar_subquery(), _WAITS.scalar_subquery())
+FIRST_DUE_AND_WAITS = _FIRST_DUE.scalar_subquery(), _WAITS.scalar_subquery()
+_TO_FIRE = select(*FIRST_DUE_AND_WAITS)
 """One question, since each is a way to the database and back."""
 
 

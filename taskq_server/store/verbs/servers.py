@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Insert, delete, select, update
+from sqlalchemy import BigInteger, Insert, Text, cast, delete, null, select, union_all, update
 
 from taskq_server.store import schema
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Transaction
-from taskq_server.store.verbs.schedules import ToFire
+from taskq_server.store.verbs.schedules import FIRST_DUE_AND_WAITS, ToFire
 
+_PAUSES_AND_FIRINGS = union_all(
+    select(schema.pause.c.name.label("name"), cast(null(), BigInteger), cast(null(), BigInteger)),
+    select(cast(null(), Text), *FIRST_DUE_AND_WAITS),
+)
+"""One question, since it is asked each second by a server that has nothing to do."""
 LONGEST_SERVER_LEASE_US = 15_000_000
 
 
@@ -115,6 +120,14 @@ def signals(tx: Transaction, nothing: list[None]) -> list[list[Signal]]:
         for row in tx.connection.execute(mine)
     ]
     return [found] * len(nothing)
+
+
+def pauses_and_firings(tx: Transaction) -> tuple[frozenset[str], ToFire]:
+    """The names that are paused, and what there is to fire."""
+    found = tx.connection.execute(_PAUSES_AND_FIRINGS).all()
+    names = frozenset(name for name, _, _ in found if name is not None)
+    (to_fire,) = [ToFire(due_us, waits is not None) for name, due_us, waits in found if name is None]
+    return names, to_fire
 
 
 def heard(tx: Transaction, signal_seqs: list[int]) -> list[None]:

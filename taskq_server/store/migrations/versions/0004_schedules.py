@@ -73,7 +73,7 @@ def upgrade() -> None:
         comment="each firing once: what has fired, as long as its task is kept, and what waits in a buffer",
         sqlite_with_rowid=False,
     )
-    _partial("firing_buffered", "firing", ["schedule_seq", "nominal_us"], "outcome = 3")
+    _partial("firing_buffered", "firing", ["outcome", "schedule_seq", "nominal_us"], "outcome = 3")
     op.add_column("task", sa.Column("schedule_seq", Number, nullable=True, comment="of which it is a firing"))
     op.add_column("task", sa.Column("nominal_us", Number, nullable=True, comment="which firing of that schedule"))
     _partial("task_of_schedule", "task", ["schedule_seq"], "schedule_seq IS NOT NULL AND state < 3")
