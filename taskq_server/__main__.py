@@ -39,7 +39,8 @@ async def serve(config: Config) -> int:
         return refused.exit_code
     print(f"taskq server listens on {address}", flush=True)
     if server.http_address:
-        print(f"taskq server answers HTTP on http://{server.http_address}", flush=True)
+        scheme = "http" if config.tls_cert is None else "https"
+        print(f"taskq server answers HTTP on {scheme}://{server.http_address}", flush=True)
     try:
         await server.run()
     except Exception:  # noqa: BLE001 - logged where it happened

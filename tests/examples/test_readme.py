@@ -1,4 +1,4 @@
-"""README's own code and commands."""
+"""The code and the commands of README and of the pages that hold programs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from tests.support.process import ROOT, ServerProcess
 
 README = (ROOT / "README.md").read_text()
+SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
 
 
-def written_programs(folder: Path) -> dict[str, Path]:
-    """The Python blocks of README, each under the name in its first line."""
+def written_programs(folder: Path, page: str = README) -> dict[str, Path]:
+    """The Python blocks of a page, each under the name in its first line."""
     programs = {}
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         name = block.splitlines()[0].removeprefix("# ")
         programs[name] = folder / name
         programs[name].write_text(block)
@@ -42,6 +43,22 @@ def test_the_scheduler_of_the_readme_is_answered_by_its_processor(
         processor.terminate()
     assert order.stdout == "stew is served, attempt 1\n", order.stderr
     assert processor.wait(30) == 0
+
+
+def test_the_program_that_declares_schedules_finds_them_as_declared_when_it_runs_again(
+    tmp_path: Path, server_process: ServerProcess
+) -> None:
+    program = written_programs(tmp_path, SCHEDULES)["breakfast.py"]
+    environment = {**os.environ, "TASKQ_ADDRESS": server_process.address}
+
+    def run() -> str:
+        ended = subprocess.run(
+            [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        return ended.stdout + ended.stderr
+
+    assert run() == "['kitchen.breakfast', 'kitchen.brunch', 'kitchen.tea'] [] {} []\n"
+    assert run() == "[] [] {} []\n"
 
 
 def test_every_command_of_the_readme_is_there() -> None:
