@@ -139,6 +139,22 @@ async def test_what_never_fires_is_refused(schedules: RawSchedules, recurrence: 
     assert set(refusal.faults) == {f"schedule.recurrence.{field}"}
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("task_id", str(uuid.UUID(int=1))),
+        ("due_time", time_at(MINUTE)),
+        ("delay", span(1)),
+        ("expire_time", time_at(MINUTE)),
+        ("dedup", {"key": "k"}),
+    ],
+)
+async def test_what_each_firing_has_of_its_own_is_refused(schedules: RawSchedules, field: str, value: Any) -> None:
+    refusal = await refused(schedules.create(every(60, **{field: value})))
+
+    assert set(refusal.faults) == {f"schedule.task.{field}"}
+
+
 async def test_lists_come_in_the_order_of_their_names_a_page_at_a_time(schedules: RawSchedules) -> None:
     for name in ("b", "a", "C", "a.1", "a/1"):
         await schedules.create(a_schedule(name, interval=span(60), origin=f"file {name}"))
