@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from taskq_server.neighbours import LOOK_US
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.verbs.servers import News
 from tests.rpc.support import (
@@ -458,3 +459,16 @@ async def test_a_stop_of_one_server_leaves_the_others_as_they_are(pair: Pair) ->
     task = await processor.take_one()
     assert task.task_id == task_id
     assert (await here.scheduler.cancel(task_id)).state == CANCELLED
+
+
+async def test_servers_look_around_at_instants_of_their_own_so_that_many_do_not_ask_at_once(pair: Pair) -> None:
+    neighbours, clock = pair[0].server.neighbours, pair[0].clock
+    assert neighbours is not None
+    for _ in range(10):  # until it looks no oftener, as nothing happens
+        await neighbours.tick()
+
+    waits = {await neighbours.tick() - clock.now_us() for _ in range(20)}
+
+    assert len(waits) > 10
+    assert max(waits) <= 1.1 * LOOK_US
+    assert min(waits) >= 0.9 * LOOK_US
