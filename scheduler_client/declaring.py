@@ -87,6 +87,8 @@ class Declaring:
             await self._create(wanted)
             report.created.append(name)
         elif not (fields := differences(await self._completed(wanted), current)):
+            if wanted.origin != current.origin and self._is_mine(current):  # it is declared in other words
+                await self._update(wanted, current)
             report.unchanged.append(name)
         elif wanted.origin != current.origin:
             await self._update(wanted, current)
@@ -131,11 +133,15 @@ class Declaring:
         while True:
             page = await self._call(lambda stub: stub.ListSchedules, request)
             for schedule in page.schedules:
-                if schedule.name not in names:
+                if schedule.name not in names and self._is_mine(schedule):
                     await self._remove(schedule)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def _is_mine(self, schedule: wire.Schedule) -> bool:
+        """Whether this origin has declared it. Another origin may begin with this one."""
+        return schedule.origin.rpartition(" ")[0] == self._origin
 
     async def _remove(self, schedule: wire.Schedule) -> None:
         request = wire.DeleteScheduleRequest(schedule_id=schedule.schedule_id, etag=schedule.etag)

@@ -38,7 +38,7 @@ class RecurringOptions(TypedDict, total=False):
     max_buffered       how many may wait with "buffer_all"; default 100
     catch_up           of times that passed while no server ran, or it was paused: "skip", "last" (default), "first",
                        "all"
-    catch_up_window    older ones are missed in any case; default one day
+    catch_up_window    older ones are missed in any case; default seven days
     jitter             each is due up to so much later, always the same for that time, never past the next
     start, end         none before; none at or after
     except_on          days without a firing: dates, "2026-12-25", or "2026-12-24/2026-12-26"

@@ -16,6 +16,7 @@ from taskq_server.core.task import NewTask
 from taskq_server.store import rows
 
 MOST_COMPILED = 10_000
+_EMPTY = Rule()
 _FIELDS = {field.name for field in fields(Rule)}
 
 
@@ -78,7 +79,17 @@ def rule_of(column: str) -> Rule:
         raise ValueError("not a rule, or one of a newer server")
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
     values["dst"] = DstPolicy(values["dst"])
+    if wrong := [name for name, value in values.items() if not _is_of_its_kind(name, value)]:
+        raise ValueError(f"not a rule: {', '.join(wrong)}")
     return Rule(**values)
+
+
+def _is_of_its_kind(name: str, value: Any) -> bool:
+    if name in ("start_us", "end_us"):
+        return value is None or type(value) is int
+    kind = type(getattr(_EMPTY, name))
+    of = int if name == "dates_us" else str
+    return type(value) is kind and (kind is not tuple or all(type(one) is of for one in value))
 
 
 @lru_cache(maxsize=MOST_COMPILED)

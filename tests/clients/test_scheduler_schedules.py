@@ -104,6 +104,20 @@ async def test_what_somebody_has_changed_is_reported_and_left_alone_until_it_is_
     assert await scheduler.sync_schedules([hourly()]) == SyncReport(unchanged=["synced.hourly"])
 
 
+async def test_a_declaration_in_other_words_is_no_change_but_what_is_changed_by_hand_afterwards_is_drift(
+    scheduler: Scheduler, schedules: RawSchedules
+) -> None:
+    await scheduler.sync_schedules([hourly()])
+    assert await scheduler.sync_schedules([hourly(overlap="skip")]) == SyncReport(unchanged=["synced.hourly"])
+
+    by_hand = await schedules.get(name="synced.hourly")
+    by_hand.recurrence.interval.seconds = 60
+    await schedules.update(by_hand)
+
+    report = await scheduler.sync_schedules([hourly(overlap="skip")])
+    assert report == SyncReport(drifted={"synced.hourly": ["recurrence.interval"]})
+
+
 async def test_a_pause_is_not_for_a_declaration_to_end(scheduler: Scheduler, schedules: RawSchedules) -> None:
     await scheduler.sync_schedules([hourly()])
     await schedules.pause(name="synced.hourly", note="until the printer is mended")
@@ -118,13 +132,14 @@ async def test_what_an_origin_declares_no_more_is_removed_if_that_is_asked_for(
 ) -> None:
     await scheduler.sync_schedules([hourly("synced.a"), hourly("synced.b")], origin="kitchen")
     await scheduler.sync_schedules([hourly("synced.c")], origin="kitchen-2")
+    await scheduler.sync_schedules([hourly("synced.d")], origin="kitchen eu")
 
     assert await scheduler.sync_schedules([hourly("synced.a")], origin="kitchen") == SyncReport(unchanged=["synced.a"])
     gone = SyncReport(unchanged=["synced.a"], removed=["synced.b"])
     assert await scheduler.sync_schedules([hourly("synced.a")], origin="kitchen", remove=True, dry_run=True) == gone
     assert await scheduler.sync_schedules([hourly("synced.a")], origin="kitchen", remove=True) == gone
 
-    assert [one.name for one in (await schedules.list()).schedules] == ["synced.a", "synced.c"]
+    assert [one.name for one in (await schedules.list()).schedules] == ["synced.a", "synced.c", "synced.d"]
     with pytest.raises(ValueError, match="without an origin"):
         await scheduler.sync_schedules([], remove=True)
 

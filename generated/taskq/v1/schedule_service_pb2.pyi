@@ -220,7 +220,7 @@ class Recurrence(_message.Message):
 
     @_builtins.property
     def excluded_crons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """A time that one of these cron expressions matches does not fire; at most 32. Five fields mean whole minutes:
+        """A time that one of these cron expressions matches does not fire; at most 16. Five fields mean whole minutes:
         `* * * * SAT,SUN` is weekends.
         """
 

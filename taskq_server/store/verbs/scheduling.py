@@ -7,6 +7,7 @@ and not raised: others share the transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
@@ -21,6 +22,8 @@ from taskq_server.task_id import to_text
 
 MOST_ROUNDS, MOST_A_ROUND = 3, 1_000
 """In which what an update gives up is counted."""
+AHEAD_US = 2_000_000
+"""What has fired is no further ahead than this, unless the clock once was: then that does not count."""
 
 
 class NewSchedule(NamedTuple):
@@ -67,6 +70,12 @@ def as_it_stands(tx: Transaction, key: Key) -> Schedule | ScheduleNotFound:
     return found
 
 
+def _row_of(tx: Transaction, key: Key) -> int | None:
+    """The number of a schedule that is locked, also of one that cannot be read."""
+    seq = schema.schedule.c.schedule_seq
+    return tx.connection.execute(select(seq).where(schedules.meant(tx, [key]))).scalar_one_or_none()
+
+
 def reserve(tx: Transaction, schedule_ids: Iterable[bytes], names: Iterable[str]) -> None:
     """Keeps others from giving these ids and names to schedules until the transaction has ended."""
     keys = [("\0schedule", schedule_id.hex()) for schedule_id in schedule_ids]
@@ -88,7 +97,7 @@ def _create(tx: Transaction, schedule_id: bytes, definition: Definition) -> Sche
     if found is not None:
         is_same = found.definition.content_hash == definition.content_hash
         return found if is_same else ScheduleExists("schedule_id", to_text(schedule_id))
-    if named is not None:
+    if named is not None or _row_of(tx, Key(None, definition.name)) is not None:
         return ScheduleExists("name", definition.name)
     columns = schedule_rows.definition_columns(definition)
     recurrence = schedule_rows.recurrence_of(columns["rule"], schedule_id)
@@ -127,7 +136,7 @@ def _change(tx: Transaction, key: Key, definition: Definition, etag: str) -> Sch
     missed = _given_up(tx, found)
     columns = schedule_rows.definition_columns(definition)
     recurrence = schedule_rows.recurrence_of(columns["rule"], found.schedule_id)
-    next_us = recurrence.next_after(max(tx.now_us, found.last_us or 0))
+    next_us = recurrence.next_after(max(tx.now_us, min(found.last_us or 0, tx.now_us + AHEAD_US)))
     columns |= standing(recurrence, next_us, definition.max_firings, found.used)
     columns |= {"missed": found.missed + missed, "update_time_us": tx.now_us}
     _update(tx, found, **columns)
@@ -137,12 +146,13 @@ def _change(tx: Transaction, key: Key, definition: Definition, etag: str) -> Sch
 def _given_up(tx: Transaction, found: Schedule) -> int:
     """How many nominal times are over and have not been seen to."""
     recurrence, next_us, missed = Recurrence(found.definition.rule, found.schedule_id), found.next_us, 0
-    for _ in range(MOST_ROUNDS):
-        if next_us is None or next_us > tx.now_us:
-            break
-        caught = catch_up(recurrence, next_us, tx.now_us, CatchUp.SKIP, 0, MOST_A_ROUND)
-        missed += caught.missed + len(caught.fire_us)
-        next_us = caught.next_us
+    with suppress(ValueError):  # its time zone is gone: then an update is what mends it
+        for _ in range(MOST_ROUNDS):
+            if next_us is None or next_us > tx.now_us:
+                break
+            caught = catch_up(recurrence, next_us, tx.now_us, CatchUp.SKIP, 0, MOST_A_ROUND)
+            missed += caught.missed + len(caught.fire_us)
+            next_us = caught.next_us
     return missed
 
 
@@ -155,12 +165,14 @@ def remove(tx: Transaction, deletions: list[Deletion]) -> list[int | TaskqError]
 
 def _remove(tx: Transaction, key: Key, etag: str) -> int | TaskqError:
     found = as_it_stands(tx, key)
-    if isinstance(found, ScheduleNotFound):
-        return found
-    if etag and found.etag != etag:
-        return ScheduleChanged(found.definition.name, etag, found.etag)
-    withdrawn = withdraw(tx, found)
-    firing, seq = schema.firing, found.schedule_seq
+    seq, withdrawn = _row_of(tx, key), 0
+    if seq is None:
+        return ScheduleNotFound(key.name if key.schedule_id is None else to_text(key.schedule_id))
+    if isinstance(found, Schedule):  # one that cannot be read can be deleted all the same
+        if etag and found.etag != etag:
+            return ScheduleChanged(found.definition.name, etag, found.etag)
+        withdrawn = withdraw(tx, found)
+    firing = schema.firing
     tx.connection.execute(delete(firing).where(schema.IS_BUFFERED, firing.c.schedule_seq == seq))
     tx.connection.execute(delete(schema.schedule).where(schema.schedule.c.schedule_seq == seq))
     return withdrawn
@@ -227,9 +239,9 @@ def withdraw(tx: Transaction, found: Schedule) -> int:
     tx.connection.execute(delete(firing).where(mine, tx.sql.among(firing.c.nominal_us, nominal)))
     last = select(firing.c.nominal_us, firing.c.task_id).where(mine, firing.c.outcome == 1)
     before = tx.connection.execute(last.order_by(firing.c.nominal_us.desc()).limit(1)).one_or_none()
-    recurrence = Recurrence(found.definition.rule, found.schedule_id)
-    found.next_us = min(nominal)
-    found.next_due_us = recurrence.due_us(found.next_us)
+    found.next_us = found.next_due_us = min(nominal)
+    with suppress(ValueError):  # its time zone is gone
+        found.next_due_us = Recurrence(found.definition.rule, found.schedule_id).due_us(found.next_us)
     found.used, found.fired = found.used - len(gone), found.fired - len(gone)
     found.last_us, found.last_task_id = (None, None) if before is None else (before.nominal_us, before.task_id)
     names = "next_us", "next_due_us", "used", "fired", "last_us", "last_task_id"
