@@ -52,6 +52,9 @@ OPTIONS: Final[Options] = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 )
 
+STRAIGHT: Final[Options] = (("grpc.enable_http_proxy", 0),)
+"""In plaintext: what stays on this machine, or on a network that is trusted, is not sent to a proxy elsewhere."""
+
 _first_pid: int | None = None
 _turn: Final = random.SystemRandom().randrange(1 << 16)
 
@@ -70,7 +73,7 @@ def open_channel(address: str, skip: int = 0, further: Options = (), access: Acc
     """
     _refuse_after_fork()
     tls, token = check(address, access)
-    options = _merged((*_expected_name(tls), *further))
+    options = _merged((*_expected_name(tls), *(() if tls else STRAIGHT), *further))
     if tls is None:
         channel = grpc.aio.insecure_channel(target(address, skip), options=options)
     else:

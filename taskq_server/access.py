@@ -266,6 +266,7 @@ class Access:
 
     async def tick(self) -> None:
         """Learns what has changed about tokens, and ends the streams of those that do not hold any more."""
+        self._sweep()  # what has expired waits for no database
         try:
             async with self._looking:
                 await self._look()
@@ -274,6 +275,9 @@ class Access:
             if not self._is_blind:
                 log.warning("whether tokens have changed is not known", why=error.in_full)
             self._is_blind = True
+        self._sweep()
+
+    def _sweep(self) -> None:
         if self.required:
             for stream in [stream for stream in self._streams if not self._holds(stream.caller)]:
                 self._streams.discard(stream)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -85,6 +87,8 @@ class Certificates:
                 self._fault = None
             except CertificateRefused as refused:
                 self._fault = str(refused)
+            except Exception as error:  # noqa: BLE001 - whatever stands in the files, the old ones stay in use
+                self._fault = f"the files cannot be used: {error!r}"
             return self._current
 
     async def run(self) -> None:
@@ -123,8 +127,9 @@ class Certificates:
         if CLIENT_CA in contents:
             self._parsed(CLIENT_CA, "must hold PEM certificates", contents, _certificates)
         if not _can_be_shown(key):
-            raise CertificateRefused(KEY, "must be an RSA key, or an EC key on P-256 or P-384", f"{self._paths[KEY]}")
-        if key.public_key() != chain[0].public_key():
+            rule = "must be an RSA key of at least 2,048 bits, or an EC key on P-256 or P-384"
+            raise CertificateRefused(KEY, rule, f"{self._paths[KEY]}")
+        if key.public_key() != self._parsed(CERT, "must have a key of a known kind", contents, _public_key):
             raise CertificateRefused(KEY, f"must be the key of the certificate in {CERT}", f"{self._paths[KEY]}")
         now = datetime.fromtimestamp(self._clock.now_us() / 1_000_000, UTC)
         for certificate in chain:
@@ -140,17 +145,23 @@ class Certificates:
     def _parsed(self, setting: str, rule: str, contents: dict[str, bytes], parse: Callable[[bytes], T]) -> T:
         try:
             return parse(contents[setting])
-        except (ValueError, TypeError) as error:  # TypeError: the key has a passphrase
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: the key has a passphrase
             raise CertificateRefused(setting, rule, f"{self._paths[setting]}") from error
 
     def _warn_of_exposed_key(self) -> None:
         path = self._paths[KEY]
-        if path.stat().st_mode & OTHERS:
+        with suppress(OSError):  # it may be exchanged at this moment
+            if not path.stat().st_mode & OTHERS:
+                return
             log.warning("the private key is open to every user of this machine; chmod 600 it", path=str(path))
 
 
 def _certificates(pem: bytes) -> list[x509.Certificate]:
     return x509.load_pem_x509_certificates(pem)
+
+
+def _public_key(pem: bytes) -> object:
+    return _certificates(pem)[0].public_key()
 
 
 def _private_key(pem: bytes) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
@@ -162,4 +173,4 @@ def _can_be_shown(key: object) -> bool:
     """What gRPC's TLS cannot show would fail at each handshake, without a word to anybody."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
-    return isinstance(key, rsa.RSAPrivateKey)
+    return isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2_048

@@ -131,7 +131,8 @@ class Config(BaseModel):
         validate_default=False,
     )
     auth: Literal["auto", "off", "required"] = Field(
-        "auto", description="whether callers must show who they are; auto is off on loopback, else required"
+        "auto",
+        description="whether callers must show who they are; auto is off on loopback without rights of certificates",
     )
     cert_rights: Annotated[str, AfterValidator(_certificates)] = Field(
         "",
@@ -218,6 +219,7 @@ class Config(BaseModel):
         """Every setting by its variable, to be printed: without passwords."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values["database_url"] = shown(self.database_url)
+        values["cert_rights"] = "set" if self.cert_rights else ""  # who may do what is not for all who may read
         return {_variable(name): _text(value) for name, value in values.items()}
 
     @property
@@ -228,7 +230,7 @@ class Config(BaseModel):
     @property
     def auth_required(self) -> bool:
         """Whether callers must show who they are."""
-        return self.auth == "required" or (self.auth == "auto" and not self.on_loopback)
+        return self.auth == "required" or (self.auth == "auto" and (not self.on_loopback or bool(self.cert_rights)))
 
     @property
     def is_exposed(self) -> bool:

@@ -111,7 +111,8 @@ class Server:
             _affordable(config.max_connections),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
-        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness), self.certificates)
+        https = self.certificates if config.http_listen else None
+        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness), https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
@@ -128,7 +129,6 @@ class Server:
             self.housekeeper.run(),
             self.dispatcher.run(),
             self.firing.run(),
-            self.access.run(),
             self.readiness.run(),
         ]
         if config.http_listen:
@@ -138,6 +138,7 @@ class Server:
         if self.certificates is not None:
             loops.append(self.certificates.run())
         self._loops = [self._keep(loop) for loop in loops]
+        self._guarding = self._keep(self.access.run())
         log.info(
             "server started",
             address=self.address,
@@ -197,6 +198,8 @@ class Server:
         self._tasks.stop()
         self._sessions.drain_streams("the server is stopping")
         await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
+        self._guarding.cancel()  # until here credentials may end
+        await asyncio.gather(self._guarding, return_exceptions=True)
         await self._http.stop()  # last: it says until then that the server is not ready
         await self._store.close()
         self.stopped = True

@@ -6,7 +6,11 @@ import ssl
 import tempfile
 from pathlib import Path
 
+import structlog
+
 from taskq_server.certificates import Certificates, Material
+
+log = structlog.get_logger("taskq.http")
 
 
 def server_context(certificates: Certificates) -> ssl.SSLContext:
@@ -19,7 +23,11 @@ def server_context(certificates: Certificates) -> ssl.SSLContext:
     def follow(connection: ssl.SSLObject, name: str | None, at_first: ssl.SSLContext) -> None:
         nonlocal shown, context
         if (now := certificates.look()) is not shown:
-            shown, context = now, _context(now)
+            shown = now
+            try:
+                context = _context(now)
+            except (ssl.SSLError, OSError) as error:  # gRPC can show it, and OpenSSL will not
+                log.error("HTTP cannot show the new certificate; the old one stays in use there", why=repr(error))
         connection.context = context
 
     at_first = _context(shown)
@@ -30,6 +38,7 @@ def server_context(certificates: Certificates) -> ssl.SSLContext:
 def _context(material: Material) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of 1.2; those of 1.3 are all like this
     # The ssl module reads files only. These are in a folder that is this user's alone, and gone at once.
     with tempfile.TemporaryDirectory(prefix="taskq-tls-") as folder:
         chain, key = Path(folder, "chain.pem"), Path(folder, "key.pem")

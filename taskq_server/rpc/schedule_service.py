@@ -56,12 +56,14 @@ class ScheduleService:
             raise missing(key)
         return schedule
 
-    async def _must_keep(self, key: Key) -> None:
-        """Refuses whoever may not enqueue what the schedule does."""
+    async def _kept(self, key: Key) -> Key:
+        """The schedule, if the caller may enqueue what it does. By its id from now on: another may get its name."""
         caller = self._access.caller()
-        if not caller.cancels_all:
-            name = (await self._found(key)).definition.task.route.name
-            caller.must_keep(name, "name" if key.schedule_id is None else "schedule_id")
+        if caller.cancels_all:
+            return key
+        schedule = await self._found(key)
+        caller.must_keep(schedule.definition.task.route.name, "name" if key.schedule_id is None else "schedule_id")
+        return Key(schedule.schedule_id)
 
     def _shown(self, schedule: Schedule) -> schedule_pb2.Schedule:
         return convert.schedule(schedule, with_payload=self._access.caller().sees_payload_of(schedule))
@@ -102,7 +104,7 @@ class ScheduleService:
         definition = self._definition(faults, message)
         faults.raise_if_any()
         key = Key(schedule_id, message.name)
-        await self._must_keep(key)
+        key = await self._kept(key)
         self._access.caller().must_keep(definition.task.route.name, "schedule.task.name")
         updated = await self._schedules.update(Change(key, definition, message.etag))
         return schedule_pb2.UpdateScheduleResponse(schedule=self._shown(updated))
@@ -112,7 +114,7 @@ class ScheduleService:
         key = convert.key(faults, request)
         etag = faults.printable("etag", request.etag, convert.MOST_ETAG)
         faults.raise_if_any()
-        await self._must_keep(key)
+        key = await self._kept(key)
         withdrawn = await self._schedules.delete(Deletion(key, etag))
         return schedule_pb2.DeleteScheduleResponse(withdrawn_tasks=withdrawn)
 
@@ -121,7 +123,7 @@ class ScheduleService:
         key = convert.key(faults, request)
         note = faults.text("note", request.note, MOST_NOTE)
         faults.raise_if_any()
-        await self._must_keep(key)
+        key = await self._kept(key)
         paused = await self._schedules.pause(SchedulePause(key, note))
         return schedule_pb2.PauseScheduleResponse(schedule=self._shown(paused))
 
@@ -129,7 +131,7 @@ class ScheduleService:
         faults = Faults()
         key = convert.key(faults, request)
         faults.raise_if_any()
-        await self._must_keep(key)
+        key = await self._kept(key)
         return schedule_pb2.ResumeScheduleResponse(schedule=self._shown(await self._schedules.resume(key)))
 
     async def TriggerSchedule(
@@ -140,7 +142,7 @@ class ScheduleService:
         raw_id = faults.uuid("task_id", request.task_id) if request.task_id else task_id.new()
         overlap = _overlap(faults, request.overlap)
         faults.raise_if_any()
-        await self._must_keep(key)
+        key = await self._kept(key)
         done = await self._schedules.trigger(Trigger(key, raw_id, overlap))
         outcome = int(done.outcome)
         response = schedule_pb2.TriggerScheduleResponse(
@@ -165,7 +167,7 @@ class ScheduleService:
         if times["end_time"] <= times["start_time"]:
             faults.add("end_time", "must be after start_time")
         faults.raise_if_any()
-        await self._must_keep(key)
+        key = await self._kept(key)
         done = await self._schedules.backfill(Backfill(key, times["start_time"], times["end_time"], overlap))
         return schedule_pb2.BackfillScheduleResponse(
             fired=done.fired,

@@ -129,6 +129,22 @@ class Witness(health_pb2_grpc.HealthServicer):
         yield await self.Check(request, context)
 
 
+async def test_what_goes_in_plaintext_goes_by_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+    for name in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(Witness(), server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+
+    async with open_channel(address, access=Access(False, token=TOKEN)) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert await stub.Check(health_pb2.HealthCheckRequest(), timeout=20) is not None
+    await server.stop(0)
+
+
 async def test_every_call_carries_the_token_of_the_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     witness = Witness()
     server = grpc.aio.server()

@@ -131,6 +131,9 @@ def test_beyond_loopback_http_needs_tls_and_then_callers_are_asked_who_they_are(
         load(["--http-listen=0.0.0.0:8080"], {})
 
     secured = load(["--http-listen=0.0.0.0:8080", "--tls-cert=c", "--tls-key=k"], {})
+    mutual = ["--http-listen=", "--tls-cert=c", "--tls-key=k", "--tls-client-ca=a", "--tls-client-auth=require"]
+    assert load([*mutual, "--cert-rights=x=read"], {}).auth_required
+    assert not load(mutual, {}).auth_required
 
     assert secured.auth_required
     assert not load(["--http-listen=", "--tls-cert=c", "--tls-key=k"], {}).auth_required

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from structlog.testing import capture_logs
 
@@ -54,12 +55,17 @@ def test_keys_of_the_usual_kinds_can_be_used(authority: Authority, make: Callabl
     assert Certificates(pair.cert, pair.key).fault is None
 
 
-@pytest.mark.parametrize("make", [ed25519.Ed25519PrivateKey.generate, lambda: ec.generate_private_key(ec.SECP521R1())])
+@pytest.mark.parametrize("make", [
+    ed25519.Ed25519PrivateKey.generate,
+    lambda: ec.generate_private_key(ec.SECP521R1()),
+    lambda: rsa.generate_private_key(65537, 1024),
+])  # fmt: skip
 def test_a_key_with_which_every_handshake_would_fail_is_refused(
     authority: Authority, make: Callable[[], object]
 ) -> None:
     pair = authority.signs("server", key=make())
-    assert "TASKQ_TLS_KEY must be an RSA key, or an EC key on P-256 or P-384" in refusal_of(pair.cert, pair.key)
+    rule = "TASKQ_TLS_KEY must be an RSA key of at least 2,048 bits, or an EC key on P-256 or P-384"
+    assert rule in refusal_of(pair.cert, pair.key)
 
 
 def test_a_file_that_cannot_be_read_is_named_with_its_setting(pair: Pair, tmp_path: Path) -> None:
@@ -146,6 +152,26 @@ def test_a_broken_new_file_keeps_the_old_one_and_is_reported_once(
         certificates.tick()
         certificates.tick()
     assert [each["log_level"] for each in logs] == ["error"]
+
+
+def test_whatever_stands_in_new_files_the_old_ones_stay_in_use(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificates = Certificates(pair.cert, pair.key)
+    before = certificates.current
+
+    def fail(*_: object, **__: object) -> None:
+        raise UnsupportedAlgorithm("a key of a kind that nobody knows")
+
+    monkeypatch.setattr("taskq_server.certificates.load_pem_private_key", fail)
+    Path(pair.key).write_text("of another kind")
+    certificates.tick()
+    assert certificates.current is before
+    assert certificates.fault is not None and "TASKQ_TLS_KEY" in certificates.fault
+
+    monkeypatch.setattr("taskq_server.certificates._certificates", lambda pem: 1 / 0)
+    Path(pair.cert).write_text("and what nobody has thought of")
+    certificates.tick()
+    assert certificates.current is before
+    assert certificates.fault is not None
 
 
 def test_between_the_two_files_of_a_rotation_nothing_is_reported(authority: Authority, pair: Pair) -> None:
