@@ -256,6 +256,28 @@ async def test_overlap_is_decided_by_what_is_unfinished_so_that_a_crash_leaves_n
     assert (await the_schedule(store)).fired == 2
 
 
+@pytest.mark.parametrize("policy", CatchUp)
+@pytest.mark.parametrize("overlap", [Overlap.ALLOW_ALL, Overlap.CANCEL_OTHER])
+async def test_a_server_that_runs_misses_nothing_however_long_the_jitter(
+    store: Store, clock: ManualClock, policy: CatchUp, overlap: Overlap
+) -> None:
+    """Neither with a window that is shorter than the jitter."""
+    put_off = a_schedule(every=minutes(5), jitter=minutes(4), window=seconds(15), catch_up=policy, overlap=overlap)
+    made = await store.create_schedule(put_off)
+    began_us = clock.now_us()
+
+    for _ in range(10):
+        due_us = (await store.to_fire()).first_due_us
+        assert due_us is not None
+        clock.advance(us=due_us - clock.now_us())
+        await fire_all(store)
+
+    after = await the_schedule(store)
+    assert (after.fired, after.missed, after.skipped) == (10, 0, 0)
+    fired = [nominal_us for _, nominal_us in await firings(store)]
+    assert fired == nominal_times(made, began_us, clock.now_us())
+
+
 async def test_a_flood_of_missed_firings_comes_in_batches(store: Store, clock: ManualClock) -> None:
     await store.create_schedule(a_schedule(every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL))
     clock.advance(us=seconds(2_500))

@@ -82,6 +82,24 @@ def test_the_first_is_made_up_and_the_one_on_time_fires() -> None:
     assert missed_hours(CatchUp.FIRST, now=NOON) == CatchingUp([NOON - 4 * HOUR, NOON], 3, NOON + HOUR)
 
 
+@pytest.mark.parametrize("policy", CatchUp)
+def test_how_late_a_firing_is_counts_from_when_it_is_due_after_its_jitter(policy: CatchUp) -> None:
+    """The window is shorter than what the jitter puts off."""
+    put_off = Recurrence(Rule(crons=("@hourly",), jitter_us=30 * MINUTE), ID)
+    due_us = put_off.due_us(NOON)
+    assert due_us > NOON + MINUTE
+
+    before = catch_up(put_off, NOON, due_us - 1, policy, 20 * SECOND, 100)
+    on_time = catch_up(put_off, NOON, due_us + 10 * SECOND, policy, 20 * SECOND, 100)
+    late = catch_up(put_off, NOON, due_us + 11 * SECOND, policy, 20 * SECOND, 100)
+    too_late = catch_up(put_off, NOON, due_us + 21 * SECOND, policy, 20 * SECOND, 100)
+
+    assert before == CatchingUp([], 0, NOON)
+    assert on_time == CatchingUp([NOON], 0, NOON + HOUR)
+    assert late.fire_us == ([] if policy is CatchUp.SKIP else [NOON])
+    assert too_late == CatchingUp([], 1, NOON + HOUR)
+
+
 def test_before_its_time_nothing_happens() -> None:
     for policy in CatchUp:
         assert catch_up(HOURLY, NOON, NOON - 1, policy, DAY, 100) == CatchingUp([], 0, NOON)

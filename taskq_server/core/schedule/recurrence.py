@@ -87,6 +87,14 @@ class Recurrence:
             spread_us = spread_us * int.from_bytes(blake2b(seed, digest_size=8).digest()) >> 64
         return nominal_us + spread_us
 
+    def last_due_by(self, time_us: int) -> int:
+        """Nominal times until then, and no later ones, are due by that time: the last before it may be put off."""
+        spread_us = self.rule.jitter_us
+        if not spread_us:
+            return time_us
+        last_us = self.last_until(time_us, time_us - spread_us)
+        return time_us if last_us is None or self.due_us(last_us) <= time_us else last_us - 1
+
     def preview(self, after_us: int, count: int) -> list[Preview]:
         """The next firings, `count` at most."""
         found: list[Preview] = []

@@ -338,17 +338,15 @@ def _fire_one(tx: Transaction, making: _Round, at: _Standing, until_us: int) -> 
 
 
 def _caught_up(at: _Standing, until_us: int, most: int) -> CatchingUp:
-    """What of the nominal times is due by then; jitter may put the last one off."""
+    """What of the nominal times is due by then."""
     policy, window_us = CatchUp(at.row.catch_up), at.row.catch_up_window_us
-    assert at.next_us is not None
-    if most and at.next_us >= until_us - ON_TIME_US:  # as a rule: then no policy has a say
+    if at.next_us is None:
+        raise ValueError("it is due and has no next nominal time")
+    if most and until_us - ON_TIME_US <= at.recurrence.due_us(at.next_us) <= until_us:  # as a rule
         following_us = at.recurrence.next_after(at.next_us)
         if following_us is None or following_us > until_us:
-            return CatchingUp([at.next_us], 0, following_us)
-    caught = catch_up(at.recurrence, at.next_us, until_us, policy, window_us, most)
-    if caught.fire_us and at.recurrence.due_us(caught.fire_us[-1]) > until_us:
-        return catch_up(at.recurrence, at.next_us, caught.fire_us[-1] - 1, policy, window_us, most)
-    return caught
+            return CatchingUp([at.next_us], 0, following_us)  # no policy has a say
+    return catch_up(at.recurrence, at.next_us, until_us, policy, window_us, most)
 
 
 def _step(tx: Transaction, standings: Iterable[_Standing]) -> None:
