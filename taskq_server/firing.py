@@ -53,7 +53,9 @@ class Firing:
             return await self.tick()
         except TaskqError as error:
             log.error("schedules cannot be fired", error=error.in_full)
-            return self._clock.now_us() + SECOND_US
+        except Exception:  # a fault of ours in firing must not end what else the server does
+            log.exception("schedules cannot be fired")
+        return self._clock.now_us() + SECOND_US
 
     def expect(self, due_us: int | None) -> None:
         """A firing is due then."""

@@ -51,6 +51,7 @@ ON_TIME_US = 5_000_000
 """What is no older is on time, as `catch_up` would find at more expense."""
 UNREADABLE_US = 60_000_000
 """A schedule that cannot be read is tried again after so long, and each time there is an error in the log."""
+MOST_COMPLAINED = 10_000
 
 _INSERT = Many.insert(
     schema.firing,
@@ -124,6 +125,8 @@ class _Standing:
     skipped: int = 0
     missed: int = 0
     overlapped: int = 0
+    stands: dict[str, Any] | None = None
+    """The columns that say when it fires next."""
 
     @classmethod
     def of(cls, row: Row[Any], unfinished: int, buffered: int) -> _Standing:
@@ -136,6 +139,11 @@ class _Standing:
     @property
     def seq(self) -> int:
         return int(self.row.schedule_seq)
+
+    def settle(self) -> dict[str, Any]:
+        """When it fires next, as it stands now."""
+        self.stands = standing(self.recurrence, self.next_us, self.row.max_firings, self.used)
+        return self.stands
 
     @property
     def is_occupied(self) -> bool:
@@ -210,6 +218,13 @@ class _Round:
         self._started.append((self._tx.now_us, at.seq, firing.nominal_us))
         self._make(at, firing)
 
+    def drop(self, at: _Standing) -> None:
+        """Nothing of this schedule, which has turned out to be bad."""
+        self._made = [one for one in self._made if one[0] is not at]
+        self._waiting = [one for one in self._waiting if one[0] != at.seq]
+        self._started = [one for one in self._started if one[1] != at.seq]
+        self._supersedes.discard(at.seq)
+
     def write(self) -> None:
         """Cancels, stores the tasks, and notes which firings they are."""
         tx = self._tx
@@ -270,12 +285,15 @@ def _fire(memory: Memory, rules: Rules, tx: Transaction, ahead_us: int) -> Fired
         before_us = at.next_us
         try:
             _fire_one(tx, making, at, until_us)
-        except ValueError as error:  # such as a time zone that there is no longer
-            log.error("a schedule cannot be fired", name=row.name, why=str(error))
+            stands = at.settle()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one, such as a zone that is gone
+            _complain(tx, row, error)
+            making.drop(at)
+            touched.pop(at.seq, None)
             _postpone(tx, row)
             continue
         fired.more |= at.next_us is not None and at.next_us <= tx.now_us and at.next_us != before_us
-        if at.next_us != before_us:
+        if at.next_us != before_us or stands["next_due_us"] != row.next_due_us:  # it may have been postponed
             touched[at.seq] = at
     making.write()
     _step(tx, touched.values())
@@ -303,8 +321,8 @@ def _standings(
             continue
         try:
             yield row, _Standing.of(row, *counted.get(row.schedule_seq, (0, 0)))
-        except (TypeError, ValueError, KeyError) as error:
-            log.error("a schedule cannot be read, and does not fire", name=row.name, why=repr(error))
+        except Exception as error:  # noqa: BLE001 - whatever a row has that is none of ours
+            _complain(tx, row, error)
             yield row, None
 
 
@@ -353,11 +371,25 @@ def _step(tx: Transaction, standings: Iterable[_Standing]) -> None:
     """Moves schedules on to where they stand now."""
     values = []
     for at in standings:
-        row, to = at.row, standing(at.recurrence, at.next_us, at.row.max_firings, at.used)
+        row, to = at.row, at.stands or at.settle()
         happened = row.fired + at.fired, row.skipped + at.skipped
         counters = *happened, row.missed + at.missed, row.overlapped + at.overlapped
         values.append((to["next_us"], to["next_due_us"], to["tzdata"], at.used, *at.last, *counters, at.seq))
     _STEP.run(tx.connection, values)
+
+
+_complained: dict[bytes, int] = {}
+"""By the ids of schedules: when the log had something to say of them."""
+
+
+def _complain(tx: Transaction, row: Row[Any], error: Exception) -> None:
+    """Once a minute: what waits in its buffer brings a schedule up four times a second."""
+    if 0 <= tx.now_us - _complained.get(row.schedule_id, -UNREADABLE_US) < UNREADABLE_US:
+        return
+    if len(_complained) >= MOST_COMPLAINED:
+        _complained.clear()
+    _complained[row.schedule_id] = tx.now_us
+    log.error("a schedule cannot be read or used, and does not fire", name=row.name, why=repr(error))
 
 
 def _postpone(tx: Transaction, row: Row[Any]) -> None:
@@ -386,7 +418,13 @@ def _start_buffered(tx: Transaction, making: _Round) -> Iterator[_Standing]:
         nominal_us = startable[row.schedule_seq]
         of = firing.c.schedule_seq == row.schedule_seq, firing.c.nominal_us == nominal_us
         task_id = tx.connection.execute(select(firing.c.task_id).where(*of)).scalar_one()
-        making.start(at, Firing(nominal_us, nominal_us, task_id))
+        try:
+            making.start(at, Firing(nominal_us, nominal_us, task_id))
+            at.settle()
+        except Exception as error:  # noqa: BLE001 - as above
+            _complain(tx, row, error)
+            making.drop(at)
+            continue
         yield at
 
 
@@ -574,9 +612,9 @@ def follow_zones(tx: Transaction, nothing: list[None]) -> list[int]:
         try:
             at = _Standing.of(row, 0, 0)
             at.next_us = at.recurrence.next_after(max(tx.now_us, row.last_us or 0))
-        except (TypeError, ValueError, KeyError) as error:
-            log.error("a schedule cannot be read, and does not fire", name=row.name, why=repr(error))
-            _postpone(tx, row)
+            at.settle()
+        except Exception as error:  # noqa: BLE001 - as above
+            _complain(tx, row, error)  # another server may be able to, at its time
             continue
         standings.append(at)
     _step(tx, standings)
