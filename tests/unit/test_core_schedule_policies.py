@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from taskq_server.core.schedule import (
@@ -15,6 +17,7 @@ from taskq_server.core.schedule import (
     Rule,
     catch_up,
     decide,
+    recurrence,
 )
 from tests.unit.schedules import DAY, HOUR, ID, MINUTE, SECOND, a_cron, at
 
@@ -154,6 +157,25 @@ def test_an_interval_is_counted_exactly_however_long_it_was_missed() -> None:
 
     assert done.missed == 365 * 86_400 - 11
     assert done.fire_us == [NOON - n * SECOND for n in range(10, -1, -1)]
+
+
+def test_excluded_times_count_among_those_that_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a rule of which most is excluded would hold up all others for seconds."""
+    looked = 0
+    look = recurrence._Compiled.next_after
+
+    def counted(parts: recurrence._Compiled, time_us: int) -> Any:
+        nonlocal looked
+        looked += 1
+        return look(parts, time_us)
+
+    minutely = Recurrence(Rule(crons=("* * * * *",), excluded_crons=("1-58 * * * *",)), ID)
+    monkeypatch.setattr(recurrence._Compiled, "next_after", counted)
+
+    missed = minutely.count(NOON - 100 * DAY, NOON)
+
+    assert looked <= recurrence.MOST_WALKED + recurrence.MOST_EXCLUDED
+    assert 100 * 24 * 2 <= missed <= 101 * 24 * 60
 
 
 def test_several_crons_are_counted_one_by_one_up_to_a_point_and_then_at_most() -> None:
