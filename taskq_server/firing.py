@@ -15,7 +15,7 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.metrics import Metrics
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
-from taskq_server.store.verbs.firing import MOST_SCHEDULES_PER_FIRE, Fired, Stopped
+from taskq_server.store.verbs.firing import Fired, Stopped
 from taskq_server.store.verbs.schedules import ToFire
 
 log = structlog.get_logger("taskq.firing")
@@ -109,11 +109,9 @@ class Firing:
             log.info("firings were skipped", many=sum(fired.skipped.values()), schedules=_shown(fired.skipped))
 
     async def _follow_zones(self) -> None:
-        many = 0
-        while batch := await self._store.follow_zones():
-            many += batch
-            if batch < MOST_SCHEDULES_PER_FIRE:
-                break
+        many, last_seq = 0, 0
+        while (followed := await self._store.follow_zones(last_seq)).last_seq is not None:
+            many, last_seq = many + followed.many, followed.last_seq
         self._follows_zones = True
         if many:
             log.info("the time zone database is another; schedules were computed anew", schedules=many)

@@ -21,7 +21,7 @@ from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import firing as verb
-from taskq_server.store.verbs.firing import MOST_OF_ONE, Trigger
+from taskq_server.store.verbs.firing import MOST_OF_ONE, Followed, Trigger
 from taskq_server.store.verbs.schedules import ToFire
 from taskq_server.store.verbs.scheduling import Deletion, SchedulePause
 from tests.store.conftest import RULES, Reopen, Servers
@@ -493,11 +493,32 @@ async def test_another_time_zone_database_computes_anew_what_is_to_come(store: S
     made = await store.create_schedule(a_schedule(crons=("30 2 * * *",), zone="Europe/Berlin"))
     await tamper(store, "UPDATE schedule SET tzdata = '1999a', next_us = next_us + 1, next_due_us = next_due_us + 1")
 
-    assert await store.follow_zones() == 1
-    assert await store.follow_zones() == 0
+    assert (await store.follow_zones()).many == 1
+    assert await store.follow_zones() == Followed(0, None)
 
     after = await the_schedule(store)
     assert (after.next_us, after.next_due_us, after.tzdata) == (made.next_us, made.next_due_us, tzdata_version())
+
+
+async def test_another_time_zone_database_is_followed_past_pages_of_what_cannot_be_read(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "MOST_SCHEDULES_PER_FIRE", 2)
+    for name in ("bad", "fine", "worse", "worst", "well"):
+        await store.create_schedule(a_schedule(name, crons=("30 2 * * *",)))
+    await tamper(store, "UPDATE schedule SET tzdata = '1999a'")
+    await tamper(store, "UPDATE schedule SET rule = '{' WHERE name IN ('bad', 'worse', 'worst')")
+    due = "SELECT name, next_due_us FROM schedule ORDER BY name"
+    before = await rows(store, due)
+
+    many, last_seq = 0, 0
+    while (followed := await store.follow_zones(last_seq)).last_seq is not None:
+        many, last_seq = many + followed.many, followed.last_seq
+
+    assert many == 2
+    followed_now = await rows(store, f"SELECT name FROM schedule WHERE tzdata = '{tzdata_version()}' ORDER BY 1")  # noqa: S608
+    assert [row["name"] for row in followed_now] == ["fine", "well"]
+    assert await rows(store, due) == before, "a server that can read the others fires them at their time"
 
 
 async def test_firings_are_pruned_with_their_tasks(store: Store, clock: ManualClock) -> None:
@@ -559,6 +580,23 @@ async def test_two_servers_that_fire_at_once_make_one_task_each_time(servers: Se
     assert (fired.tasks, passed_over.tasks, after.tasks) == (20, 0, 0)
     assert passed_over.first_due_us is not None and passed_over.first_due_us <= clock.now_us(), "it looks again"
     assert len(await firings(there)) == 20
+
+
+async def test_schedules_that_another_server_is_at_follow_the_time_zone_database_too(
+    servers: Servers, clock: ManualClock, console: Console
+) -> None:
+    here, there = await servers(2)
+    await here.create_schedule(a_schedule(crons=("30 2 * * *",), overlap=Overlap.ALLOW_ALL))
+    await tamper(here, "UPDATE schedule SET tzdata = '1999a'")
+    trigger = Trigger(NIGHTLY, b"t" * 16)
+    triggering = await stopped_before_commit(here, "_trigger", lambda: here.trigger_schedule(trigger))
+
+    following = asyncio.create_task(there.follow_zones())
+    await somebody_waits(console)
+    await triggering.goes_on()
+
+    assert (await following).last_seq is not None
+    assert (await the_schedule(there)).tzdata == tzdata_version()
 
 
 async def test_a_pause_at_one_server_holds_at_another_that_is_about_to_fire(

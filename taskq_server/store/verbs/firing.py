@@ -150,6 +150,8 @@ class _Standing:
     def settle(self) -> dict[str, Any]:
         """When it fires next, as it stands now."""
         self.stands = standing(self.recurrence, self.next_us, self.row.max_firings, self.used)
+        if self.next_us == self.row.next_us:
+            self.stands["tzdata"] = self.row.tzdata  # by which it was computed
         return self.stands
 
     @property
@@ -670,16 +672,27 @@ def _faults(tx: Transaction, asked: Backfill, nominal: list[int], pruned_until_u
 # ── time zones ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def follow_zones(tx: Transaction, nothing: list[None]) -> list[int]:
-    """Computes anew when some of the schedules fire that were computed by another time zone database; answers how many
-    there were. What is due already stays due."""
+class Followed(NamedTuple):
+    """How many of a page of schedules were computed anew, and where the next page begins; None: there is none."""
+
+    many: int
+    last_seq: int | None
+
+
+def follow_zones(tx: Transaction, pages: list[int]) -> list[Followed]:
+    """Computes anew when some of the schedules after each of those fire that were computed by another time zone
+    database. What is due already stays due. Whoever is at one of them is waited for."""
+    return [_follow_zones(tx, after_seq) for after_seq in pages]
+
+
+def _follow_zones(tx: Transaction, after_seq: int) -> Followed:
     table = schema.schedule
     other = (
         select(table)
-        .where(table.c.tzdata != tzdata_version(), table.c.next_us > tx.now_us)
+        .where(table.c.schedule_seq > after_seq, table.c.tzdata != tzdata_version(), table.c.next_us > tx.now_us)
         .order_by(table.c.schedule_seq)
         .limit(MOST_SCHEDULES_PER_FIRE)
-        .with_for_update(key_share=True, skip_locked=True)
+        .with_for_update(key_share=True)
     )
     rows = tx.connection.execute(other).all()
     standings = []
@@ -687,10 +700,10 @@ def follow_zones(tx: Transaction, nothing: list[None]) -> list[int]:
         try:
             at = _Standing.of(row, 0, 0)
             at.next_us = at.recurrence.next_after(max(tx.now_us, row.last_us or 0))
-            at.settle()
+            at.settle()["tzdata"] = tzdata_version()
         except Exception as error:  # noqa: BLE001 - as above
             _complain(tx, row, error)  # another server may be able to, at its time
             continue
         standings.append(at)
     _step(tx, standings)
-    return [len(standings)] * len(nothing)
+    return Followed(len(standings), rows[-1].schedule_seq if rows else None)
