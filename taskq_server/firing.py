@@ -15,7 +15,7 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.metrics import Metrics
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
-from taskq_server.store.verbs.firing import MOST_SCHEDULES_PER_FIRE, Fired, Stopped
+from taskq_server.store.verbs.firing import Fired, Stopped
 from taskq_server.store.verbs.schedules import ToFire
 
 log = structlog.get_logger("taskq.firing")
@@ -53,7 +53,9 @@ class Firing:
             return await self.tick()
         except TaskqError as error:
             log.error("schedules cannot be fired", error=error.in_full)
-            return self._clock.now_us() + SECOND_US
+        except Exception:  # a fault of ours in firing must not end what else the server does
+            log.exception("schedules cannot be fired")
+        return self._clock.now_us() + SECOND_US
 
     def expect(self, due_us: int | None) -> None:
         """A firing is due then."""
@@ -107,11 +109,9 @@ class Firing:
             log.info("firings were skipped", many=sum(fired.skipped.values()), schedules=_shown(fired.skipped))
 
     async def _follow_zones(self) -> None:
-        many = 0
-        while batch := await self._store.follow_zones():
-            many += batch
-            if batch < MOST_SCHEDULES_PER_FIRE:
-                break
+        many, last_seq = 0, 0
+        while (followed := await self._store.follow_zones(last_seq)).last_seq is not None:
+            many, last_seq = many + followed.many, followed.last_seq
         self._follows_zones = True
         if many:
             log.info("the time zone database is another; schedules were computed anew", schedules=many)

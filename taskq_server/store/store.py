@@ -40,7 +40,7 @@ from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
-from taskq_server.store.verbs.firing import Backfill, Backfilled, Fired, Trigger, Triggered
+from taskq_server.store.verbs.firing import Backfill, Backfilled, Fired, Followed, Trigger, Triggered
 from taskq_server.store.verbs.leasing import Leased, add_and_lease, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
@@ -261,10 +261,9 @@ class Store(ABC):
         """Makes tasks of one batch of what is due, or will be within `ahead_us`."""
         return (await self.write(self._fire, [ahead_us]))[0]
 
-    async def follow_zones(self) -> int:
-        """Computes anew when one batch of schedules fires that another time zone database has computed; answers how
-        many that were."""
-        return (await self.write(firing.follow_zones, [None]))[0]
+    async def follow_zones(self, after_seq: int = 0) -> Followed:
+        """Computes anew when one page of schedules fires that another time zone database has computed."""
+        return (await self.write(firing.follow_zones, [after_seq]))[0]
 
     async def get(self, task_ids: list[bytes]) -> dict[bytes, Task]:
         """The tasks that exist, by id."""

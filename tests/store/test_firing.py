@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.recurring import FiringOutcome, Key, Schedule, firing_task_id
@@ -18,7 +20,8 @@ from taskq_server.core.schedule import CatchUp, Overlap, Recurrence, tzdata_vers
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
-from taskq_server.store.verbs.firing import MOST_FIRINGS_PER_FIRE, Trigger
+from taskq_server.store.verbs import firing as verb
+from taskq_server.store.verbs.firing import MOST_OF_ONE, Followed, Trigger
 from taskq_server.store.verbs.schedules import ToFire
 from taskq_server.store.verbs.scheduling import Deletion, SchedulePause
 from tests.store.conftest import RULES, Reopen, Servers
@@ -256,6 +259,28 @@ async def test_overlap_is_decided_by_what_is_unfinished_so_that_a_crash_leaves_n
     assert (await the_schedule(store)).fired == 2
 
 
+@pytest.mark.parametrize("policy", CatchUp)
+@pytest.mark.parametrize("overlap", [Overlap.ALLOW_ALL, Overlap.CANCEL_OTHER])
+async def test_a_server_that_runs_misses_nothing_however_long_the_jitter(
+    store: Store, clock: ManualClock, policy: CatchUp, overlap: Overlap
+) -> None:
+    """Neither with a window that is shorter than the jitter."""
+    put_off = a_schedule(every=minutes(5), jitter=minutes(4), window=seconds(15), catch_up=policy, overlap=overlap)
+    made = await store.create_schedule(put_off)
+    began_us = clock.now_us()
+
+    for _ in range(10):
+        due_us = (await store.to_fire()).first_due_us
+        assert due_us is not None
+        clock.advance(us=due_us - clock.now_us())
+        await fire_all(store)
+
+    after = await the_schedule(store)
+    assert (after.fired, after.missed, after.skipped) == (10, 0, 0)
+    fired = [nominal_us for _, nominal_us in await firings(store)]
+    assert fired == nominal_times(made, began_us, clock.now_us())
+
+
 async def test_a_flood_of_missed_firings_comes_in_batches(store: Store, clock: ManualClock) -> None:
     await store.create_schedule(a_schedule(every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL))
     clock.advance(us=seconds(2_500))
@@ -263,8 +288,92 @@ async def test_a_flood_of_missed_firings_comes_in_batches(store: Store, clock: M
     first = await store.fire(0)
     rest = await fire_all(store)
 
-    assert (first.tasks, first.more) == (MOST_FIRINGS_PER_FIRE, True)
+    assert (first.tasks, first.more) == (MOST_OF_ONE, True)
     assert first.tasks + rest == 2_500 == len(set(await firings(store)))
+
+
+async def test_a_flood_of_one_schedule_does_not_keep_others_waiting(store: Store, clock: ManualClock) -> None:
+    flood = a_schedule("flood", every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL)
+    await store.create_schedule(flood)
+    for i in range(10):
+        await store.create_schedule(a_schedule(f"s{i}", every=minutes(60)))
+    clock.advance(us=minutes(60))
+
+    await store.fire(0)
+
+    assert len({name for name, _ in await firings(store)}) == 11
+
+
+@pytest.mark.parametrize("overlap", [Overlap.SKIP, Overlap.BUFFER_ONE, Overlap.CANCEL_OTHER])
+async def test_firings_that_come_to_nothing_are_met_in_batches_too(
+    store: Store, clock: ManualClock, overlap: Overlap
+) -> None:
+    await store.create_schedule(a_schedule(every=seconds(1), catch_up=CatchUp.ALL, overlap=overlap))
+    clock.advance(us=seconds(250))
+
+    first = await store.fire(0)
+    skipped_first = (await the_schedule(store)).skipped
+    await fire_all(store)
+
+    after = await the_schedule(store)
+    assert first.more and skipped_first < MOST_OF_ONE
+    assert after.fired + after.skipped + after.buffered == 250 and after.missed == 0
+
+
+async def test_a_round_has_no_more_payload_than_a_transaction_bears(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "MOST_BYTES_PER_FIRE", 5_000)
+    for name in ("a", "b"):
+        await store.create_schedule(
+            a_schedule(name, every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL, payload=b"x" * 1_000)
+        )
+    clock.advance(us=seconds(20))
+
+    first = await store.fire(0)
+
+    assert (first.tasks, first.more) == (5, True)
+    assert await fire_all(store) == 40 - 5
+    assert len(set(await firings(store))) == 40
+
+
+@pytest.mark.parametrize("policy", CatchUp)
+async def test_a_round_that_takes_long_ends_and_the_next_goes_on(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, policy: CatchUp
+) -> None:
+    for i in range(5):
+        await store.create_schedule(a_schedule(f"s{i}", every=seconds(4), catch_up=policy, overlap=Overlap.ALLOW_ALL))
+    clock.advance(us=seconds(40) - clock.now_us() % seconds(4))
+    monkeypatch.setattr(verb, "monotonic", itertools.count().__next__)
+
+    first = await store.fire(0)
+    rest = await fire_all(store)
+
+    late, on_time = 10 - 3, 3
+    fires = {CatchUp.SKIP: on_time, CatchUp.LAST: on_time, CatchUp.FIRST: 1 + on_time, CatchUp.ALL: late + on_time}
+    assert (first.tasks, first.more) == (1, True)
+    assert first.tasks + rest == 5 * fires[policy] == len(set(await firings(store)))
+    for i in range(5):
+        after = await the_schedule(store, Key(None, f"s{i}"))
+        assert after.fired + after.missed == 10
+
+
+async def test_many_that_are_to_be_cancelled_are_so_in_batches_and_then_the_other_fires(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "MOST_CANCELLED", 10)
+    made = await store.create_schedule(a_schedule(every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL))
+    clock.advance(us=seconds(35))
+    assert await fire_all(store) == 35
+    await tamper(store, "UPDATE schedule SET overlap = :to", to=int(Overlap.CANCEL_OTHER))
+    clock.advance(us=seconds(1))
+
+    rounds = [await store.fire(0) for _ in range(4)]
+
+    assert [(one.tasks, one.more) for one in rounds] == [(0, True), (0, True), (0, True), (1, False)]
+    after = await the_schedule(store)
+    assert (after.unfinished, after.fired, after.missed) == (1, 36, 0)
+    assert after.last_us == made.next_us + seconds(35)
 
 
 async def test_many_that_are_due_at_once_are_all_fired(store: Store, clock: ManualClock) -> None:
@@ -276,17 +385,78 @@ async def test_many_that_are_due_at_once_are_all_fired(store: Store, clock: Manu
     assert (await store.to_fire()).first_due_us == (await the_schedule(store, Key(None, "s7"))).next_due_us
 
 
-async def test_a_schedule_that_cannot_be_read_does_not_hold_up_the_others(store: Store, clock: ManualClock) -> None:
-    for name in ("bad", "good"):
+BAD_ROWS = {
+    "a rule that is no JSON": "rule = '{'",
+    "a rule of a newer server": """rule = replace(rule, '"phase_us"', '"moon_us"')""",
+    "crons that are none": """rule = replace(rule, '"crons":[]', '"crons"\\:5')""",
+    "a span that is none": """rule = replace(rule, '"interval_us"\\:60000000', '"interval_us":"often"')""",
+    "jitter that is none": """rule = replace(rule, '"jitter_us"\\:0', '"jitter_us":"some"')""",
+    "a zone that is gone": """rule = replace(rule, '"UTC"', '"Gone/Zone"')""",
+    "no next nominal time": "next_us = NULL",
+    "headers that are none": """task = replace(task, '"name":', '"headers"\\:5,"name":')""",
+    "a task that is no JSON": "task = 'x'",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS.values(), ids=BAD_ROWS)
+async def test_a_schedule_that_cannot_be_read_or_used_does_not_hold_up_the_others(
+    store: Store, clock: ManualClock, bad: str
+) -> None:
+    for name in ("a", "bad", "z"):
         await store.create_schedule(a_schedule(name, every=minutes(1)))
-    await tamper(store, "UPDATE schedule SET rule = '{' WHERE name = 'bad'")
+    before = await rows(store, "SELECT rule, task, next_us FROM schedule WHERE name = 'bad'")
+    await tamper(store, f"UPDATE schedule SET {bad} WHERE name = 'bad'")  # noqa: S608 - our own words
+    assert await rows(store, "SELECT rule, task, next_us FROM schedule WHERE name = 'bad'") != before
     clock.advance(us=minutes(1))
 
-    await store.fire(0)
+    with capture_logs() as logged:
+        await store.fire(0)
 
-    assert [name for name, _ in await firings(store)] == ["good"]
+    assert [name for name, _ in await firings(store)] == ["a", "z"]
+    assert [line["name"] for line in logged if line["log_level"] == "error"] == ["bad"]
     first_due_us = (await store.to_fire()).first_due_us
     assert first_due_us is not None and first_due_us > clock.now_us()
+
+
+async def test_a_bad_schedule_with_a_firing_that_waits_holds_up_nobody_and_is_told_of_once_a_minute(
+    store: Store, clock: ManualClock
+) -> None:
+    for name in ("bad", "good"):
+        await store.create_schedule(a_schedule(name, every=minutes(1), overlap=Overlap.BUFFER_ALL, jitter=seconds(1)))
+    for _ in range(2):
+        clock.advance(us=minutes(1) + seconds(1))
+        await store.fire(0)
+    oven = await a_processor(store)
+    for assignment in (await lease(store, oven)).assignments:
+        await end(store, succeeded(assignment))
+    await tamper(store, """UPDATE schedule SET rule = replace(rule, '"UTC"', '"Gone/Zone"') WHERE name = 'bad'""")
+
+    told = []
+    for _ in range(4):
+        with capture_logs() as logged:
+            await store.fire(0)
+        told += [line["name"] for line in logged]
+        clock.advance(us=seconds(0.25))
+
+    assert told == ["bad"]
+    assert Counter(name for name, _ in await firings(store)) == {"bad": 1, "good": 2}
+    assert (await the_schedule(store, Key(None, "good"))).buffered == 0
+    clock.advance(us=minutes(1))
+    with capture_logs() as logged:
+        await store.fire(0)
+    assert "bad" in {line["name"] for line in logged}
+
+
+async def test_what_was_postponed_is_not_fired_before_its_time(store: Store, clock: ManualClock) -> None:
+    """A server that could not read it has put it off; one that can sees that it is days ahead."""
+    made = await store.create_schedule(a_schedule(every=days(7), overlap=Overlap.ALLOW_ALL, jitter=hours(1)))
+    await tamper(store, "UPDATE schedule SET next_due_us = :us", us=clock.now_us())
+
+    fired = await store.fire(seconds(1))
+
+    after = await the_schedule(store)
+    assert fired.tasks == 0 == len(await firings(store))
+    assert (after.next_us, after.next_due_us, after.missed) == (made.next_us, made.next_due_us, 0)
 
 
 async def test_a_time_zone_that_is_gone_stops_its_schedule_aloud_and_no_other(store: Store, clock: ManualClock) -> None:
@@ -323,11 +493,32 @@ async def test_another_time_zone_database_computes_anew_what_is_to_come(store: S
     made = await store.create_schedule(a_schedule(crons=("30 2 * * *",), zone="Europe/Berlin"))
     await tamper(store, "UPDATE schedule SET tzdata = '1999a', next_us = next_us + 1, next_due_us = next_due_us + 1")
 
-    assert await store.follow_zones() == 1
-    assert await store.follow_zones() == 0
+    assert (await store.follow_zones()).many == 1
+    assert await store.follow_zones() == Followed(0, None)
 
     after = await the_schedule(store)
     assert (after.next_us, after.next_due_us, after.tzdata) == (made.next_us, made.next_due_us, tzdata_version())
+
+
+async def test_another_time_zone_database_is_followed_past_pages_of_what_cannot_be_read(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "MOST_SCHEDULES_PER_FIRE", 2)
+    for name in ("bad", "fine", "worse", "worst", "well"):
+        await store.create_schedule(a_schedule(name, crons=("30 2 * * *",)))
+    await tamper(store, "UPDATE schedule SET tzdata = '1999a'")
+    await tamper(store, "UPDATE schedule SET rule = '{' WHERE name IN ('bad', 'worse', 'worst')")
+    due = "SELECT name, next_due_us FROM schedule ORDER BY name"
+    before = await rows(store, due)
+
+    many, last_seq = 0, 0
+    while (followed := await store.follow_zones(last_seq)).last_seq is not None:
+        many, last_seq = many + followed.many, followed.last_seq
+
+    assert many == 2
+    followed_now = await rows(store, f"SELECT name FROM schedule WHERE tzdata = '{tzdata_version()}' ORDER BY 1")  # noqa: S608
+    assert [row["name"] for row in followed_now] == ["fine", "well"]
+    assert await rows(store, due) == before, "a server that can read the others fires them at their time"
 
 
 async def test_firings_are_pruned_with_their_tasks(store: Store, clock: ManualClock) -> None:
@@ -389,6 +580,23 @@ async def test_two_servers_that_fire_at_once_make_one_task_each_time(servers: Se
     assert (fired.tasks, passed_over.tasks, after.tasks) == (20, 0, 0)
     assert passed_over.first_due_us is not None and passed_over.first_due_us <= clock.now_us(), "it looks again"
     assert len(await firings(there)) == 20
+
+
+async def test_schedules_that_another_server_is_at_follow_the_time_zone_database_too(
+    servers: Servers, clock: ManualClock, console: Console
+) -> None:
+    here, there = await servers(2)
+    await here.create_schedule(a_schedule(crons=("30 2 * * *",), overlap=Overlap.ALLOW_ALL))
+    await tamper(here, "UPDATE schedule SET tzdata = '1999a'")
+    trigger = Trigger(NIGHTLY, b"t" * 16)
+    triggering = await stopped_before_commit(here, "_trigger", lambda: here.trigger_schedule(trigger))
+
+    following = asyncio.create_task(there.follow_zones())
+    await somebody_waits(console)
+    await triggering.goes_on()
+
+    assert (await following).last_seq is not None
+    assert (await the_schedule(there)).tzdata == tzdata_version()
 
 
 async def test_a_pause_at_one_server_holds_at_another_that_is_about_to_fire(

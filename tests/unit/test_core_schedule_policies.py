@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from taskq_server.core.schedule import (
@@ -15,6 +17,7 @@ from taskq_server.core.schedule import (
     Rule,
     catch_up,
     decide,
+    recurrence,
 )
 from tests.unit.schedules import DAY, HOUR, ID, MINUTE, SECOND, a_cron, at
 
@@ -82,6 +85,24 @@ def test_the_first_is_made_up_and_the_one_on_time_fires() -> None:
     assert missed_hours(CatchUp.FIRST, now=NOON) == CatchingUp([NOON - 4 * HOUR, NOON], 3, NOON + HOUR)
 
 
+@pytest.mark.parametrize("policy", CatchUp)
+def test_how_late_a_firing_is_counts_from_when_it_is_due_after_its_jitter(policy: CatchUp) -> None:
+    """The window is shorter than what the jitter puts off."""
+    put_off = Recurrence(Rule(crons=("@hourly",), jitter_us=30 * MINUTE), ID)
+    due_us = put_off.due_us(NOON)
+    assert due_us > NOON + MINUTE
+
+    before = catch_up(put_off, NOON, due_us - 1, policy, 20 * SECOND, 100)
+    on_time = catch_up(put_off, NOON, due_us + 10 * SECOND, policy, 20 * SECOND, 100)
+    late = catch_up(put_off, NOON, due_us + 11 * SECOND, policy, 20 * SECOND, 100)
+    too_late = catch_up(put_off, NOON, due_us + 21 * SECOND, policy, 20 * SECOND, 100)
+
+    assert before == CatchingUp([], 0, NOON)
+    assert on_time == CatchingUp([NOON], 0, NOON + HOUR)
+    assert late.fire_us == ([] if policy is CatchUp.SKIP else [NOON])
+    assert too_late == CatchingUp([], 1, NOON + HOUR)
+
+
 def test_before_its_time_nothing_happens() -> None:
     for policy in CatchUp:
         assert catch_up(HOURLY, NOON, NOON - 1, policy, DAY, 100) == CatchingUp([], 0, NOON)
@@ -136,6 +157,25 @@ def test_an_interval_is_counted_exactly_however_long_it_was_missed() -> None:
 
     assert done.missed == 365 * 86_400 - 11
     assert done.fire_us == [NOON - n * SECOND for n in range(10, -1, -1)]
+
+
+def test_excluded_times_count_among_those_that_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a rule of which most is excluded would hold up all others for seconds."""
+    looked = 0
+    look = recurrence._Compiled.next_after
+
+    def counted(parts: recurrence._Compiled, time_us: int) -> Any:
+        nonlocal looked
+        looked += 1
+        return look(parts, time_us)
+
+    minutely = Recurrence(Rule(crons=("* * * * *",), excluded_crons=("1-58 * * * *",)), ID)
+    monkeypatch.setattr(recurrence._Compiled, "next_after", counted)
+
+    missed = minutely.count(NOON - 100 * DAY, NOON)
+
+    assert looked <= recurrence.MOST_WALKED + recurrence.MOST_EXCLUDED
+    assert 100 * 24 * 2 <= missed <= 101 * 24 * 60
 
 
 def test_several_crons_are_counted_one_by_one_up_to_a_point_and_then_at_most() -> None:

@@ -9,7 +9,7 @@ from taskq_server.core.schedule.recurrence import Recurrence
 from taskq_server.core.schedule.rule import DAY_US, SECOND_US
 
 ON_TIME_US = 10 * SECOND_US
-"""A nominal time that is no older is not a miss: a server was restarted at once."""
+"""A firing that was due no longer ago is not a miss: a server was restarted at once."""
 
 
 class CatchUp(IntEnum):
@@ -41,17 +41,20 @@ class CatchingUp:
 def catch_up(
     recurrence: Recurrence, next_us: int, now_us: int, policy: CatchUp, window_us: int, most: int
 ) -> CatchingUp:
-    """What to fire of the nominal times from `next_us`, which is the first that was not seen to, until `now_us`.
+    """What to fire of the nominal times from `next_us`, which is the first that was not seen to, that are due by
+    `now_us`. How late one is counts from when it is due, and not from before its jitter.
 
     Those older than the window, and those that the policy drops, are missed (`Recurrence.count` says how exactly they
     are counted). No more than `most` fire; then `next_us` of the answer says where to go on.
     """
-    if next_us > now_us:
+    due_by_us = recurrence.last_due_by(now_us)
+    if next_us > due_by_us:
         return CatchingUp(next_us=next_us)
     before_us = next_us - 1
-    late_us = now_us - ON_TIME_US - 1  # the latest that is late
-    oldest_us = max(before_us, min(late_us, now_us - window_us - 1))  # none older is made up
-    chosen, walked_us = _late(recurrence, oldest_us, late_us, now_us, policy, most)
+    late_us = recurrence.last_due_by(now_us - ON_TIME_US - 1)  # the latest that is late
+    window_ends_us = recurrence.last_due_by(now_us - window_us - 1)
+    oldest_us = max(before_us, min(late_us, window_ends_us))  # none older is made up
+    chosen, walked_us = _late(recurrence, oldest_us, late_us, due_by_us, policy, most)
     if policy is CatchUp.ALL and len(chosen) == most:
         missed = recurrence.count(before_us, oldest_us)
         return CatchingUp(chosen, missed, recurrence.next_after(walked_us))
@@ -60,14 +63,14 @@ def catch_up(
     after_us = max(before_us, late_us)
     while True:
         following = recurrence.next_after(after_us)
-        if following is None or following > now_us or len(fire) == most:
+        if following is None or following > due_by_us or len(fire) == most:
             return CatchingUp(fire, missed, following)
         fire.append(following)
         after_us = following
 
 
 def _late(
-    recurrence: Recurrence, oldest_us: int, late_us: int, now_us: int, policy: CatchUp, most: int
+    recurrence: Recurrence, oldest_us: int, late_us: int, due_by_us: int, policy: CatchUp, most: int
 ) -> tuple[list[int], int]:
     """Which of the late ones fire, and how far they were looked at."""
     chosen: list[int] = []
@@ -82,7 +85,7 @@ def _late(
         return chosen, after_us
     if policy is CatchUp.LAST:
         on_time_us = recurrence.next_after(late_us)
-        if on_time_us is None or on_time_us > now_us:
+        if on_time_us is None or on_time_us > due_by_us:
             last = recurrence.last_until(late_us, oldest_us)
             chosen = [] if last is None else [last]
     return chosen, late_us

@@ -18,7 +18,7 @@ from taskq_server.core.schedule.zone import DAY, Zone, zone_named
 MOST_EXCLUDED = 500
 """How many runs of excluded times are passed over before a schedule counts as one that never fires again."""
 MOST_WALKED = 2_000
-"""How many nominal times are counted one by one: some 20 ms."""
+"""How many nominal times and runs of excluded times are counted one by one: some 20 ms."""
 
 
 class Dst(IntEnum):
@@ -87,6 +87,14 @@ class Recurrence:
             spread_us = spread_us * int.from_bytes(blake2b(seed, digest_size=8).digest()) >> 64
         return nominal_us + spread_us
 
+    def last_due_by(self, time_us: int) -> int:
+        """Nominal times until then, and no later ones, are due by that time: the last before it may be put off."""
+        spread_us = self.rule.jitter_us
+        if not spread_us:
+            return time_us
+        last_us = self.last_until(time_us, time_us - spread_us)
+        return time_us if last_us is None or self.due_us(last_us) <= time_us else last_us - 1
+
     def preview(self, after_us: int, count: int) -> list[Preview]:
         """The next firings, `count` at most."""
         found: list[Preview] = []
@@ -101,18 +109,19 @@ class Recurrence:
         """How many nominal times are later than the one and not later than the other.
 
         Exact when one cron, one interval or dates give them and nothing is excluded: that is arithmetic. Otherwise they
-        are walked; past 2,000 it is the most that it can be.
+        are walked; past 2,000, what is excluded among them, it is the most that it can be.
         """
         after_us = max(after_us, self._before_first_us)
         until_us = min(until_us, self._last_us)
         if len(self._parts.sources) == 1 and not self._parts.excludes:
             return self._parts.sources[0].count(after_us, until_us)
-        for walked in range(MOST_WALKED):
-            next_us = self.next_after(after_us)
-            if next_us is None or next_us > until_us:
+        walked = looks = 0
+        while looks < MOST_WALKED:
+            nominal, looks_here = self._look_after(after_us)
+            if nominal is None or nominal.time_us > until_us:
                 return walked
-            after_us = next_us
-        return MOST_WALKED + sum(source.count(after_us, until_us) for source in self._parts.sources)
+            walked, looks, after_us = walked + 1, looks + looks_here, nominal.time_us
+        return walked + sum(source.count(after_us, until_us) for source in self._parts.sources)
 
     def last_until(self, time_us: int, after_us: int) -> int | None:
         """The last nominal time that is not later than the one, but later than the other."""
@@ -152,25 +161,29 @@ class Recurrence:
         return LAST_US if self.rule.end_us is None else self.rule.end_us - 1
 
     def _next_after(self, time_us: int) -> Nominal | None:
+        return self._look_after(time_us)[0]
+
+    def _look_after(self, time_us: int) -> tuple[Nominal | None, int]:
+        """The next nominal time, and how many were looked at: those before it were excluded."""
         parts = self._parts
         time_us = max(time_us, self._before_first_us)
         last_us = self._last_us
         given_up_us = time_us + AHEAD_S * SECOND_US
-        for _ in range(MOST_EXCLUDED):
+        for looks in range(1, MOST_EXCLUDED + 1):
             if time_us >= last_us:
-                return None
+                return None, looks
             nominal = parts.next_after(time_us)
             if nominal is None or nominal.time_us > last_us:
-                return None
+                return None, looks
             if not parts.excludes:
-                return nominal
+                return nominal, looks
             allowed_us = parts.allowed_from(nominal.time_us)
             if allowed_us == nominal.time_us:
-                return nominal
+                return nominal, looks
             time_us = allowed_us - 1
             if time_us > given_up_us:
-                return None
-        return None
+                return None, looks
+        return None, MOST_EXCLUDED
 
     def _dst(self, nominal: Nominal) -> Dst:
         if nominal.is_moved:

@@ -90,7 +90,10 @@ def zone_named(name: str) -> Zone:
     if name not in _names():
         near = get_close_matches(name[:64], _names(), 1) or ["Europe/Berlin"]
         raise ValueError(f"must be a time zone of the IANA database such as {near[0]}; is {name[:64]!r}")
-    return Zone(name)
+    try:
+        return Zone(name)
+    except OSError as error:  # the package was exchanged while we run
+        raise ValueError(f"must be a time zone that can be read; {name} cannot: {error}") from error
 
 
 @cache

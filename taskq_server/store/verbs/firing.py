@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any, NamedTuple
 
 import structlog
@@ -46,11 +47,18 @@ log = structlog.get_logger("taskq.store")
 MOST_SCHEDULES_PER_FIRE = 1_000
 MOST_FIRINGS_PER_FIRE = 1_000
 """However much has been missed: a transaction must end long before others lose patience."""
+MOST_OF_ONE = 100
+"""So many firings of one schedule, so that others are not kept waiting."""
+MOST_BYTES_PER_FIRE = 16 * 1024 * 1024
+MOST_CANCELLED = 1_000
+LONGEST_FIRE_S = 0.25
+"""Rules may cost what they like to be walked: then so long, and what a single one of them takes."""
 MOST_BACKFILLED = 1_000
 ON_TIME_US = 5_000_000
 """What is no older is on time, as `catch_up` would find at more expense."""
 UNREADABLE_US = 60_000_000
 """A schedule that cannot be read is tried again after so long, and each time there is an error in the log."""
+MOST_COMPLAINED = 10_000
 
 _INSERT = Many.insert(
     schema.firing,
@@ -124,6 +132,8 @@ class _Standing:
     skipped: int = 0
     missed: int = 0
     overlapped: int = 0
+    stands: dict[str, Any] | None = None
+    """The columns that say when it fires next."""
 
     @classmethod
     def of(cls, row: Row[Any], unfinished: int, buffered: int) -> _Standing:
@@ -136,6 +146,13 @@ class _Standing:
     @property
     def seq(self) -> int:
         return int(self.row.schedule_seq)
+
+    def settle(self) -> dict[str, Any]:
+        """When it fires next, as it stands now."""
+        self.stands = standing(self.recurrence, self.next_us, self.row.max_firings, self.used)
+        if self.next_us == self.row.next_us:
+            self.stands["tzdata"] = self.row.tzdata  # by which it was computed
+        return self.stands
 
     @property
     def is_occupied(self) -> bool:
@@ -161,13 +178,47 @@ class _Round:
         self._started: list[tuple[int, int, int]] = []
         self._supersedes: set[int] = set()
         """Schedules whose unfinished tasks are to be cancelled first."""
+        self._thins: set[int] = set()
+        """Those of which some are cancelled, since they are too many for one transaction."""
+        self._met = self._bytes = self._cancels = 0
+        self._ends_s = 0.0
         self.stopped: list[Stopped] = []
 
-    def __len__(self) -> int:
-        return len(self._made) + len(self._waiting)
+    def begin(self) -> None:
+        """From now on it takes time. To wait for the database does not count."""
+        self._ends_s = monotonic() + LONGEST_FIRE_S
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has enough to do for one transaction, if what it has met came to nothing too."""
+        return (
+            self._met >= MOST_FIRINGS_PER_FIRE
+            or self._bytes >= MOST_BYTES_PER_FIRE
+            or self._cancels >= MOST_CANCELLED
+            or monotonic() >= self._ends_s
+        )
+
+    @property
+    def left(self) -> int:
+        """How many firings it still takes."""
+        return max(0, MOST_FIRINGS_PER_FIRE - self._met)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def thins(self) -> bool:
+        return bool(self._thins)
+
+    def thin(self, at: _Standing) -> None:
+        """Cancels some of what is unfinished, and fires when the rest is few."""
+        self._thins.add(at.seq)
+        self._cancels += MOST_CANCELLED
 
     def meet(self, at: _Standing, firing: Firing) -> FiringOutcome:
         """One firing whose time has come, as the overlap policy says."""
+        self._met += 1
         decision = decide(at.overlap, at.unfinished, at.buffered, at.row.max_buffered)
         if at.is_occupied:
             at.overlapped += 1
@@ -196,24 +247,35 @@ class _Round:
             at.used -= len(made_here)
         if at.unfinished > len(made_here):
             self._supersedes.add(at.seq)
+            self._cancels += at.unfinished - len(made_here)
         at.unfinished = 0
 
     def _make(self, at: _Standing, firing: Firing) -> None:
-        row = at.row
+        row, payload = at.row, at.template.payload
         self._made.append((at, firing, task_of(at.seq, row.schedule_id, row.name, at.template, firing)))
+        self._bytes += len(payload.data) if payload else 0
         at.unfinished += 1
         at.fired += 1
 
     def start(self, at: _Standing, firing: Firing) -> None:
         """A firing that has waited in the buffer."""
         at.buffered -= 1
+        self._met += 1
         self._started.append((self._tx.now_us, at.seq, firing.nominal_us))
         self._make(at, firing)
+
+    def drop(self, at: _Standing) -> None:
+        """Nothing of this schedule, which has turned out to be bad."""
+        self._made = [one for one in self._made if one[0] is not at]
+        self._waiting = [one for one in self._waiting if one[0] != at.seq]
+        self._started = [one for one in self._started if one[1] != at.seq]
+        self._supersedes.discard(at.seq)
+        self._thins.discard(at.seq)
 
     def write(self) -> None:
         """Cancels, stores the tasks, and notes which firings they are."""
         tx = self._tx
-        if self._supersedes:
+        if self._supersedes or self._thins:
             self._cancel_unfinished()
         if self._made:
             enqueued = add(self._memory, tx, [task for _, _, task in self._made])
@@ -228,12 +290,18 @@ class _Round:
         _START.run(tx.connection, self._started)
 
     def _cancel_unfinished(self) -> None:
-        tx, task = self._tx, schema.task
-        where = schema.IS_OF_SCHEDULE, tx.sql.among(task.c.schedule_seq, sorted(self._supersedes))
-        task_ids = list(tx.connection.execute(select(task.c.task_id).where(*where)).scalars())
+        tx = self._tx
+        task_ids = self._unfinished_of(self._supersedes) + self._unfinished_of(self._thins, MOST_CANCELLED)
         for task_id, cancelled in zip(task_ids, cancel(self._memory, self._rules, tx, task_ids), strict=True):
             if cancelled.state_before is TaskState.RUNNING and cancelled.session_seq is not None:
                 self.stopped.append(Stopped(cancelled.session_seq, task_id, cancelled.attempt))
+
+    def _unfinished_of(self, seqs: set[int], most: int | None = None) -> list[bytes]:
+        if not seqs:
+            return []
+        task = schema.task
+        where = schema.IS_OF_SCHEDULE, self._tx.sql.among(task.c.schedule_seq, sorted(seqs))
+        return list(self._tx.connection.execute(select(task.c.task_id).where(*where).limit(most)).scalars())
 
 
 # ── what is due ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -260,23 +328,31 @@ def _fire(memory: Memory, rules: Rules, tx: Transaction, ahead_us: int) -> Fired
         .with_for_update(key_share=True, skip_locked=True)
     )
     rows = tx.connection.execute(due).all()
-    for row, at in _standings(tx, rows, touched):
+    most_of_one = min(MOST_OF_ONE, max(1, MOST_FIRINGS_PER_FIRE // max(1, len(rows))))
+    standings, seen = _standings(tx, rows, touched), 0
+    making.begin()
+    for row, at in standings:
+        if seen and making.is_full:
+            fired.more = True
+            break
+        seen += 1
         if at is None:
             _postpone(tx, row)
             continue
-        if len(making) >= MOST_FIRINGS_PER_FIRE:
-            fired.more = True
-            break
         before_us = at.next_us
         try:
-            _fire_one(tx, making, at, until_us)
-        except ValueError as error:  # such as a time zone that there is no longer
-            log.error("a schedule cannot be fired", name=row.name, why=str(error))
+            _fire_one(tx, making, at, until_us, most_of_one)
+            stands = at.settle()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one, such as a zone that is gone
+            _complain(tx, row, error)
+            making.drop(at)
+            touched.pop(at.seq, None)
             _postpone(tx, row)
             continue
         fired.more |= at.next_us is not None and at.next_us <= tx.now_us and at.next_us != before_us
-        if at.next_us != before_us:
+        if at.next_us != before_us or stands["next_due_us"] != row.next_due_us:  # it may have been postponed
             touched[at.seq] = at
+    fired.more |= making.thins
     making.write()
     _step(tx, touched.values())
     for at in touched.values():
@@ -297,36 +373,48 @@ def _standings(
     """Where schedules stand that are locked by now; None for one that cannot be read."""
     rows = list(rows)
     counted = _counted(tx, [row.schedule_seq for row in rows if row.overlap != Overlap.ALLOW_ALL])
+    cancels = [row.schedule_seq for row in rows if row.overlap == Overlap.CANCEL_OTHER]
+    counted |= _counted(tx, [seq for seq in cancels if counted[seq][0]], MOST_CANCELLED + 1)
+    return _read(tx, rows, counted, known)
+
+
+def _read(
+    tx: Transaction, rows: list[Row[Any]], counted: dict[int, tuple[int, int]], known: dict[int, _Standing]
+) -> Iterator[tuple[Row[Any], _Standing | None]]:
     for row in rows:
         if row.schedule_seq in known:
             yield row, known[row.schedule_seq]
             continue
         try:
             yield row, _Standing.of(row, *counted.get(row.schedule_seq, (0, 0)))
-        except (TypeError, ValueError, KeyError) as error:
-            log.error("a schedule cannot be read, and does not fire", name=row.name, why=repr(error))
+        except Exception as error:  # noqa: BLE001 - whatever a row has that is none of ours
+            _complain(tx, row, error)
             yield row, None
 
 
-def _counted(tx: Transaction, seqs: list[int]) -> dict[int, tuple[int, int]]:
-    """What is unfinished and what is buffered, by a statement of its own: it sees what others had done before the
-    schedules were locked."""
+def _counted(tx: Transaction, seqs: list[int], most: int = 1) -> dict[int, tuple[int, int]]:
+    """What is unfinished, not counted further than `most`, and what is buffered, by a statement of its own: it sees
+    what others had done before the schedules were locked."""
     if not seqs:
         return {}
     among = tx.sql.among(schema.schedule.c.schedule_seq, seqs)
-    found = tx.connection.execute(_UNFINISHED.where(among))
+    counting = _UNFINISHED if most == 1 else select(*schedules.counts(most), schema.schedule.c.schedule_seq)
+    found = tx.connection.execute(counting.where(among))
     return {row.schedule_seq: (row.unfinished, row.buffered) for row in found}
 
 
-def _fire_one(tx: Transaction, making: _Round, at: _Standing, until_us: int) -> None:
+def _fire_one(tx: Transaction, making: _Round, at: _Standing, until_us: int, most: int) -> None:
     if at.is_occupied:
         until_us = tx.now_us
     if at.row.next_due_us > until_us:
         return  # what is unfinished now may be finished then
-    caught = _caught_up(at, until_us, MOST_FIRINGS_PER_FIRE - len(making))
+    caught = _caught_up(at, until_us, max(1, min(most, making.left)))
+    if caught.fire_us and at.left != 0 and at.overlap is Overlap.CANCEL_OTHER and at.unfinished > MOST_CANCELLED:
+        making.thin(at)
+        return
     at.missed += caught.missed
     at.next_us = caught.next_us
-    for nominal_us in caught.fire_us:
+    for i, nominal_us in enumerate(caught.fire_us):
         due_us = at.recurrence.due_us(nominal_us)
         if due_us > tx.now_us and at.is_occupied:
             at.next_us = nominal_us
@@ -335,31 +423,46 @@ def _fire_one(tx: Transaction, making: _Round, at: _Standing, until_us: int) -> 
             break
         firing = Firing(nominal_us, due_us, firing_task_id(at.row.schedule_id, nominal_us))
         making.meet(at, firing)
+        if making.is_full and i + 1 < len(caught.fire_us):
+            at.next_us = caught.fire_us[i + 1]
+            break
 
 
 def _caught_up(at: _Standing, until_us: int, most: int) -> CatchingUp:
-    """What of the nominal times is due by then; jitter may put the last one off."""
+    """What of the nominal times is due by then."""
     policy, window_us = CatchUp(at.row.catch_up), at.row.catch_up_window_us
-    assert at.next_us is not None
-    if most and at.next_us >= until_us - ON_TIME_US:  # as a rule: then no policy has a say
+    if at.next_us is None:
+        raise ValueError("it is due and has no next nominal time")
+    if until_us - ON_TIME_US <= at.recurrence.due_us(at.next_us) <= until_us:  # as a rule
         following_us = at.recurrence.next_after(at.next_us)
         if following_us is None or following_us > until_us:
-            return CatchingUp([at.next_us], 0, following_us)
-    caught = catch_up(at.recurrence, at.next_us, until_us, policy, window_us, most)
-    if caught.fire_us and at.recurrence.due_us(caught.fire_us[-1]) > until_us:
-        return catch_up(at.recurrence, at.next_us, caught.fire_us[-1] - 1, policy, window_us, most)
-    return caught
+            return CatchingUp([at.next_us], 0, following_us)  # no policy has a say
+    return catch_up(at.recurrence, at.next_us, until_us, policy, window_us, most)
 
 
 def _step(tx: Transaction, standings: Iterable[_Standing]) -> None:
     """Moves schedules on to where they stand now."""
     values = []
     for at in standings:
-        row, to = at.row, standing(at.recurrence, at.next_us, at.row.max_firings, at.used)
+        row, to = at.row, at.stands or at.settle()
         happened = row.fired + at.fired, row.skipped + at.skipped
         counters = *happened, row.missed + at.missed, row.overlapped + at.overlapped
         values.append((to["next_us"], to["next_due_us"], to["tzdata"], at.used, *at.last, *counters, at.seq))
     _STEP.run(tx.connection, values)
+
+
+_complained: dict[bytes, int] = {}
+"""By the ids of schedules: when the log had something to say of them."""
+
+
+def _complain(tx: Transaction, row: Row[Any], error: Exception) -> None:
+    """Once a minute: what waits in its buffer brings a schedule up four times a second."""
+    if 0 <= tx.now_us - _complained.get(row.schedule_id, -UNREADABLE_US) < UNREADABLE_US:
+        return
+    if len(_complained) >= MOST_COMPLAINED:
+        _complained.clear()
+    _complained[row.schedule_id] = tx.now_us
+    log.error("a schedule cannot be read or used, and does not fire", name=row.name, why=repr(error))
 
 
 def _postpone(tx: Transaction, row: Row[Any]) -> None:
@@ -382,13 +485,23 @@ def _start_buffered(tx: Transaction, making: _Round) -> Iterator[_Standing]:
     # Another server may have started it before this one had locked it.
     startable = {row.schedule_seq: row.nominal_us for row in tx.connection.execute(_STARTABLE)}
     rows = [row for row in rows if row.schedule_seq in startable]
-    for row, at in _standings(tx, rows, {}):
+    standings = _standings(tx, rows, {})
+    making.begin()
+    for row, at in standings:
+        if making.is_full:
+            break  # what is left still waits, and is looked at again soon
         if at is None:
             continue
         nominal_us = startable[row.schedule_seq]
         of = firing.c.schedule_seq == row.schedule_seq, firing.c.nominal_us == nominal_us
         task_id = tx.connection.execute(select(firing.c.task_id).where(*of)).scalar_one()
-        making.start(at, Firing(nominal_us, nominal_us, task_id))
+        try:
+            making.start(at, Firing(nominal_us, nominal_us, task_id))
+            at.settle()
+        except Exception as error:  # noqa: BLE001 - as above
+            _complain(tx, row, error)
+            making.drop(at)
+            continue
         yield at
 
 
@@ -520,7 +633,7 @@ def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill) ->
             done.existing += 1
             continue
         making.meet(at, Firing(nominal_us, nominal_us, firing_task_id(found.schedule_id, nominal_us)))
-    buffered = len(making) - at.fired
+    buffered = making.waiting
     making.write()
     _step(tx, [at])
     after = as_it_stands(tx, Key(found.schedule_id))
@@ -559,16 +672,27 @@ def _faults(tx: Transaction, asked: Backfill, nominal: list[int], pruned_until_u
 # ── time zones ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def follow_zones(tx: Transaction, nothing: list[None]) -> list[int]:
-    """Computes anew when some of the schedules fire that were computed by another time zone database; answers how many
-    there were. What is due already stays due."""
+class Followed(NamedTuple):
+    """How many of a page of schedules were computed anew, and where the next page begins; None: there is none."""
+
+    many: int
+    last_seq: int | None
+
+
+def follow_zones(tx: Transaction, pages: list[int]) -> list[Followed]:
+    """Computes anew when some of the schedules after each of those fire that were computed by another time zone
+    database. What is due already stays due. Whoever is at one of them is waited for."""
+    return [_follow_zones(tx, after_seq) for after_seq in pages]
+
+
+def _follow_zones(tx: Transaction, after_seq: int) -> Followed:
     table = schema.schedule
     other = (
         select(table)
-        .where(table.c.tzdata != tzdata_version(), table.c.next_us > tx.now_us)
+        .where(table.c.schedule_seq > after_seq, table.c.tzdata != tzdata_version(), table.c.next_us > tx.now_us)
         .order_by(table.c.schedule_seq)
         .limit(MOST_SCHEDULES_PER_FIRE)
-        .with_for_update(key_share=True, skip_locked=True)
+        .with_for_update(key_share=True)
     )
     rows = tx.connection.execute(other).all()
     standings = []
@@ -576,10 +700,10 @@ def follow_zones(tx: Transaction, nothing: list[None]) -> list[int]:
         try:
             at = _Standing.of(row, 0, 0)
             at.next_us = at.recurrence.next_after(max(tx.now_us, row.last_us or 0))
-        except (TypeError, ValueError, KeyError) as error:
-            log.error("a schedule cannot be read, and does not fire", name=row.name, why=repr(error))
-            _postpone(tx, row)
+            at.settle()["tzdata"] = tzdata_version()
+        except Exception as error:  # noqa: BLE001 - as above
+            _complain(tx, row, error)  # another server may be able to, at its time
             continue
         standings.append(at)
     _step(tx, standings)
-    return [len(standings)] * len(nothing)
+    return Followed(len(standings), rows[-1].schedule_seq if rows else None)
