@@ -22,17 +22,19 @@ from taskq_server.http.tls import server_context
 STOP_SECONDS = 2
 """How long answers that are under way may take when the server stops."""
 MOST_CONNECTIONS = 200
-"""With a request under way or without; one of those without makes room for a new one."""
+"""With a request under way or without; one of those without makes room for a new one. A connection has one request
+under way at most, so that there are no more of those, either."""
 BACKLOG = 100
 """So many are accepted at once, before any of them can be hung up on."""
 MOST_FILES = MOST_CONNECTIONS + BACKLOG
+"""File descriptors that HTTP takes at most."""
 REQUEST_SECONDS = 10
 """So long may a handshake take, and then the head of a request."""
 
 
 class _Door:
-    """The connections that there are. It is uvicorn's limits that stand here: its own refuse requests and never hang
-    up, so that whoever only connects would keep everybody out."""
+    """The connections that there are. uvicorn's own limit refuses requests and hangs up on nobody: with it, whoever
+    only connects keeps everybody out."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self.context = context
@@ -74,8 +76,8 @@ class _Door:
 
 
 class _Connection(H11Protocol):
-    """One that has to ask in time. TLS begins here, and not in asyncio's server, which tells of a connection only when
-    hands have been shaken: those that never do could not be counted."""
+    """One that has to ask in time. TLS begins here and not in asyncio's server, which tells of a connection only when
+    hands have been shaken: those that never do it could not be counted."""
 
     def __init__(self, door: _Door, **given: Any) -> None:
         super().__init__(**given)
