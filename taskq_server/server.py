@@ -23,7 +23,7 @@ from taskq_server.firing import Firing
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
-from taskq_server.http.server import HttpServer
+from taskq_server.http.server import MOST_FILES, HttpServer
 from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
@@ -45,7 +45,7 @@ from taskq_server.task_queue import TaskQueue
 log = structlog.get_logger("taskq.server")
 
 OWN_FILES = 256
-"""File descriptors for everything but the connections of clients."""
+"""File descriptors for everything but connections, of clients and over HTTP."""
 
 
 LONGEST_ROUND_SECONDS = 2.0
@@ -108,7 +108,7 @@ class Server:
             [scheduler, self._processors, schedules, admin],
             self.access,
             self.metrics,
-            _affordable(config.max_connections),
+            _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         https = self.certificates if config.http_listen else None
@@ -236,11 +236,13 @@ class Server:
         self.stopping.set()
 
 
-def _affordable(connections: int) -> int:
-    """So many connections, or as many as there are file descriptors for: to be out of them is worse than to refuse."""
+def _affordable(connections: int, http: int = 0) -> int:
+    """So many connections, or as many as there are file descriptors for beside those over HTTP: to be out of them is
+    worse than to refuse."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY or connections + OWN_FILES <= limit:
+    own = OWN_FILES + http
+    if limit == resource.RLIM_INFINITY or connections + own <= limit:
         return connections
-    affordable = max(1, limit - OWN_FILES)
+    affordable = max(1, limit - own)
     log.warning("too few file descriptors for max_connections; raise ulimit -n", limit=limit, connections=affordable)
     return affordable

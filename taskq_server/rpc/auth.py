@@ -5,6 +5,7 @@ What is not in the table cannot be called, so a call that is added is closed unt
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -55,6 +56,9 @@ NEEDS: dict[str, Need] = {
 }
 """The right that each call needs, whatever it is about."""
 
+REQUEST_SECONDS = 10
+"""A request has to be whole this long after its call was let in."""
+
 _BEARER = "bearer "
 
 
@@ -75,11 +79,11 @@ class Guard(grpc.aio.ServerInterceptor):
             handler = await continuation(details)
             need = NEEDS.get(method)
             if handler is None or need is None:  # there is no such call, which is told to those who may come in
-                return grpc.unary_unary_rpc_method_handler(self._refuse)
+                return grpc.stream_unary_rpc_method_handler(self._refuse)
             guarded = self._guarded[method] = self._guard(handler, need)
         return guarded
 
-    async def _refuse(self, request: object, context: Context) -> object:
+    async def _refuse(self, requests: object, context: Context) -> object:
         try:
             self._who(context)
         except TaskqError as error:
@@ -104,22 +108,23 @@ class Guard(grpc.aio.ServerInterceptor):
         raise self._access.by_nothing(peer)
 
     def _guard(self, handler: grpc.RpcMethodHandler[Any, Any], need: Need) -> grpc.RpcMethodHandler[Any, Any]:
-        """Whoever may not come in has nothing parsed."""
+        """Whoever may not come in has nothing read and nothing parsed: every call is one whose requests are a stream to
+        gRPC, which would otherwise take in the request whole before anybody is asked."""
         parse, serialize = handler.request_deserializer, handler.response_serializer
         if need is Need.NOTHING:
             return handler
         if handler.unary_unary is not None:
             unary = self._unary(handler.unary_unary, parse or _as_it_is, need)
-            return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+            return grpc.stream_unary_rpc_method_handler(unary, None, serialize)
         if handler.unary_stream is not None:
             stream = self._stream(handler.unary_stream, parse or _as_it_is, need)
-            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+            return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
         assert handler.stream_stream is not None, "there is no call of another kind"
-        stream = self._stream(handler.stream_stream, _as_it_is, need)
+        stream = self._stream(handler.stream_stream, None, need)
         return grpc.stream_stream_rpc_method_handler(stream, parse, serialize)
 
     def _unary(self, behaviour: Callable[..., Any], parse: Parse, need: Need) -> Callable[..., Any]:
-        async def call(request: Any, context: Context) -> Any:
+        async def call(requests: object, context: Context) -> Any:
             try:
                 caller = self._who(context)
                 caller.must_meet(need)
@@ -127,23 +132,26 @@ class Guard(grpc.aio.ServerInterceptor):
                 await context.abort_with_status(to_status(error))
                 raise  # never reached
             self._access.enter(caller)
-            return await behaviour(parse(request), context)
+            return await behaviour(parse(await _read(context)), context)
 
         return call
 
-    def _stream(self, behaviour: Callable[..., Any], parse: Parse, need: Need) -> Callable[..., Any]:
-        async def call(request: Any, context: Context) -> None:
+    def _stream(self, behaviour: Callable[..., Any], parse: Parse | None, need: Need) -> Callable[..., Any]:
+        """Without `parse` the requests are a stream, which the behaviour reads."""
+
+        async def call(requests: Any, context: Context) -> None:
             try:
                 caller = self._who(context)
                 caller.must_meet(need)
                 self._access.enter(caller)
                 with self._access.streaming(caller) as limit:
                     async with limit:
+                        request = requests if parse is None else parse(await _read(context))
                         if inspect.isasyncgenfunction(behaviour):
-                            async for message in behaviour(parse(request), context):
+                            async for message in behaviour(request, context):
                                 await context.write(message)
                         else:
-                            await behaviour(parse(request), context)
+                            await behaviour(request, context)
             except TaskqError as error:
                 await context.abort_with_status(to_status(error))
             except TimeoutError:
@@ -151,6 +159,18 @@ class Guard(grpc.aio.ServerInterceptor):
                 await context.abort_with_status(to_status(ended))
 
         return call
+
+
+async def _read(context: Context) -> bytes:
+    """The one request of a call, as it came."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            request = await context.read()
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"the request was not whole after {REQUEST_SECONDS} s")
+    if request is grpc.aio.EOF:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is no whole request in the call")
+    return request  # type: ignore[no-any-return]
 
 
 def _as_it_is(request: Any) -> Any:

@@ -204,3 +204,4 @@ def test_there_are_no_more_connections_than_file_descriptors(monkeypatch: pytest
     for files, affordable in ((resource.RLIM_INFINITY, 1_000), (20_000, 1_000), (1_024, 768), (100, 1)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
         assert _affordable(1_000) == affordable
+        assert _affordable(1_000, http=100) == (668 if affordable == 768 else affordable)
