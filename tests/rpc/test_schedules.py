@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
+from taskq_server.core.recurring import firing_task_id
 from tests.conftest import StartServer
 from tests.rpc.support import CANCELLED, RUNNING, SCHEDULED, microseconds, refused, span, time_at
 from tests.rpc.world import World
@@ -629,6 +630,45 @@ async def test_a_backfill_does_not_fire_what_has_been_pruned(world: World, sched
 
     assert set(refusal.faults) == {"start_time"}
     assert after.fired == 0
+
+
+async def test_what_a_pause_has_left_out_is_backfilled_once_and_goes_on_from_there(
+    world: World, schedules: RawSchedules
+) -> None:
+    made = await schedules.create(every(60, overlap=schedule_pb2.OVERLAP_CANCEL_OTHER, max_firings=10))
+    first_us = microseconds(made.next_fire_time)
+    await schedules.pause(name="nightly")
+    world.clock.advance(until(world, made) + 4 * 60 + 30)
+    now = time_at(world.clock.now_us())
+
+    refusal = await refused(
+        schedules.backfill(name="nightly", start_time=time_at(first_us + MINUTE), end_time=now),
+    )
+    done = await schedules.backfill(name="nightly", start_time=time_at(first_us), end_time=now)
+    resumed = await schedules.resume(name="nightly")
+    await fire(world)
+
+    assert set(refusal.faults) == {"start_time"}, "what is before it would be caught up with afterwards"
+    assert microseconds(resumed.next_fire_time) == first_us + 5 * MINUTE
+    assert resumed.remaining_firings == 10
+    tasks = await tasks_of(world.server._store, "nightly")
+    assert [(one.nominal_us, one.state) for one in tasks] == [(first_us + 4 * MINUTE, SCHEDULED)]
+    assert (done.fired, done.skipped) == (1, 4), "each was superseded by the next"
+
+
+async def test_a_firing_whose_id_somebody_has_taken_fires_all_the_same(world: World, schedules: RawSchedules) -> None:
+    made = await schedules.create(every(60))
+    nominal_us = microseconds(made.next_fire_time)
+    taken = firing_task_id(uuid.UUID(made.schedule_id).bytes, nominal_us)
+    await world.scheduler.enqueue("bake", task_id=str(uuid.UUID(bytes=taken)))
+
+    await fire(world, until(world, made))
+
+    (fired,) = await tasks_of(world.server._store, "nightly")
+    assert fired.nominal_us == nominal_us
+    assert uuid.UUID(fired.task_id).bytes != taken
+    stands = await schedules.get(name="nightly")
+    assert (stands.counters.fired, stands.last_firing.task_id) == (1, fired.task_id)
 
 
 # ── preview ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -40,6 +40,7 @@ from taskq_server.store.verbs.adding import add
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import cancel
 from taskq_server.store.verbs.scheduling import as_it_stands, lock, standing
+from taskq_server.task_id import new as new_id
 from taskq_server.task_id import to_text
 
 log = structlog.get_logger("taskq.store")
@@ -279,15 +280,38 @@ class _Round:
             self._cancel_unfinished()
         if self._made:
             enqueued = add(self._memory, tx, [task for _, _, task in self._made])
-            for (at, firing, _), answer in zip(self._made, enqueued, strict=True):
-                if answer.outcome is not EnqueueOutcome.CREATED:
+            for place, answer in enumerate(enqueued):
+                at, firing, _ = self._made[place]
+                if answer.outcome is EnqueueOutcome.CONFLICT and self._is_taken(at, firing):
+                    firing = self._make_another(place)
+                elif answer.outcome is not EnqueueOutcome.CREATED:
                     at.fired -= 1  # it has fired before, and that is known no more
-                elif at.last[0] is None or firing.nominal_us >= at.last[0]:
+                    at.used -= not at.by_hand
+                    continue
+                if at.last[0] is None or firing.nominal_us >= at.last[0]:
                     at.last = firing.nominal_us, firing.task_id
         fired = int(FiringOutcome.FIRED)
         made = [(at.seq, firing.nominal_us, fired, firing.task_id, tx.now_us) for at, firing, _ in self._made]
         _INSERT.run(tx.connection, made + self._waiting)
         _START.run(tx.connection, self._started)
+
+    def _is_taken(self, at: _Standing, firing: Firing) -> bool:
+        """Whether somebody has given the id of a firing to a task of theirs: who sees a schedule can compute it."""
+        if firing.task_id != firing_task_id(at.row.schedule_id, firing.nominal_us):
+            return False
+        task = schema.task
+        whose = select(task.c.schedule_seq).where(task.c.task_id == firing.task_id)
+        return self._tx.connection.execute(whose).scalar_one_or_none() != at.seq
+
+    def _make_another(self, place: int) -> Firing:
+        """The same firing under an id that nobody could know."""
+        at, firing, task = self._made[place]
+        log.warning("a firing's id is another task's; it gets a new one", name=at.row.name, task=firing.task_id.hex())
+        firing = firing._replace(task_id=new_id())
+        task = replace(task, task_id=firing.task_id)
+        add(self._memory, self._tx, [task])
+        self._made[place] = at, firing, task
+        return firing
 
     def _cancel_unfinished(self) -> None:
         tx = self._tx
@@ -619,8 +643,10 @@ def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill) ->
     at, making, done = _standing_of(tx, found, asked.overlap), _Round(memory, rules, tx), Backfilled(found)
     recurrence = Recurrence(replace(found.definition.rule, start_us=None), found.schedule_id)
     nominal = _between(recurrence, asked.start_us, asked.end_us)
-    if (faults := _faults(tx, asked, nominal, at.row.pruned_until_us)) is not None:
+    if (faults := _faults(tx, asked, nominal, at.row.pruned_until_us, at.next_us)) is not None:
         return faults
+    if at.next_us is not None and nominal and nominal[-1] >= at.next_us:  # paused, or late by its jitter
+        at.next_us = at.recurrence.next_after(nominal[-1])
     firing = schema.firing
     there = select(firing.c.nominal_us).where(
         firing.c.schedule_seq == found.schedule_seq,
@@ -657,8 +683,15 @@ def _between(recurrence: Recurrence, start_us: int, end_us: int) -> list[int]:
     return found
 
 
-def _faults(tx: Transaction, asked: Backfill, nominal: list[int], pruned_until_us: int | None) -> InvalidFields | None:
+def _faults(
+    tx: Transaction, asked: Backfill, nominal: list[int], pruned_until_us: int | None, next_us: int | None
+) -> InvalidFields | None:
     faults = []
+    if next_us is not None and nominal and next_us < nominal[0]:
+        rule = (
+            f"must not be later than {next_us / 1_000_000:.6f} s since 1970: the times from then on are still to come"
+        )
+        faults.append(Fault("start_time", rule))
     if asked.end_us > tx.now_us:
         faults.append(Fault("end_time", "must not be later than now"))
     if len(nominal) > MOST_BACKFILLED:
