@@ -22,6 +22,7 @@ from tests.store.given import a_task, added, rows
 TRY_AGAIN = {
     "08006": "connection failure",
     "25006": "the server has become a standby",
+    "25P03": "a transaction was idle for too long",
     "40001": "serialization failure",
     "40P01": "deadlock",
     "53000": "insufficient resources",

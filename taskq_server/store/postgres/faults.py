@@ -12,8 +12,9 @@ from taskq_server.store.transaction import Again
 STORAGE_FAILS = 74
 TRY_AGAIN = 75
 
-_CONNECTION_IS_LOST = ("08", "57P", "25006")
-"""SQLSTATEs, or how they begin: no connection; the server stops or starts; it can only be read, as after fail-over."""
+_CONNECTION_IS_LOST = ("08", "57P", "25006", "25P03")
+"""SQLSTATEs, or how they begin: no connection; the server stops or starts; it can only be read, as after fail-over; it
+has broken off since a transaction was idle for too long."""
 _AGAIN = ("40001", "40P01")
 _FULL = "53100"
 _UNAVAILABLE = ("53", "55P03", "57014", "58", "28", "3D")
