@@ -130,6 +130,25 @@ def _is_hung_up(one: socket.socket) -> bool:
     return bool(select.select([one], [], [], 0.02)[0]) and not one.recv(1 << 16)
 
 
+async def test_the_one_that_has_not_asked_for_longest_makes_room(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+    site = Site(await start_server(http_listen="127.0.0.1:0"), None)
+
+    def come_in() -> tuple[int, int, int]:
+        with connected(site.address, 3) as idle:
+            first, second, third = idle
+            first.sendall(HALF_A_HEAD + b"x\r\n\r\n")
+            while not first.recv(1 << 16).endswith(b"ok\n"):
+                pass
+            with connected(site.address):
+                gone = hostile.hung_up([second], seconds=5)
+                return gone, hostile.hung_up([first], seconds=0.2), hostile.hung_up([third], seconds=0.2)
+
+    assert await asyncio.to_thread(come_in) == (1, 0, 0)
+
+
 async def test_a_request_that_is_under_way_makes_room_for_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 5)
     monkeypatch.setattr(server, "REQUEST_SECONDS", 0.5)  # nor is it cut off while it is answered
@@ -166,9 +185,10 @@ async def test_where_all_wait_for_answers_one_more_is_hung_up_on_at_once(
 
 async def test_those_who_have_not_shaken_hands_do_not_hold_up_the_stop(site: Site) -> None:
     def come_in() -> None:
-        with connected(site.address, 20):
+        with connected(site.address, 20) as idle:
             assert site.ask() == 200  # they are all there
             asyncio.run_coroutine_threadsafe(site.server.stop(), loop).result(server.STOP_SECONDS + 3)
+            assert hostile.hung_up(idle, seconds=2) == 20
 
     loop = asyncio.get_running_loop()
     await asyncio.to_thread(come_in)
