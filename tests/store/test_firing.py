@@ -373,7 +373,7 @@ async def test_many_that_are_to_be_cancelled_are_so_in_batches_and_then_the_othe
     assert [(one.tasks, one.more) for one in rounds] == [(0, True), (0, True), (0, True), (1, False)]
     after = await the_schedule(store)
     assert (after.unfinished, after.fired, after.missed) == (1, 36, 0)
-    assert after.last_us == made.next_us + seconds(35)
+    assert made.next_us is not None and after.last_us == made.next_us + seconds(35)
 
 
 async def test_many_that_are_due_at_once_are_all_fired(store: Store, clock: ManualClock) -> None:

@@ -258,7 +258,7 @@ def _parsed(fields: str) -> CronSim:
         return CronSim(fields, datetime(2000, 1, 1))
     except CronSimError as error:
         what = str(error).removeprefix("Bad ")
-        raise ValueError(f"has a {what} that cannot be; {_FORM}") from None
+        raise ValueError(f"must have a {what} that can be; {_FORM}") from None
 
 
 @lru_cache(maxsize=10_000)
