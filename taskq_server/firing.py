@@ -15,7 +15,8 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.metrics import Metrics
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
-from taskq_server.store.verbs.firing import Fired, Stopped
+from taskq_server.store.verbs.firing import Fired
+from taskq_server.store.verbs.firing_round import Stopped
 from taskq_server.store.verbs.schedules import ToFire
 
 log = structlog.get_logger("taskq.firing")

@@ -13,7 +13,7 @@ from taskq_server.core.schedule import Preview, Recurrence, Rule
 from taskq_server.firing import Firing, stop
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
-from taskq_server.store.verbs.firing import Backfill, Backfilled, Trigger, Triggered
+from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigger, Triggered
 from taskq_server.store.verbs.schedules import Listed
 from taskq_server.store.verbs.scheduling import Change, Deletion, NewSchedule, SchedulePause
 from taskq_server.task_id import to_text

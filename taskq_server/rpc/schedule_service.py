@@ -16,7 +16,7 @@ from taskq_server.rpc.checks import Faults
 from taskq_server.rpc.convert import member, timestamp
 from taskq_server.rpc.pages import fill, page_of
 from taskq_server.schedules import Schedules, missing
-from taskq_server.store.verbs.firing import Backfill, Trigger
+from taskq_server.store.verbs.firing_by_hand import Backfill, Trigger
 from taskq_server.store.verbs.schedules import Listed
 from taskq_server.store.verbs.scheduling import Change, Deletion, NewSchedule, SchedulePause
 

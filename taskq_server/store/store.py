@@ -25,6 +25,7 @@ from taskq_server.store.verbs import (
     describing,
     draining,
     firing,
+    firing_by_hand,
     listing,
     living,
     pausing,
@@ -40,7 +41,8 @@ from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled, cancel, end
-from taskq_server.store.verbs.firing import Backfill, Backfilled, Fired, Followed, Trigger, Triggered
+from taskq_server.store.verbs.firing import Fired, Followed
+from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigger, Triggered
 from taskq_server.store.verbs.leasing import Leased, add_and_lease, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
@@ -93,8 +95,8 @@ class Store(ABC):
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
         self._fire = partial(firing.fire, self.memory, rules)
-        self._trigger = partial(firing.trigger, self.memory, rules)
-        self._backfill = partial(firing.backfill, self.memory, rules)
+        self._trigger = partial(firing_by_hand.trigger, self.memory, rules)
+        self._backfill = partial(firing_by_hand.backfill, self.memory, rules)
 
     def _after_commit(self, transaction: Transaction) -> None:
         self.on_commit(transaction)

@@ -21,7 +21,9 @@ from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import firing as verb
-from taskq_server.store.verbs.firing import MOST_OF_ONE, Followed, Trigger
+from taskq_server.store.verbs import firing_round
+from taskq_server.store.verbs.firing import MOST_OF_ONE, Followed
+from taskq_server.store.verbs.firing_by_hand import Trigger
 from taskq_server.store.verbs.schedules import ToFire
 from taskq_server.store.verbs.scheduling import Deletion, SchedulePause
 from tests.store.conftest import RULES, Reopen, Servers
@@ -323,7 +325,7 @@ async def test_firings_that_come_to_nothing_are_met_in_batches_too(
 async def test_a_round_has_no_more_payload_than_a_transaction_bears(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "MOST_BYTES_PER_FIRE", 5_000)
+    monkeypatch.setattr(firing_round, "MOST_BYTES_PER_FIRE", 5_000)
     for name in ("a", "b"):
         await store.create_schedule(
             a_schedule(name, every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL, payload=b"x" * 1_000)
@@ -344,7 +346,7 @@ async def test_a_round_that_takes_long_ends_and_the_next_goes_on(
     for i in range(5):
         await store.create_schedule(a_schedule(f"s{i}", every=seconds(4), catch_up=policy, overlap=Overlap.ALLOW_ALL))
     clock.advance(us=seconds(40) - clock.now_us() % seconds(4))
-    monkeypatch.setattr(verb, "monotonic", itertools.count().__next__)
+    monkeypatch.setattr(firing_round, "monotonic", itertools.count().__next__)
 
     first = await store.fire(0)
     rest = await fire_all(store)
@@ -361,7 +363,8 @@ async def test_a_round_that_takes_long_ends_and_the_next_goes_on(
 async def test_many_that_are_to_be_cancelled_are_so_in_batches_and_then_the_other_fires(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "MOST_CANCELLED", 10)
+    for room in (verb, firing_round):
+        monkeypatch.setattr(room, "MOST_CANCELLED", 10)
     made = await store.create_schedule(a_schedule(every=seconds(1), catch_up=CatchUp.ALL, overlap=Overlap.ALLOW_ALL))
     clock.advance(us=seconds(35))
     assert await fire_all(store) == 35

@@ -24,7 +24,7 @@ from taskq_server.store.postgres.engine import PLANS
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.draining import NewDrain
-from taskq_server.store.verbs.firing import Backfill, Trigger
+from taskq_server.store.verbs.firing_by_hand import Backfill, Trigger
 from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
 from taskq_server.store.verbs.pausing import NewPause
