@@ -106,7 +106,9 @@ def sent(one: socket.socket, content: bytes, *, reading: bool = True) -> bool:
 
 
 def _swallow(one: socket.socket) -> bool:
-    while select.select([one], [], [], 0)[0]:
+    waiting = select.poll()  # select() knows no file descriptors beyond 1,024
+    waiting.register(one, select.POLLIN)
+    while waiting.poll(0):
         if not one.recv(1 << 16):
             return False
     return True
@@ -114,15 +116,20 @@ def _swallow(one: socket.socket) -> bool:
 
 def hung_up(sockets: Iterable[socket.socket], seconds: float) -> int:
     """On how many of them the server hangs up within this time."""
-    left, deadline, gone = set(sockets), time.monotonic() + seconds, 0
+    left, deadline, gone = {one.fileno(): one for one in sockets}, time.monotonic() + seconds, 0
+    waiting = select.poll()
+    for number in left:
+        waiting.register(number, select.POLLIN)
     while left and (rest := deadline - time.monotonic()) > 0:
-        for one in select.select(left, [], [], rest)[0]:
+        for number, _ in waiting.poll(rest * 1_000):
+            one = left[number]
             one.settimeout(1)
             try:
                 is_open = bool(one.recv(1 << 16))
             except OSError:
                 is_open = False
             if not is_open:
-                left.discard(one)
+                waiting.unregister(number)
+                del left[number]
                 gone += 1
     return gone

@@ -77,6 +77,11 @@ def ids(url: str) -> set[str]:
     return {str(UUID(bytes=bytes(task_id))) for (task_id,) in rows(url, "SELECT task_id FROM task")}
 
 
+def leases(url: str) -> dict[int, int]:
+    """Until when each living session lives, if it is not heard before: microseconds since 1970, by its number."""
+    return dict(rows(url, "SELECT session_seq, alive_until_us FROM session WHERE end_time_us IS NULL"))
+
+
 def unfinished(url: str) -> dict[str, int]:
     """How many tasks wait or run, by state."""
     found = rows(url, "SELECT state, count(*) FROM task WHERE state < 3 GROUP BY state")

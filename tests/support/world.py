@@ -119,6 +119,17 @@ class World:
         before = self._ledger_bytes()
         until(lambda: self._ledger_bytes() > before, "handlers run", seconds)
 
+    def wait_until_all_are_heard(self, seconds: float = 30) -> None:
+        """Returns once every session has been heard since this was called. Who knows one server only is not heard while
+        that is away, and lives no longer than its lease, however often it is killed."""
+        before = truth.leases(self.database_url)
+
+        def heard() -> bool:
+            now = truth.leases(self.database_url)
+            return all(now.get(session, 0) > until_us for session, until_us in before.items())
+
+        until(heard, "a heartbeat of every session", seconds)
+
     def _ledger_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.ledger_folder.iterdir())
 
