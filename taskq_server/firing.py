@@ -33,7 +33,7 @@ ELSEWHERE_US = 100 * MILLISECOND_US
 LONGEST_US = 60 * SECOND_US
 
 
-class Firing:
+class Firer:
     """Sleeps until shortly before the next firing is due."""
 
     def __init__(self, store: Store, sessions: Sessions, clock: Clock, alarm: Alarm, metrics: Metrics) -> None:

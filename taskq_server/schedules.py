@@ -10,7 +10,7 @@ from taskq_server.clock import Clock
 from taskq_server.core.errors import ScheduleNotFound
 from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.schedule import Preview, Recurrence, Rule
-from taskq_server.firing import Firing, stop
+from taskq_server.firing import Firer, stop
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigger, Triggered
@@ -24,10 +24,10 @@ log = structlog.get_logger("taskq.schedules")
 class Schedules:
     """What may be done with schedules. All of it holds on every server of the database."""
 
-    def __init__(self, store: Store, sessions: Sessions, firing: Firing, clock: Clock) -> None:
+    def __init__(self, store: Store, sessions: Sessions, firer: Firer, clock: Clock) -> None:
         self._store = store
         self._sessions = sessions
-        self._firing = firing
+        self._firer = firer
         self._clock = clock
 
     async def create(self, new: NewSchedule) -> Schedule:
@@ -89,7 +89,7 @@ class Schedules:
 
     def _expected(self, schedule: Schedule) -> Schedule:
         if schedule.pause_time_us is None:
-            self._firing.expect(0 if schedule.buffered else schedule.next_due_us)
+            self._firer.expect(0 if schedule.buffered else schedule.next_due_us)
         return schedule
 
     async def preview(self, of: Key | Rule, after_us: int | None, count: int) -> tuple[Recurrence, list[Preview]]:

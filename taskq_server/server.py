@@ -19,7 +19,7 @@ from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
-from taskq_server.firing import Firing
+from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
@@ -88,7 +88,7 @@ class Server:
         told = self._clock, dispatch, self.housekeeper.expect, self.metrics
         self.dispatcher = Dispatcher(self._store, self._sessions, *told)
         self._tasks = TaskQueue(self._store, self._sessions, *told)
-        self.firing = Firing(self._store, self._sessions, self._clock, Alarm(self._clock), self.metrics)
+        self.firer = Firer(self._store, self._sessions, self._clock, Alarm(self._clock), self.metrics)
         self.access = self._guard(self._store)
         self._processors = ProcessorService(
             self._tasks, self._sessions, self.access, self._clock, dispatch, config, self.metrics
@@ -97,12 +97,12 @@ class Server:
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
             self.neighbours = Neighbours(
-                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firing.hear
+                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear
             )
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
-            Schedules(self._store, self._sessions, self.firing, self._clock), self.access, self._clock, config
+            Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
         self._rpc = RpcServer(
             [scheduler, self._processors, schedules, admin],
@@ -128,7 +128,7 @@ class Server:
         loops = [
             self.housekeeper.run(),
             self.dispatcher.run(),
-            self.firing.run(),
+            self.firer.run(),
             self.readiness.run(),
         ]
         if config.http_listen:

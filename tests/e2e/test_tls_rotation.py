@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-import ssl
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from client_core.channel import open_channel
 from scheduler_client import HandshakeFailed, Scheduler
 from tests.conftest import StartServer
 from tests.rpc.support import RawProcessor, RawScheduler, a_task
-from tests.support.authority import HOUR, Authority, Pair
+from tests.support.authority import HOUR, Authority
 from tests.support.waiting import until_async
 
 ROTATIONS = 3
@@ -28,10 +27,6 @@ def shown_by(address: str, tls: TLS) -> bytes:
     context.set_alpn_protocols(["h2"])
     with socket.create_connection((host, int(port)), 5) as raw, context.wrap_socket(raw, server_hostname=host) as door:
         return hashlib.sha256(door.getpeercert(binary_form=True) or b"").digest()
-
-
-def fingerprint(pair: Pair) -> bytes:
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(pair.cert).read_text())).digest()
 
 
 class Load:
@@ -72,17 +67,17 @@ async def test_a_rotation_under_load_fails_no_call_and_breaks_no_stream(
     await processor.open()
     load = Load(server.address, Access(tls))
     loading = [asyncio.create_task(load.run()) for _ in range(3)]
-    assert await asyncio.to_thread(shown_by, server.address, tls) == fingerprint(pair)
+    assert await asyncio.to_thread(shown_by, server.address, tls) == pair.fingerprint
 
     for turn in range(ROTATIONS):
         await load.goes_on()
         new = authority.signs(f"new-{turn}", ends_in=(turn + 2) * HOUR)
         await asyncio.to_thread(new.put_in_place_of, pair)
-        assert await asyncio.to_thread(shown_by, server.address, tls) == fingerprint(new)
+        assert await asyncio.to_thread(shown_by, server.address, tls) == new.fingerprint
         await load.goes_on()
 
     # and a file that cannot be used leaves the one before it in use
-    good = fingerprint(pair)
+    good = pair.fingerprint
     await asyncio.to_thread(Path(pair.key).write_text, "half a ke")
     await load.goes_on()
     assert await asyncio.to_thread(shown_by, server.address, tls) == good

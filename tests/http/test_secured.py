@@ -71,10 +71,6 @@ def https(address: str, path: str, authority: Authority) -> Secured:
         return Secured(answer.status, answer.read().decode(), shown)
 
 
-def fingerprint(pair: Pair) -> bytes:
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(pair.cert).read_text())).digest()
-
-
 def end_of(pair: Pair) -> float:
     return x509.load_pem_x509_certificate(Path(pair.cert).read_bytes()).not_valid_after_utc.timestamp()
 
@@ -90,20 +86,20 @@ async def test_http_shows_the_certificate_of_grpc_and_follows_its_files(
         return await asyncio.to_thread(https, server.http_address, path, authority)
 
     first = await fetch_safely("/livez")
-    assert (first.status, first.shown) == (200, fingerprint(pair))
+    assert (first.status, first.shown) == (200, pair.fingerprint)
 
     # when the files are exchanged, who connects next is shown the new one
     new = authority.signs("new", ends_in=48 * HOUR)
     new.put_in_place_of(pair)
     second = await fetch_safely("/metrics")
-    assert (second.status, second.shown) == (200, fingerprint(new))
+    assert (second.status, second.shown) == (200, new.fingerprint)
     ends = end_of(new)
     metric = next(line for line in second.text.splitlines() if line.startswith("taskq_tls_certificate_expiry"))
     assert float(metric.split()[1]) == ends
 
     # and one that cannot be used leaves it in use
     await asyncio.to_thread(Path(pair.key).write_text, "half a ke")
-    assert (await fetch_safely("/livez")).shown == fingerprint(new)
+    assert (await fetch_safely("/livez")).shown == new.fingerprint
 
 
 async def test_https_speaks_no_plaintext_and_no_old_tls(start_server: StartServer, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ async def fire(*worlds: World, seconds: float = 0) -> None:
     """Moves the clock, which all share, and lets these servers fire what is due."""
     worlds[0].clock.advance(seconds)
     for world in worlds:
-        await world.server.firing.tick()
+        await world.server.firer.tick()
 
 
 async def fired(world: World) -> list[int]:
@@ -51,13 +51,13 @@ async def test_a_schedule_goes_on_at_another_server_when_the_first_has_gone(pair
 async def test_what_another_server_has_made_to_fire_sooner_is_heard(pair: Pair) -> None:
     here, there = pair
     await fire(here, there)
-    asleep_until_us = there.server.firing._again_us
+    asleep_until_us = there.server.firer._again_us
 
     await RawSchedules(here.channel()).create(every(2))
     await there.looks()
     await there.server.neighbours.tick()  # type: ignore[union-attr]
 
-    assert there.server.firing._again_us < asleep_until_us
+    assert there.server.firer._again_us < asleep_until_us
 
 
 async def test_a_pause_at_one_server_holds_at_another_that_has_not_heard_of_it(pair: Pair) -> None:

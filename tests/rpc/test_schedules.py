@@ -44,7 +44,7 @@ def schedules(world: World) -> RawSchedules:
 async def fire(world: World, seconds: float = 0) -> int:
     """Moves the clock, and lets the server fire what is due by then."""
     world.clock.advance(seconds)
-    return await world.server.firing.tick()
+    return await world.server.firer.tick()
 
 
 def until(world: World, made: schedule_pb2.Schedule) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +32,11 @@ class Pair:
 
     cert: str
     key: str
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The SHA-256 of the certificate, as a peer sees it."""
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(self.cert).read_text())).digest()
 
     def put_in_place_of(self, other: Pair) -> None:
         """As a rotation does it: one file after the other."""

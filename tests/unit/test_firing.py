@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from taskq_server.clock import SECOND_US, Alarm, ManualClock
 from taskq_server.core.errors import StorageUnavailable
-from taskq_server.firing import Firing
+from taskq_server.firing import Firer
 
 
 class Fails:
@@ -25,7 +25,7 @@ class Fails:
 @pytest.mark.parametrize("error", [StorageUnavailable("gone"), TypeError("a fault of ours")])
 async def test_whatever_goes_wrong_is_told_and_firing_comes_back_in_a_second(error: Exception) -> None:
     clock = ManualClock()
-    firing = Firing(cast(Any, Fails(error)), cast(Any, None), clock, Alarm(clock), cast(Any, None))
+    firing = Firer(cast(Any, Fails(error)), cast(Any, None), clock, Alarm(clock), cast(Any, None))
 
     with capture_logs() as logged:
         again_us = await firing._tick_safely()
