@@ -14,11 +14,13 @@ The map:
 client.py        AdminClient: a method for each call;      connection.py  how it is made;  rpcs.py  which one it is
 command.py       the `taskq` command;                     commands/ one noun a file
 verb.py          what all its verbs have in common;       values.py what stands in their flags and arguments
+lists.py         what all lists have;                     drafts.py a task, recurrence.py a schedule, from flags
 output.py        what goes to stdout;                     tables.py what of each thing;  words.py  times, spans, figures
 errors.py        exit codes, and what is to be done;      grpcurl.py the same call for grpcurl
 bulk.py          many tasks: asked for, followed          waiting.py  tasks that somebody waits for
 top.py           the live view
-running.py       programs of ours and of yours, as processes of their own;  reload.py  anew when their files change
+running.py       programs of ours and of yours, as processes of their own
+supervising.py   which run under this one;                reload.py anew when their files change
 demo.py          what `taskq dev` runs when it is given nothing
 certificates.py  certificates for development
 """

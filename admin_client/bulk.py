@@ -60,7 +60,7 @@ async def fulfil(client: AdminClient, output: Output, wish: Wish) -> None:
         output.show(answer, operation)
         return
     expected = wish.expect or 0
-    if wish.filter and not wish.yes:
+    if wish.filter and not wish.yes and not click.get_current_context().obj.is_grpcurl:
         expected = await _confirmed(client, output, wish, which)
     answer = await client.start_operation(
         wish.action, operation_id=str(uuid4()), expected_count=expected, reason=wish.reason, **which
@@ -80,7 +80,6 @@ async def _confirmed(client: AdminClient, output: Output, wish: Wish, which: dic
     """Asks whether so many are meant; answers how many the server must find when it begins."""
     if wish.no_input or not sys.stdin.isatty():
         raise click.UsageError("nobody can be asked here: look with --dry-run, then give --yes")
-    # with --grpcurl this ends the command: the count is the first call that would be made
     found = (
         await client.start_operation(wish.action, dry_run=True, expected_count=wish.expect or 0, **which)
     ).operation

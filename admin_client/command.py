@@ -43,7 +43,7 @@ NOUNS: Final[Mapping[str, Mapping[str, str]]] = {
         "completion": "Completion for your shell.",
     },
 }
-_ELSEWHERE: Final = {"health": "admin_client.health", "conformance": "admin_client.conformance"}
+_ELSEWHERE: Final = {"health": "admin_client.health", "conformance": "admin_client.conformance.command"}
 """What does not stand in `commands/`."""
 
 
@@ -144,7 +144,10 @@ def _module(name: str) -> str:
 
 
 def _find(name: str) -> bool:
-    return importlib.util.find_spec(_module(name)) is not None
+    try:
+        return importlib.util.find_spec(_module(name)) is not None
+    except ModuleNotFoundError:  # a package that is not there
+        return False
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -13,10 +13,10 @@ from google.protobuf.message import Message
 from admin_client import rpcs
 from admin_client.client import AdminClient
 from admin_client.connection import Answer
-from client_core.access import Access
+from client_core.access import TLS, Access
 
 
-def line(request: Message, address: str, access: Access, environment: Mapping[str, str] = os.environ) -> str:
+def line(request: Message, address: str, access: Access, environment: Mapping[str, str]) -> str:
     """The command. A token never stands in it: it is taken from where it is kept."""
     tls = access.tls_now(environment)
     words = ["grpcurl"]
@@ -37,6 +37,12 @@ def line(request: Message, address: str, access: Access, environment: Mapping[st
 class Printing(AdminClient):
     """Prints its first call instead of making it, and ends the command."""
 
+    def __init__(self, address: str | None, tls: TLS | bool | None, token: str | None, token_file: str | None) -> None:
+        super().__init__(address, tls=tls, token=token)
+        self._environment = {**os.environ}
+        if token_file is not None:
+            self._environment |= {"TASKQ_TOKEN_FILE": token_file, "TASKQ_TOKEN": ""}
+
     def open(self) -> None:
         """Nothing: no call is made."""
 
@@ -50,7 +56,7 @@ class Printing(AdminClient):
         yield answer()
 
     def _print(self, request: Message) -> None:
-        click.echo(line(request, self.address, self._access))
+        click.echo(line(request, self.address, self._access, self._environment))
 
 
 def _token(access: Access, environment: Mapping[str, str]) -> str | None:

@@ -96,7 +96,8 @@ class Output:
         elif self.kind == "name" and name:
             click.echo(name)
         elif self.kind == "table":
-            self.write(view(answer, Words(self.times).by(answer)))
+            words = Words(self.times).by(answer)
+            self.write(view(answer, words), words)
 
     async def show_list(self, pages: AsyncIterator[Any], table: Table, more: str = "") -> None:
         """A list. As JSON it is one answer with the items of all pages, and the token of what would come next."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -65,16 +66,20 @@ class Invocation:
     address: str | None
     tls: TLS | bool | None
     token: str | None
+    token_file: str | None
     timeout: float
     request_id: str = ""
 
     def client(self) -> AdminClient:
         """The client, or, with --grpcurl, what prints in its place."""
-        from admin_client.client import AdminClient
-        from admin_client.grpcurl import Printing
+        if self.is_grpcurl:
+            from admin_client.grpcurl import Printing
 
-        kind = Printing if self.is_grpcurl else AdminClient
-        return kind(self.address, tls=self.tls, token=self.token, timeout=self.timeout, user_agent=user_agent())
+            return Printing(self.address, self.tls, self.token, self.token_file)
+        from admin_client.client import AdminClient
+
+        token = self.token if self.token_file is None or self.token else _read(self.token_file)
+        return AdminClient(self.address, tls=self.tls, token=token, timeout=self.timeout, user_agent=user_agent())
 
     async def run(self, callback: Callback, arguments: dict[str, Any]) -> None:
         async with self.client() as client:
@@ -153,13 +158,23 @@ def environment(given: dict[str, Any]) -> dict[str, str]:
 
 def _invocation(given: dict[str, Any]) -> Invocation:
     output = Output("json" if given["as_json"] else given["output"], given["times"], given["color"])
-    token = given["token"]
-    if given["token_file"] is not None:
-        os.environ["TASKQ_TOKEN_FILE"] = given["token_file"]
-        os.environ.pop("TASKQ_TOKEN", None)
     return Invocation(
-        output, given["grpcurl"], given["verbose"], given["address"], _tls(given), token, given["timeout"]
-    )  # fmt: skip
+        output,
+        is_grpcurl=given["grpcurl"],
+        is_verbose=given["verbose"],
+        address=given["address"],
+        tls=_tls(given),
+        token=given["token"],
+        token_file=given["token_file"],
+        timeout=given["timeout"],
+    )
+
+
+def _read(token_file: str) -> str:
+    try:
+        return Path(token_file).read_text("ascii", errors="replace").strip()
+    except OSError as error:
+        raise click.BadParameter(f"{token_file} cannot be read: {error.strerror}", param_hint="--token-file") from None
 
 
 def _tls(given: dict[str, Any]) -> TLS | bool | None:

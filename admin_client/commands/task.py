@@ -25,7 +25,7 @@ _FULL_HELP = "also payload, result, headers and stack traces; needs the right pa
 def task() -> None:
     """Enqueue, find, explain, cancel, rerun, move and delete tasks, one or many.
 
-    FILTER is terms that must all be true, such as `state:FAILED name:kitchen.* enqueued>-1h`.
+    FILTER is terms that must all be true, such as `state:FAILED name:kitchen.* enqueue_time>now-1h`.
     """
 
 
