@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MANY: Final = 1_000
 """More than so many are confirmed by their number, not by a letter."""
 
-INTERVAL_SECONDS: Final = 0.5
+SOON_SECONDS, INTERVAL_SECONDS = 0.02, 0.5
+"""How soon an operation is looked at, which may be a small one; and how often at most."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ async def fulfil(client: AdminClient, output: Output, wish: Wish) -> None:
     which: dict[str, Any] = {"filter": wish.filter, "task_ids": wish.task_ids, "max_tasks": wish.max_tasks or 0}
     if wish.dry_run:
         answer = await client.start_operation(wish.action, dry_run=True, expected_count=wish.expect or 0, **which)
-        output.show(answer, operation)
+        output.show(answer, _matched)
         return
     expected = wish.expect or 0
     if wish.filter and not wish.yes and not click.get_current_context().obj.is_grpcurl:
@@ -103,11 +104,13 @@ async def follow(client: AdminClient, running: Any) -> Any:
     from taskq.v1.bulk_operation_pb2 import BULK_OPERATION_STATE_RUNNING, GetBulkOperationResponse
 
     answer = GetBulkOperationResponse(operation=running)
+    pause = SOON_SECONDS
     try:
         with _bar(running) as advance:
             while answer.operation.state == BULK_OPERATION_STATE_RUNNING:
                 advance(answer.operation)
-                await asyncio.sleep(INTERVAL_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, INTERVAL_SECONDS)
                 answer = await client.get_operation(running.operation_id)
     except asyncio.CancelledError:
         known = running.operation_id
@@ -169,8 +172,14 @@ OPERATIONS: Final = Table(
 )
 
 
+def _matched(answer: Any, words: Words) -> list[Block]:
+    """What a dry run has found: nothing is done yet, and nothing has a state."""
+    one = answer.operation
+    return [[("would", what(one)), ("filter", one.filter), ("matched", _count(one))]]
+
+
 def operation(answer: Any, words: Words) -> list[Block]:
-    """An answer that holds an operation; one of a dry run has neither id nor state of its own."""
+    """An answer that holds an operation."""
     one = answer.operation
     return [
         [

@@ -60,7 +60,8 @@ def starts(service: ScriptedAdmin) -> list[Any]:
 
 async def test_a_dry_run_says_how_many_and_starts_nothing(taskq: Taskq, admin_service: ScriptedAdmin) -> None:
     assert (await taskq.done(*CANCEL, "--dry-run"))["operation"]["matchedTasks"] == "3"
-    (request,) = admin_service.requests
+    assert await taskq.table(*CANCEL, "--dry-run") == "would:   cancel\nfilter:  name:cook\nmatched: 3\n"
+    request, _ = admin_service.requests
     assert request.dry_run and request.filter == "name:cook" and request.action.HasField("cancel")
 
 
