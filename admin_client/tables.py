@@ -132,7 +132,8 @@ def task_detail(answer: Any, words: Words) -> list[Block]:
 
 def explanation(answer: Any, words: Words) -> list[Block]:
     """Why a task is not running."""
-    sentences = [reason.text for reason in answer.reasons if reason.text != answer.summary]
+    said = answer.summary.rstrip(".").casefold()
+    sentences = [reason.text for reason in answer.reasons if reason.text.rstrip(".").casefold() != said]
     shown: list[Block] = [f"{enum(answer, 'state')}: {answer.summary}"]
     if sentences:
         shown.append([(str(place), text) for place, text in enumerate(sentences, 1)])

@@ -34,9 +34,9 @@ def span(seconds: float) -> str:
     for (size, unit), (smaller, rest_unit) in itertools.pairwise(_UNITS):
         if whole >= size:
             count, rest = divmod(whole, size)
-            return (
-                f"{count}{unit}{rest // smaller:02d}{rest_unit}" if rest >= smaller and count < 10 else f"{count}{unit}"
-            )
+            if count >= 10 and rest:
+                return span(round(whole / size) * size)
+            return f"{count}{unit}{rest // smaller:02d}{rest_unit}" if rest >= smaller else f"{count}{unit}"
     return f"{whole}s"
 
 

@@ -171,11 +171,11 @@ async def test_a_task_is_shown_with_its_past(taskq: Taskq, admin_service: Script
 async def test_why_a_task_is_not_running_is_said_in_sentences(taskq: Taskq, admin_service: ScriptedAdmin) -> None:
     reasons = [tasks.Reason(text="no processor is registered for gpu-render; known are cpu-render")]
     reasons.append(tasks.Reason(text="it expires in 5 min"))
-    answer = tasks.ExplainTaskResponse(state=TASK_STATE_SCHEDULED, summary=reasons[0].text, reasons=reasons)
+    answer = tasks.ExplainTaskResponse(state=TASK_STATE_SCHEDULED, summary=f"No{reasons[0].text[2:]}.", reasons=reasons)
     admin_service.on(tasks.ExplainTaskRequest, answer)
 
     assert await taskq.table("task", "explain", ID % 1) == (
-        "SCHEDULED: no processor is registered for gpu-render; known are cpu-render\n\n1: it expires in 5 min\n"
+        "SCHEDULED: No processor is registered for gpu-render; known are cpu-render.\n\n1: it expires in 5 min\n"
     )
 
 
