@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -38,13 +37,5 @@ async def show(
         await output.show_list(pages(most, page_token), table)
         return
     while True:
-        with _screen(output) as ready:
-            ready()
-            await output.show_list(pages(most, page_token), table)
+        await output.show_list(pages(most, page_token), table, is_anew=True)
         await asyncio.sleep(2)
-
-
-@contextlib.contextmanager
-def _screen(output: Output) -> Any:
-    """On a terminal each look begins at its top."""
-    yield click.clear if output.kind == "table" else lambda: None

@@ -99,8 +99,9 @@ class Output:
             words = Words(self.times).by(answer)
             self.write(view(answer, words), words)
 
-    async def show_list(self, pages: AsyncIterator[Any], table: Table, more: str = "") -> None:
-        """A list. As JSON it is one answer with the items of all pages, and the token of what would come next."""
+    async def show_list(self, pages: AsyncIterator[Any], table: Table, *, is_anew: bool = False) -> None:
+        """A list. As JSON it is one answer with the items of all pages, and the token of what would come next. As a
+        table, one that is shown anew takes the place of what was on the terminal."""
         from admin_client import rpcs
 
         whole: Any = None
@@ -120,9 +121,11 @@ class Output:
         if self.kind == "json":
             self._json(whole)
         elif self.kind == "table":
+            if is_anew:
+                click.clear()
             self.write_list(rpcs.items(whole), table, Words(self.times).by(whole))
         if whole.next_page_token and self.kind != "json":
-            click.echo(more or "there are more: --limit N, or --all", err=True)
+            click.echo("there are more: --limit N, or --all", err=True)
 
     def write_list(self, items: Sequence[Any], table: Table, words: Words) -> None:
         """A table, or the sentence that says that it is empty."""
