@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,9 @@ async def test_processors_are_found_by_name_drained_and_disconnected(server: Ser
         drained = await taskq.table("processor", "drain", "oven", "--reason", "new disk")
         assert "reason:     new disk" in drained
         assert await taskq.table("processor", "disconnect", session) == "0 tasks go to others\n"
+        async with asyncio.timeout(60):  # it registers again, and is another session
+            while (await taskq("processor", "list", "-o", "name")).out.strip() in ("", session):
+                pass
 
 
 async def test_a_capability_is_paused_and_resumed(taskq: Taskq) -> None:
