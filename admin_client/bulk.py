@@ -13,6 +13,7 @@ import click
 
 from admin_client.errors import DECLINED, FAILED_PRECONDITION, Ended
 from admin_client.output import Block, Column, Output, Table
+from admin_client.values import interruptible
 from admin_client.words import Words, clean, count, enum
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ async def fulfil(client: AdminClient, output: Output, wish: Wish) -> None:
         return
     expected = wish.expect or 0
     if wish.filter and not wish.yes and not click.get_current_context().obj.is_grpcurl:
-        expected = await _confirmed(client, output, wish, which)
+        expected = await _confirmed(client, wish, which)
     answer = await client.start_operation(
         wish.action, operation_id=str(uuid4()), expected_count=expected, reason=wish.reason, **which
     )
@@ -77,7 +78,7 @@ async def fulfil(client: AdminClient, output: Output, wish: Wish) -> None:
         raise Ended(FAILED_PRECONDITION, f"{skipped}: {why}" if why else skipped)
 
 
-async def _confirmed(client: AdminClient, output: Output, wish: Wish, which: dict[str, Any]) -> int:
+async def _confirmed(client: AdminClient, wish: Wish, which: dict[str, Any]) -> int:
     """Asks whether so many are meant; answers how many the server must find when it begins."""
     if wish.no_input or not sys.stdin.isatty():
         raise click.UsageError("nobody can be asked here: look with --dry-run, then give --yes")
@@ -89,11 +90,12 @@ async def _confirmed(client: AdminClient, output: Output, wish: Wish, which: dic
         raise Ended(0, "no task matches: nothing is done")
     shown = count(number, or_more=found.matched_is_partial)
     question = f"{wish.word} {shown} {'task' if number == 1 else 'tasks'} matching {wish.filter!r}?"
-    if number > MANY:
-        typed = click.prompt(f"{question} Type {number} to go on", default="", show_default=False, err=True)
-        is_sure = str(typed).replace(",", "").strip() == str(number)
-    else:
-        is_sure = click.confirm(question, err=True)
+    with interruptible():
+        if number > MANY:
+            typed = click.prompt(f"{question} Type {number} to go on", default="", show_default=False, err=True)
+            is_sure = str(typed).replace(",", "").strip() == str(number)
+        else:
+            is_sure = click.confirm(question, err=True)
     if not is_sure:
         raise Ended(DECLINED, "nothing is done")
     return 0 if found.matched_is_partial else int(found.matched_tasks)

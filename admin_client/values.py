@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,10 +95,24 @@ SPAN: Final = SpanType()
 PAIR: Final = PairType()
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While somebody types, Ctrl-C ends it. An event loop would only note it, and wait for what is typed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def content(text: str, flag: str) -> bytes:
     """What `@file` or `-` (stdin) stands for, or the text itself."""
     if text == "-":
-        return sys.stdin.buffer.read()
+        with interruptible():
+            return sys.stdin.buffer.read()
     if not text.startswith("@"):
         return text.encode("utf-8", errors="surrogateescape")
     try:

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from tests.clients.scripted_scheduler_service import Refusal
 from tests.support.process import ROOT
 
 LIMIT_SECONDS = 60
+CTRL_C = "\x03"
 SERVICE = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"]
 
 
@@ -124,7 +126,11 @@ def _on_a_terminal(
     shown, left, deadline = "", list(answers), time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         if left and left[0][0] in shown:
-            os.write(ours, left.pop(0)[1].encode())
+            typed = left.pop(0)[1]
+            if typed == CTRL_C:  # a terminal of nobody's session makes no signal of it
+                process.send_signal(signal.SIGINT)
+            else:
+                os.write(ours, typed.encode())
         if select.select([ours], [], [], 0.05)[0]:
             try:
                 piece = os.read(ours, 65536)

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from taskq.v1 import bulk_operation_pb2 as bulk
-from tests.clients.command_support import ScriptedAdmin, Taskq, on_a_terminal, serving_admin
+from tests.clients.command_support import CTRL_C, ScriptedAdmin, Taskq, on_a_terminal, serving_admin
 from tests.clients.scripted_scheduler_service import Refusal
 
 ID = "01935000-0000-7000-8000-00000000000%d"
@@ -112,6 +112,12 @@ async def test_more_than_a_thousand_are_confirmed_by_typing_their_number(
     right = await on_a_terminal(taskq.address, *CANCEL, answers=[("Type 12345", "12345\n")])
     assert right.code == 0
     assert starts(admin_service)[-1].expected_count == 12_345
+
+
+async def test_ctrl_c_at_the_question_is_130_at_once(taskq: Taskq, admin_service: ScriptedAdmin) -> None:
+    ended = await on_a_terminal(taskq.address, *CANCEL, answers=[("[y/N]", CTRL_C)])
+    assert ended.code == 130
+    assert all(request.dry_run for request in starts(admin_service))
 
 
 async def test_a_no_does_nothing_and_neither_does_a_filter_that_matches_none(
