@@ -11,7 +11,9 @@ from taskq_server.core.history import in_short
 from taskq_server.core.task import EXPIRED, Task, TaskState
 
 MOST_NAMES = 10
-"""That are spelt out; as data, there are more."""
+"""That are spelt out."""
+MOST_LISTED = 100
+"""As data."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -100,6 +102,8 @@ def explain(facts: Facts) -> Explanation:
         reasons = [_running(facts)]
     else:
         reasons = list(_waiting(facts))
+    for reason in reasons:
+        reason.names = reason.names[:MOST_LISTED]
     summary = "; ".join(reason.text for reason in reasons)
     return Explanation(facts.task.state, f"{summary[:1].upper()}{summary[1:]}.", reasons)
 
@@ -119,7 +123,7 @@ def _finished(facts: Facts) -> Reason:
         text = f"it failed {ago}: it was not started before its expire_time"
         found["error_type"] = EXPIRED
     else:
-        text = f"it failed {ago}, after {_attempts(task)}: {in_short(task.last_failure)}"
+        text = f"it failed {ago}, with {_attempts(task)}: {in_short(task.last_failure)}"
         found["error_type"] = task.last_failure.error_type
     return Reason(ReasonKind.FINISHED, text, found)
 
@@ -154,7 +158,7 @@ def _in_itself(facts: Facts) -> Iterator[Reason]:
                 "max_attempts": str(task.retry_policy.max_attempts),
             }
             why = "" if task.last_failure is None else f": {in_short(task.last_failure)}"
-            text = f"it waits for its next attempt, in {span}, after {_attempts(task)}{why}"
+            text = f"it waits for its next attempt, in {span}, with {_attempts(task)}{why}"
             yield Reason(ReasonKind.WAITS_FOR_RETRY, text, found)
         else:
             yield Reason(ReasonKind.NOT_DUE, f"it is due in {span}", found)
@@ -254,7 +258,7 @@ def _all(of: list[Able], that: str) -> str:
 
 def _attempts(task: Task) -> str:
     most = task.retry_policy.max_attempts
-    return f"{task.failed_attempts} of {most} attempt{'s'[: most > 1]} failed"
+    return f"{task.failed_attempts} of {most} attempt{'s'[: most > 1]} used"
 
 
 def _some(names: Iterable[str]) -> str:

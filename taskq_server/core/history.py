@@ -67,13 +67,14 @@ class History:
         """In the order of time."""
         task = self.task
         found = [TimelineEntry(task.enqueue_time_us, TimelineEvent.ENQUEUED, 0, "the server accepted it")]
-        for attempt in self.attempts:
+        before, last = self._last_apart()
+        for attempt in before:
             found += _of_attempt(attempt)
-        retried = any(attempt.attempt < task.attempt or task.state is TaskState.SCHEDULED for attempt in self.attempts)
-        if not task.state.finished or not retried:  # of a finished one that was retried, it is the last due time
-            text = "it is due again" if retried else "it is due"
-            due_us = max(task.due_time_us, task.enqueue_time_us)
-            found.append(TimelineEntry(due_us, TimelineEvent.DUE, 0, text))
+        due_us = max(task.due_time_us, task.enqueue_time_us)
+        if task.finish_time_us is None or due_us <= task.finish_time_us:
+            found.append(TimelineEntry(due_us, TimelineEvent.DUE, 0, "it is due again" if before else "it is due"))
+        for attempt in last:
+            found += _of_attempt(attempt)
         if task.state is TaskState.SCHEDULED and task.expire_time_us is not None and task.failed_attempts == 0:
             text = "it will have failed as EXPIRED unless it is started"
             found.append(TimelineEntry(task.expire_time_us, TimelineEvent.EXPIRES, 0, text))
@@ -86,6 +87,12 @@ class History:
             text = "it will be deleted, from then on"
             found.append(TimelineEntry(self.prune_time_us, TimelineEvent.PRUNED, 0, text))
         return sorted(found, key=lambda entry: entry.time_us)
+
+    def _last_apart(self) -> tuple[list[Attempt], list[Attempt]]:
+        """The attempts after which it went on, and the one that runs or has finished it, if there is one."""
+        if not self.attempts or self.attempts[-1].end_time_us != self.task.finish_time_us:
+            return self.attempts, []
+        return self.attempts[:-1], self.attempts[-1:]
 
 
 _ENDED = {

@@ -194,8 +194,8 @@ async def test_a_task_is_shown_with_every_attempt_and_its_timeline(world: World)
         (Event.TIMELINE_EVENT_ENQUEUED, 0, 0),
         (Event.TIMELINE_EVENT_LEASED, 1, 0),
         (Event.TIMELINE_EVENT_ATTEMPT_ENDED, 1, 0),
-        (Event.TIMELINE_EVENT_LEASED, 2, 60_000_000),
         (Event.TIMELINE_EVENT_DUE, 0, 60_000_000),
+        (Event.TIMELINE_EVENT_LEASED, 2, 60_000_000),
         (Event.TIMELINE_EVENT_RUN_DEADLINE, 2, 70_000_000),
     ]
     assert shown.timeline[2].text == "it failed, on oven: Burnt: it burnt"

@@ -64,7 +64,7 @@ async def test_it_waits_for_a_retry(world: World) -> None:
 
     reason = only(await explained(world, task_id), "WAITS_FOR_RETRY")
 
-    assert reason.text == "it waits for its next attempt, in 1 min 30 s, after 1 of 5 attempts failed: Burnt: no steam"
+    assert reason.text == "it waits for its next attempt, in 1 min 30 s, with 1 of 5 attempts used: Burnt: no steam"
     assert reason.facts["failed_attempts"] == "1"
 
 
@@ -245,7 +245,7 @@ async def test_it_is_finished(world: World) -> None:
     assert [one.state for one in found] == [SUCCEEDED, FAILED, CANCELLED, FAILED]
     assert [only(one, "FINISHED").text for one in found] == [
         "it succeeded 3 s ago, on oven, in attempt 1",
-        "it failed 3 s ago, after 1 of 1 attempt failed: Burnt: smoke",
+        "it failed 3 s ago, with 1 of 1 attempt used: Burnt: smoke",
         "it was cancelled 3 s ago",
         "it failed 0 s ago: it was not started before its expire_time",
     ]

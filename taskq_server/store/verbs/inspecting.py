@@ -199,7 +199,7 @@ def _living(tx: Transaction) -> list[_Living]:
             row.server_seq,
             row.alive_until_us is not None and row.alive_until_us > tx.now_us,
         )
-        for row in tx.connection.execute(found.where(session.c.end_time_us.is_(None)).order_by(session.c.session_seq))
+        for row in tx.connection.execute(found.where(schema.IS_ALIVE).order_by(session.c.session_seq))
     ]
 
 
