@@ -107,6 +107,7 @@ class Server:
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService]
         servicers = [scheduler, self._processors, schedules, admin]
         self._rpc = RpcServer(
             servicers,

@@ -58,8 +58,12 @@ def app(
 
     routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     if api is not None:
-        routes += [Route("/openapi.json", _describes(api, access)), Route("/{path:path}", api)]
-    return Starlette(routes=routes, middleware=[Middleware(Safety, hosts=hosts)])
+        routes.append(Route("/openapi.json", _describes(api, access)))
+    application = Starlette(routes=routes, middleware=[Middleware(Safety, hosts=hosts)])
+    if api is not None:
+        application.router.redirect_slashes = False
+        application.router.default = api
+    return application
 
 
 def _describes(api: JsonApi, access: Access) -> Callable[[Request], Awaitable[Response]]:

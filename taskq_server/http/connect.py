@@ -9,7 +9,7 @@ import base64
 import json
 import re
 
-from google.protobuf import json_format, message_factory, symbol_database
+from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
@@ -69,7 +69,7 @@ def error_of(failure: Failure) -> bytes:
 def _detail(detail: AnyMessage) -> dict[str, object]:
     name = detail.TypeName()
     value = base64.b64encode(detail.value).decode().rstrip("=")
-    found = message_factory.GetMessageClass(symbol_database.Default().pool.FindMessageTypeByName(name))()
+    found = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
     detail.Unpack(found)
     return {"type": name, "value": value, "debug": json_format.MessageToDict(found)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +65,7 @@ class Failure:
 
     @property
     def code(self) -> str:
-        return code_pb2.Code.Name(self.message.code)
+        return str(code_pb2.Code.Name(self.message.code))
 
     def as_google(self) -> Mapping[str, Any]:
         """AIP-193."""
@@ -79,5 +78,5 @@ def _retry_seconds(message: status_pb2.Status) -> int | None:
     for detail in message.details:
         info = error_details_pb2.RetryInfo()
         if detail.Unpack(info):
-            return math.ceil(info.retry_delay.ToTimedelta().total_seconds())
+            return int(info.retry_delay.seconds) or 1
     return None

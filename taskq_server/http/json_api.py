@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -84,8 +84,8 @@ class JsonApi:
                 message = f"{request.method} must have no body here"
                 raise Refusal(400, code_pb2.INVALID_ARGUMENT, "UNEXPECTED_BODY", message)
             query = request.scope["query_string"].decode("latin-1")
-            message = await self._convert(len(data), lambda: binding.message(values, query, data))
-            answered = await binding.call.run(message, seconds)
+            asked = await self._convert(len(data), lambda: binding.message(values, query, data))
+            answered = await binding.call.run(asked, seconds)
             return await self._convert(answered.ByteSize(), lambda: json_body.text_of(answered))
 
         found = await self._counted(binding.call, answer)
@@ -105,8 +105,8 @@ class JsonApi:
                 message = f"{call.method.name} is a stream, which is for gRPC alone"
                 raise Refusal(501, code_pb2.UNIMPLEMENTED, "STREAMS_BY_GRPC", message)
             data = await body.read(request, request.headers.get("content-type", ""))
-            message_ = await self._convert(len(data), lambda: connect.request_of(call, kind, data))
-            answered = await call.run(message_, seconds)
+            asked = await self._convert(len(data), lambda: connect.request_of(call, kind, data))
+            answered = await call.run(asked, seconds)
             return await self._convert(answered.ByteSize(), lambda: connect.response_of(answered, kind))
 
         found = await self._counted(call, answer)
@@ -124,11 +124,11 @@ class JsonApi:
             raise Stopping
         return connect.timeout_seconds(request.headers)
 
-    async def _counted(self, call: Call, answer: Callable[[], object]) -> bytes | Failure:
+    async def _counted(self, call: Call, answer: Callable[[], Awaitable[bytes]]) -> bytes | Failure:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await call.counted(answer)  # type: ignore[arg-type]
+            return await call.counted(answer)
         finally:
             self._under_way -= 1
             if not self._under_way:

@@ -7,6 +7,7 @@ field.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -20,6 +21,7 @@ from taskq_server.core.errors import Fault, InvalidFields, MalformedRequest
 
 MOST_FAULTS = 1_000
 MOST_SHOWN = 64
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}", re.ASCII)
 _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError)
 
 
@@ -62,8 +64,8 @@ def message_of(message_type: type[Message], value: Any, found: Sequence[Fault] =
         if not faults:
             raise MalformedRequest(name, "must be JSON of this message, of few levels") from None
         raise InvalidFields(faults) from None
-    if found:
-        raise InvalidFields(list(found))
+    if faults := [*found, *islice(_not_base64(message_type.DESCRIPTOR, value, ""), MOST_FAULTS)]:  # type: ignore[arg-type]
+        raise InvalidFields(faults)
     return message
 
 
@@ -77,6 +79,32 @@ def text_of(message: Message) -> bytes:
 def fields_of(descriptor: Descriptor) -> Mapping[str, FieldDescriptor]:
     """The fields of a message by either of their names."""
     return {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
+
+
+@cache
+def _ways_to_bytes(descriptor: Descriptor) -> Sequence[FieldDescriptor]:
+    """The fields of a message that are bytes, or lead to some."""
+    if _is_well_known(descriptor):
+        return []
+    return [field for field in descriptor.fields if _leads_to_bytes(field)]
+
+
+def _leads_to_bytes(field: FieldDescriptor) -> bool:
+    inner = field.message_type
+    return field.type == FieldDescriptor.TYPE_BYTES or (inner is not None and bool(_ways_to_bytes(inner)))
+
+
+def _not_base64(descriptor: Descriptor, value: Any, at: str) -> Iterator[Fault]:
+    """The library passes over whatever is not base64 in what should be: text would be stored as some other bytes."""
+    for field in _ways_to_bytes(descriptor) if isinstance(value, dict) else ():
+        item = value.get(field.json_name)
+        item = value.get(field.name) if item is None else item
+        for i, one in enumerate(item if isinstance(item, list) else [item]):
+            here = f"{at}{field.name}[{i}]" if field.is_repeated else f"{at}{field.name}"
+            if field.message_type is not None:
+                yield from _not_base64(field.message_type, one, f"{here}.")
+            elif isinstance(one, str) and not _BASE64.fullmatch(one):
+                yield Fault(here, f"must be base64; is {_shown(one)}")
 
 
 def _faults(descriptor: Descriptor, value: Any, at: str) -> Iterator[Fault]:

@@ -26,6 +26,12 @@ _OF_32_BITS_UNSIGNED = {"type": "integer", "format": "uint32", "minimum": 0, "ma
 _OF_64_BITS = {"type": "string", "format": "int64", "pattern": "^-?[0-9]{1,19}$"}
 _OF_64_BITS_UNSIGNED = {"type": "string", "format": "uint64", "pattern": "^[0-9]{1,20}$"}
 """Strings: JSON's own numbers lose digits beyond 2^53."""
+_NUMBERS: dict[int, Schema] = {
+    FieldDescriptor.CPPTYPE_INT32: _OF_32_BITS,
+    FieldDescriptor.CPPTYPE_UINT32: _OF_32_BITS_UNSIGNED,
+    FieldDescriptor.CPPTYPE_INT64: _OF_64_BITS,
+    FieldDescriptor.CPPTYPE_UINT64: _OF_64_BITS_UNSIGNED,
+}
 _WELL_KNOWN: dict[str, Schema] = {
     "Timestamp": {"type": "string", "format": "date-time"},
     "Duration": {
@@ -101,12 +107,7 @@ class Schemas:
             return self._of_enum(field.enum_type)
         if (scalar := _SCALARS.get(field.type)) is not None:
             return scalar
-        return {
-            FieldDescriptor.CPPTYPE_INT32: _OF_32_BITS,
-            FieldDescriptor.CPPTYPE_UINT32: _OF_32_BITS_UNSIGNED,
-            FieldDescriptor.CPPTYPE_INT64: _OF_64_BITS,
-            FieldDescriptor.CPPTYPE_UINT64: _OF_64_BITS_UNSIGNED,
-        }[field.cpp_type]
+        return _NUMBERS[field.cpp_type]
 
     def _of_enum(self, enum: EnumDescriptor) -> Schema:
         name = enum.full_name.removeprefix(PACKAGE)
