@@ -132,6 +132,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a string": (b'"tasks"', "must be a JSON object"),
     "100,000 brackets": (b"[" * 100_000, "must be JSON of few levels"),
     "100,000 objects": (b'{"a":' * 100_000, "must be JSON of few levels"),
+    "a million values": (b'{"tasks": [' + b"{}," * 1_000_000 + b"{}]}", "must hold at most 200,000 values"),
     "a number of 100,000 digits": (b'{"tasks": [{"priority": ' + b"1" * 100_000 + b"}]}", "must be JSON"),
 }
 
