@@ -39,7 +39,9 @@ class JsonApi:
     def __init__(self, calls: Iterable[Call], access: Access) -> None:
         self._access = access
         self._calls = {call.path: call for call in calls}
-        self.bindings = [one for call in self._calls.values() for one in bindings(call)]
+        found = [one for call in self._calls.values() for one in bindings(call)]
+        # A word of a path's own comes before whatever a variable would take it for.
+        self.bindings = sorted(found, key=lambda binding: len(binding.variables))
         self._thread = ThreadPoolExecutor(1, "taskq-json")
         self._stopping = False
         self._under_way = 0

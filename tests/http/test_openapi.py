@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
+import requests
 import schemathesis
 from google.api import annotations_pb2
 from hypothesis import HealthCheck, given, seed, settings
@@ -13,7 +17,8 @@ from schemathesis import GenerationMode, openapi
 from schemathesis.checks import CHECKS
 
 from taskq_server.http.comments import comments
-from tests.http.asking import Asked, ask_now
+from tests.http.asking import Asked, ask_now, by_rest
+from tests.http.given import Both, a_world, about
 from tests.rpc.wire import METHODS
 from tests.support.process import ServerProcess
 
@@ -63,7 +68,7 @@ def test_every_call_that_is_annotated_is_described_by_its_comments(described: An
         "`TASK_NOT_FOUND`: never enqueued, or pruned."
         in (operations["SchedulerService_GetTask"]["responses"]["404"]["description"])
     )
-    assert len(operations) == sum(len(path) for path in described["paths"].values())
+    assert set(operations) == set(OPERATIONS), "two calls have one path, or a call has none"
 
 
 def test_every_message_and_field_is_described(described: Any) -> None:
@@ -85,6 +90,24 @@ def test_the_comments_are_those_of_the_protos() -> None:
 @pytest.fixture(scope="module")
 def fuzzed(served: ServerProcess) -> Any:
     return openapi.from_url(f"http://{served.http_address}/openapi.json")
+
+
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+async def test_what_is_answered_is_what_the_description_says(
+    served: ServerProcess, fuzzed: Any, operation_id: str
+) -> None:
+    name, number = re.fullmatch(r"[A-Za-z]+_([A-Za-z]+)(\d*)", operation_id).groups()  # type: ignore[union-attr]
+    async with grpc.aio.insecure_channel(served.address) as channel:
+        request = about(name, await a_world(Both(served.http_address, channel)))
+
+    asked = list(by_rest(name, request))[int(number or 0)]
+    headers = {"content-type": asked.kind} if asked.kind else {}
+    answered = await asyncio.to_thread(
+        requests.request, asked.verb, f"http://{served.http_address}{asked.path}", data=asked.body, headers=headers
+    )
+
+    assert answered.status_code == 200, answered.text
+    fuzzed.find_operation_by_id(operation_id).validate_response(answered)
 
 
 @pytest.mark.parametrize("mode", GenerationMode)

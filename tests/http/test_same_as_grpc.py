@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,46 +12,22 @@ import pytest_asyncio
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import status_pb2
-from grpc_status import rpc_status
 
-from taskq.v1 import admin_service_pb2 as admin_pb2
-from taskq.v1 import processor_service_pb2 as processor_pb2
-from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq_server.config import Config
 from taskq_server.http.errors import STATUS
 from taskq_server.server import Server
-from tests.http.asking import JSON, PROTO, Answered, Asked, ask_now, by_connect, by_rest, response_of
+from tests.http.asking import JSON, PROTO, Asked, by_connect, by_rest, response_of
+from tests.http.given import Both, a_world, about
 from tests.rpc.bounds import BOUNDS, NOTHING_TO_ACT_ON, a_valid
-from tests.rpc.support import a_task, span
-from tests.rpc.wire import METHODS, put, send
+from tests.rpc.wire import METHODS, put
 from tests.support.databases import Databases
-from tests.support.schedules import every
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNARY = [name for name, method in METHODS.items() if not method.server_streaming]
 ANNOTATED = [name for name in UNARY if METHODS[name].containing_service.name != "ProcessorService"]
 FIELDS = [(name, path) for name in UNARY for path in BOUNDS[name]]
-
-
-class Both:
-    """A server, asked by gRPC and by HTTP."""
-
-    def __init__(self, server: Server, channel: grpc.aio.Channel) -> None:
-        self._address = server.http_address
-        self._channel = channel
-
-    async def grpc(self, name: str, request: Message) -> Message | status_pb2.Status:
-        try:
-            return await send(self._channel, name, request.SerializeToString())
-        except grpc.aio.AioRpcError as error:
-            status = rpc_status.from_call(error)
-            assert status is not None
-            return status
-
-    async def http(self, asked: Asked) -> Answered:
-        return await asyncio.to_thread(ask_now, self._address, asked)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
@@ -71,7 +46,7 @@ async def both(url: str) -> AsyncIterator[Both]:
     server = Server(Config(listen="127.0.0.1:0", http_listen="127.0.0.1:0", database_url=url, stop_grace=1))
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
-        yield Both(server, channel)
+        yield Both(server.http_address, channel)
     assert not server.stopping.is_set(), "the server could not go on"
     await server.stop()
 
@@ -117,53 +92,6 @@ async def test_every_call_that_is_annotated_can_be_asked_for_by_its_path(name: s
     assert list(by_rest(name, request))
 
 
-async def a_world(both: Both) -> dict[str, Any]:
-    """Something to look at, and something to change."""
-
-    async def done(name: str, request: Message) -> Any:
-        answered = await both.grpc(name, request)
-        assert not isinstance(answered, status_pb2.Status), answered
-        return answered
-
-    tasks = [a_task("cook/pasta", b"\0\xff", delay=span(3600), tags=["ü"], headers={"a": "b"}) for _ in range(2)]
-    enqueued = await done("Enqueue", scheduler_pb2.EnqueueRequest(tasks=tasks))
-    new = every(3_600, f"s-{enqueued.results[0].task_id}", data=b"pasta")
-    created = await done("CreateSchedule", schedule_pb2.CreateScheduleRequest(schedule=new))
-    capability = processor_pb2.Capability(name="cook/pasta")
-    register = processor_pb2.RegisterRequest(processor_name="oven", max_in_flight=1, capabilities=[capability])
-    registered = await done("Register", register)
-    await done("PauseCapability", admin_pb2.PauseCapabilityRequest(name="cook/pasta"))
-    return {
-        "task_id": enqueued.results[0].task_id,
-        "schedule_id": created.schedule.schedule_id,
-        "schedule": created.schedule,
-        "session_id": registered.session_id,
-        "name": "cook/pasta",
-    }
-
-
-def about(name: str, world: dict[str, Any]) -> Message:
-    """A request about what is in the world."""
-    request = a_valid(name)
-    fields = request.DESCRIPTOR.fields_by_name
-    for field in ("task_id", "session_id", "schedule_id", "name"):
-        oneof = fields[field].containing_oneof if field in fields else None
-        if field in fields and (oneof is None or field == "schedule_id") and name != "TriggerSchedule":
-            setattr(request, field, world[field])
-    if name == "TriggerSchedule":
-        request.schedule_id = world["schedule_id"]
-    if name == "ListSchedules":
-        request.name_prefix = world["schedule"].name
-    if name == "UpdateSchedule":
-        request.schedule.CopyFrom(world["schedule"])
-        request.schedule.recurrence.interval.seconds = 7_200
-    if name == "BackfillSchedule":
-        request.end_time.GetCurrentTime()
-        request.end_time.nanos = 0
-        request.start_time.seconds = request.end_time.seconds - 60
-    return request  # type: ignore[no-any-return]
-
-
 LOOKS = "GetTask", "GetSchedule", "ListSchedules", "PreviewSchedule", "ListCapabilities", "GetServerInfo"
 NOT_THE_SAME = {
     "server_time", "task_id", "schedule_id", "session_id", "name", "due_time", "create_time", "update_time",
@@ -206,7 +134,7 @@ async def test_what_is_enqueued_by_http_is_what_a_scheduler_enqueues(both: Both)
     body = b"""{"tasks": [{"name": "cook", "taskId": "019353a4-5b67-7cc2-9d1a-4b7e1c8f2aff",
       "payload": {"data": "AP8="},
       "dueTime": "2200-01-02T03:04:05.678901+01:00", "priority": "9", "runTimeout": "1.5s", "tags": null,
-      "dedup": {"key": "k", "on_conflict": "DEDUP_CONFLICT_REJECT"}, "headers": {"a": "\xc3\xbc"}}]}"""
+      "dedup": {"key": "by HTTP", "on_conflict": "DEDUP_CONFLICT_REJECT"}, "headers": {"a": "\xc3\xbc"}}]}"""
 
     answered = await both.http(Asked("POST", "/v1/tasks", body, f"{JSON}; charset=UTF-8"))
 
