@@ -47,6 +47,7 @@ proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
 	  --proto_path=$$($(GENERATOR_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	  --python_out=$(GENERATED) --mypy_out=$(GENERATED) \
 	  --grpc_python_out=$(GENERATED) --mypy_grpc_out=$(GENERATED) \
+	  --descriptor_set_out=$(GENERATED)/taskq/v1/descriptors.binpb --include_source_info \
 	  protos/taskq/v1/*.proto
 	touch $(GENERATED)/taskq/__init__.py $(GENERATED)/taskq/py.typed $(GENERATED)/taskq/v1/__init__.py
 
