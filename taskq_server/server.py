@@ -23,6 +23,8 @@ from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
+from taskq_server.http.dashboard.dashboard import Dashboard
+from taskq_server.http.dashboard.guard import name_of
 from taskq_server.http.server import MOST_FILES, HttpServer
 from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
@@ -104,15 +106,18 @@ class Server:
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        self.servicers: list[object] = [scheduler, self._processors, schedules, admin]
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin],
+            self.servicers,
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         https = self.certificates if config.http_listen else None
-        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness), https)
+        self._dashboard = Dashboard(self.servicers, self.access, self._clock, [name_of(config.http_listen)])
+        pages = app(self.access, self.metrics, self.gauges, self.readiness, self._dashboard)
+        self._http = HttpServer(pages, https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
@@ -200,6 +205,7 @@ class Server:
         await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
         self._guarding.cancel()  # until here credentials may end
         await asyncio.gather(self._guarding, return_exceptions=True)
+        self._dashboard.stop()
         await self._http.stop()  # last: it says until then that the server is not ready
         await self._store.close()
         self.stopped = True

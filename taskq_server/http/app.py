@@ -1,4 +1,4 @@
-"""What HTTP answers: whether the server lives, whether it is ready, and its metrics."""
+"""What HTTP answers: whether the server lives, whether it is ready, its metrics, and the dashboard."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.core.rights import Need
 from taskq_server.gauges import Gauges
 from taskq_server.http.auth import refusal, who
+from taskq_server.http.dashboard.dashboard import Dashboard
 from taskq_server.metrics import Metrics
 from taskq_server.readiness import Readiness
 
 
-def app(access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness) -> Starlette:
+def app(access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness, dashboard: Dashboard) -> Starlette:
     """The application; whoever calls it has been listened to by `HttpServer`.
 
     Probes are open to all. Metrics tell names of tasks: where callers must show who they are, these need `read`.
@@ -47,5 +48,5 @@ def app(access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness) 
         return Response(text, headers={"content-type": content_type})
 
     return Starlette(
-        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)],
+        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics), *dashboard.routes()],
     )
