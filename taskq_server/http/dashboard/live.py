@@ -69,29 +69,29 @@ class Live:
         hints: asyncio.Queue[tuple[str, set[str]]] = asyncio.Queue(1_000)
         listening = asyncio.create_task(self._listen(caller, cursor, hints))
         stopping = asyncio.create_task(self._stopping.wait())
+        hint = asyncio.create_task(hints.get())
         try:
-            while not self._stopping.is_set():
-                hint = asyncio.create_task(hints.get())
-                done, _ = await asyncio.wait(
-                    {hint, listening, stopping}, timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                if hint not in done:
-                    hint.cancel()
-                    if done:
-                        return
+            while True:
+                ends = {listening, stopping}
+                done, _ = await asyncio.wait({hint, *ends}, timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if done & ends:
+                    return
+                if not done:
                     yield ": still here\n\n"
                     continue
-                await asyncio.wait({listening, stopping}, timeout=COALESCED_SECONDS)
+                await asyncio.wait(ends, timeout=COALESCED_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 last, topics = hint.result()
                 while not hints.empty():
                     last, more = hints.get_nowait()
                     topics |= more
                 told = json.dumps({"topics": sorted(topics)})
                 yield f"{f'id: {last}' if last else ':'}\nevent: changed\ndata: {told}\n\n"
+                hint = asyncio.create_task(hints.get())
         finally:
-            for task in (listening, stopping):
+            waited = (hint, listening, stopping)
+            for task in waited:
                 task.cancel()
-            await asyncio.gather(listening, stopping, return_exceptions=True)
+            await asyncio.gather(*waited, return_exceptions=True)
 
     async def _listen(self, caller: Caller, cursor: str, hints: asyncio.Queue[tuple[str, set[str]]]) -> None:
         if not self._calls.serves(_METHOD):
