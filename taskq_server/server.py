@@ -23,8 +23,10 @@ from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
+from taskq_server.http.calls import all_calls
 from taskq_server.http.dashboard.dashboard import Dashboard
-from taskq_server.http.dashboard.guard import name_of
+from taskq_server.http.json_api import JsonApi
+from taskq_server.http.safety import Hosts
 from taskq_server.http.server import MOST_FILES, HttpServer
 from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
@@ -115,9 +117,11 @@ class Server:
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         https = self.certificates if config.http_listen else None
-        self._dashboard = Dashboard(self.servicers, self.access, self._clock, [name_of(config.http_listen)])
-        pages = app(self.access, self.metrics, self.gauges, self.readiness, self._dashboard)
-        self._http = HttpServer(pages, https)
+        self._api = JsonApi(all_calls(self.servicers, self.metrics), self.access)
+        self._dashboard = Dashboard(self.servicers, self.access, self._clock)
+        hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)
+        called = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
+        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness, hosts, *called), https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
@@ -202,7 +206,8 @@ class Server:
         self._processors.stop()
         self._tasks.stop()
         self._sessions.drain_streams("the server is stopping")
-        await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
+        grace = 0 if self.fatal else self._config.stop_grace
+        await asyncio.gather(self._rpc.stop(grace), self._api.stop(grace))
         self._guarding.cancel()  # until here credentials may end
         await asyncio.gather(self._guarding, return_exceptions=True)
         self._dashboard.stop()

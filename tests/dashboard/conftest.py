@@ -15,6 +15,7 @@ import pytest
 
 from taskq_server.http.app import app
 from taskq_server.http.dashboard.dashboard import Dashboard
+from taskq_server.http.safety import Hosts
 from taskq_server.http.server import HttpServer
 from tests.conftest import StartServer
 from tests.rpc.world import World
@@ -67,9 +68,12 @@ class Site(World):
 
     async def answers(self, *servicers: object) -> str:
         """A second door to the same server, behind which these answer first; where it is."""
-        shown = Dashboard([*servicers, *self.server.servicers], self.server.access, self.clock, ["127.0.0.1"])
+        shown = Dashboard([*servicers, *self.server.servicers], self.server.access, self.clock)
         server = self.server
-        self.second = HttpServer(app(server.access, server.metrics, server.gauges, server.readiness, shown))
+        hosts = Hosts("127.0.0.1:0", "", any_name=False)
+        self.second = HttpServer(
+            app(server.access, server.metrics, server.gauges, server.readiness, hosts, None, shown)
+        )
         return f"http://{await self.second.start('127.0.0.1:0')}"
 
     async def end(self) -> None:

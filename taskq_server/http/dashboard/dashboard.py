@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote
 
 import structlog
@@ -91,18 +91,16 @@ _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/sv
 
 
 class Dashboard:
-    """Pages over these servicers. `names` are hosts by which it may be called, besides addresses and localhost."""
+    """Pages over these servicers."""
 
     def __init__(
         self,
         servicers: Iterable[object],
         access: Access,
         clock: Clock,
-        names: Collection[str] = (),
         instance: str = "",
     ) -> None:
         self._clock = clock
-        self._names = {name.lower() for name in names}
         self._calls = Calls(servicers, access)
         self._renderer = Renderer(instance or platform.node() or "taskq")
         self._sign_ins = SignIns(access, clock)
@@ -151,9 +149,9 @@ class Dashboard:
     def _guarded(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def guarded(request: Request) -> Response:
             try:
-                guard.check(request, self._names)
+                guard.check(request)
             except guard.Elsewhere as error:
-                return PlainTextResponse(f"{error}\n", error.status, dict(guard.HEADERS))
+                return PlainTextResponse(f"{error}\n", 403, dict(guard.HEADERS))
             response = await answer(request)
             for name, value in guard.HEADERS.items():
                 response.headers.setdefault(name, value)
