@@ -28,6 +28,7 @@ from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.audit_service import AuditService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
@@ -83,7 +84,14 @@ class Server:
         self._sessions.on_keep = lambda session: self.metrics.names.register(session.capabilities)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
-            self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
+            self._store,
+            self._sessions,
+            self._clock,
+            housekeeping,
+            dispatch.ring,
+            lease_us,
+            retention_us,
+            microseconds(config.audit_retention),
         )
         told = self._clock, dispatch, self.housekeeper.expect, self.metrics
         self.dispatcher = Dispatcher(self._store, self._sessions, *told)
@@ -105,7 +113,7 @@ class Server:
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin],
+            [scheduler, self._processors, schedules, admin, AuditService(self._store)],
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),

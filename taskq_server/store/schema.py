@@ -248,6 +248,64 @@ token = Table(
     Column("last_use_time_us", Number, comment="to the minute"),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_seq", Number, primary_key=True),
+    Column("change_time_us", Number, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("source", SmallInteger, nullable=False, comment="Source"),
+    Column("action", Text, nullable=False),
+    Column("target_kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("before", Text, nullable=False, comment="JSON object; empty: there was none"),
+    Column("after", Text, nullable=False, comment="JSON object; empty: there is none"),
+    Column("request_id", Text, nullable=False),
+    comment="who has changed what; each in the transaction of its change",
+    sqlite_autoincrement=True,
+)
+Index("audit_time", audit.c.change_time_us)
+Index("audit_target", audit.c.target_kind, audit.c.target, audit.c.audit_seq)
+Index("audit_principal", audit.c.principal, audit.c.audit_seq)
+
+bulk_operation = Table(
+    "bulk_operation",
+    metadata,
+    Column("operation_seq", Number, primary_key=True),
+    Column("operation_id", LargeBinary(16), nullable=False, unique=True),
+    Column("content_hash", LargeBinary(16), nullable=False, comment="tells a retried start from a conflict"),
+    Column("state", SmallInteger, nullable=False, comment="OperationState"),
+    # what is asked for
+    Column("kind", SmallInteger, nullable=False, comment="ActionKind"),
+    Column("due_time_us", Number, comment="of RESCHEDULE: either this or the next"),
+    Column("delay_us", Number),
+    Column("priority", SmallInteger, comment="of REPRIORITISE"),
+    Column("payload", LargeBinary, comment="of RERUN, until the operation has ended"),
+    Column("content_type", Text, comment="NULL: tasks run again as they are"),
+    Column("payload_metadata", Text, comment="JSON object"),
+    Column("filter", Text, nullable=False, comment="empty: those of task_ids"),
+    Column("task_ids", LargeBinary, comment="16 bytes each"),
+    Column("reason", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("max_tasks", Number, nullable=False, comment="0: no limit"),
+    # how far it is
+    Column("start_time_us", Number, nullable=False),
+    Column("end_time_us", Number),
+    Column("matched", Number, nullable=False),
+    Column("matched_is_partial", SmallInteger, nullable=False, comment="1: as many, or more"),
+    Column("upper", Number, nullable=False, comment="the last place that it comes to: a seq, or in task_ids"),
+    Column("place", Number, nullable=False, server_default="0", comment="the last at which it has been"),
+    Column("done", Number, nullable=False, server_default="0"),
+    Column("skipped", Number, nullable=False, server_default="0"),
+    Column("skipped_samples", Text, nullable=False, server_default="[]", comment="JSON array"),
+    Column("server_seq", Number, nullable=False, comment="the server that works on it"),
+    Column("work_time_us", Number, nullable=False, comment="of its last batch"),
+    sqlite_autoincrement=True,
+)
+_partial("bulk_operation_running", bulk_operation.c.operation_seq, where=text("state = 1"))
+
 server = Table(
     "server",
     metadata,

@@ -21,6 +21,8 @@ from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb, name_of
 from taskq_server.store.verbs import (
+    audit_log,
+    auditing,
     backlog,
     describing,
     draining,
@@ -36,6 +38,7 @@ from taskq_server.store.verbs import (
     scheduling,
     tokens,
 )
+from taskq_server.store.verbs.audit_log import Audited, Wanted
 from taskq_server.store.verbs.backlog import Backlog
 from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
@@ -295,6 +298,14 @@ class Store(ABC):
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
+
+    async def list_audit(self, wanted: Wanted) -> list[Audited]:
+        """What was changed by whom, the last first."""
+        return (await self.read(audit_log.find, [wanted]))[0]
+
+    async def forget_history(self, keep_us: int) -> int:
+        """Deletes some of what administrators did longer ago than that; answers how much."""
+        return (await self.write(auditing.forget, [keep_us]))[0]
 
     async def principal_of(self, session_id: bytes) -> str | None:
         """Whose a session is, also one that has ended; None for one that never was, or is long gone."""

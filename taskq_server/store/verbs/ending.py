@@ -27,7 +27,9 @@ from taskq_server.store.memory import ANYWHERE, Memory
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Again, Transaction
 from taskq_server.store.verbs import reading
+from taskq_server.store.verbs.auditing import Audit
 from taskq_server.store.verbs.end_batch import EndBatch, Rules
+from taskq_server.task_id import to_text
 
 MOST_ROUNDS = 4
 
@@ -54,6 +56,19 @@ class Cancelled(NamedTuple):
 
 
 def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes]) -> list[Cancelled]:
+    """Cancels what waits or runs, by the word of those who ask; what is finished stays as it is."""
+    cancelled, audit, seen = cancel_all(memory, rules, tx, task_ids), Audit(tx), set()
+    for i, (task_id, one) in enumerate(zip(task_ids, cancelled, strict=True)):
+        before = one.state_before
+        if before is not None and not before.finished and task_id not in seen:
+            seen.add(task_id)
+            after = {"state": TaskState.CANCELLED.name}
+            audit.note(i, "task", to_text(task_id), {"state": before.name}, after)
+    audit.write()
+    return cancelled
+
+
+def cancel_all(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes]) -> list[Cancelled]:
     """Cancels what waits or runs; what is finished stays as it is."""
     batch = EndBatch(memory, rules, tx)
     task = schema.task
