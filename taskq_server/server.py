@@ -13,6 +13,7 @@ import structlog
 
 from taskq_server.access import Access
 from taskq_server.admin import Admin
+from taskq_server.bulk import Bulk
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
@@ -29,6 +30,7 @@ from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.audit_service import AuditService
+from taskq_server.rpc.bulk_service import BulkService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
@@ -107,13 +109,14 @@ class Server:
             self.neighbours = Neighbours(
                 self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear
             )
+        self.bulk = Bulk(self._store, self._sessions, self._clock, Alarm(self._clock))
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin, AuditService(self._store)],
+            [scheduler, self._processors, schedules, admin, BulkService(self.bulk, config), AuditService(self._store)],
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
@@ -138,6 +141,7 @@ class Server:
             self.dispatcher.run(),
             self.firer.run(),
             self.readiness.run(),
+            self.bulk.run(),
         ]
         if config.http_listen:
             loops += [self.gauges.run(), self.gauges.run_lag()]

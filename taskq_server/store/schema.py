@@ -100,6 +100,8 @@ LIVES = text("end_time_us + 0 IS NULL")
 """The same of a session that is looked for by its id; it does not offer the index of all that live."""
 IS_FIRING = text("pause_time_us IS NULL AND next_due_us IS NOT NULL")
 IS_BUFFERED = text("outcome = 3")
+IS_WORKED_ON = text("state = 1")
+"""Of a bulk operation."""
 
 
 def _partial(name: str, *columns: Column[int], where: TextClause) -> Index:
@@ -304,7 +306,7 @@ bulk_operation = Table(
     Column("work_time_us", Number, nullable=False, comment="of its last batch"),
     sqlite_autoincrement=True,
 )
-_partial("bulk_operation_running", bulk_operation.c.operation_seq, where=text("state = 1"))
+_partial("bulk_operation_running", bulk_operation.c.operation_seq, where=IS_WORKED_ON)
 
 server = Table(
     "server",

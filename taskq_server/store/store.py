@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from taskq_server.clock import Clock
+from taskq_server.core.bulk_operation import NewOperation, Operation
 from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.recurring import Key, Schedule
@@ -24,6 +25,7 @@ from taskq_server.store.verbs import (
     audit_log,
     auditing,
     backlog,
+    bulk,
     describing,
     draining,
     firing,
@@ -40,6 +42,7 @@ from taskq_server.store.verbs import (
 )
 from taskq_server.store.verbs.audit_log import Audited, Wanted
 from taskq_server.store.verbs.backlog import Backlog
+from taskq_server.store.verbs.bulk import Advanced
 from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
@@ -97,6 +100,7 @@ class Store(ABC):
         self._backlog = partial(backlog.backlog, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
+        self._advance = partial(bulk.advance, self.memory, rules)
         self._fire = partial(firing.fire, self.memory, rules)
         self._trigger = partial(firing_by_hand.trigger, self.memory, rules)
         self._backfill = partial(firing_by_hand.backfill, self.memory, rules)
@@ -305,7 +309,39 @@ class Store(ABC):
 
     async def forget_history(self, keep_us: int) -> int:
         """Deletes some of what administrators did longer ago than that; answers how much."""
-        return (await self.write(auditing.forget, [keep_us]))[0]
+        entries = (await self.write(auditing.forget, [keep_us]))[0]
+        return entries + (await self.write(bulk.forget, [keep_us]))[0]
+
+    async def prune_asked(self, at_most: int) -> Pruned:
+        """Deletes finished tasks past their retention, no more than a small batch, since somebody asks for it."""
+        return (await self.write(pruning.prune_asked, [pruning.Asked(at_most)]))[0]
+
+    async def start_operation(self, new: NewOperation) -> Operation:
+        """Stores a bulk operation; answers how it stands, also when it is there already with the same content."""
+        return _unless_refused((await self.write(bulk.start, [new]))[0])
+
+    async def count_tasks(self, task_ids: tuple[bytes, ...]) -> int:
+        """How many of these there are."""
+        return (await self.read(bulk.count_ids, [task_ids]))[0]
+
+    async def get_operation(self, operation_id: bytes) -> Operation | None:
+        return (await self.read(bulk.get, [operation_id]))[0]
+
+    async def list_operations(self, page: Page) -> list[Operation]:
+        """Bulk operations, those started last first."""
+        return (await self.read(bulk.find, [page]))[0]
+
+    async def cancel_operation(self, operation_id: bytes) -> Operation:
+        """Ends a bulk operation after the batch at which it is."""
+        return _unless_refused((await self.write(bulk.cancel, [operation_id]))[0])
+
+    async def running_operations(self) -> list[int]:
+        """The numbers of the bulk operations at which this server is to work."""
+        return (await self.read(bulk.running, [None]))[0]
+
+    async def advance(self, operation_seq: int) -> Advanced:
+        """Does one batch of a bulk operation."""
+        return (await self.write(self._advance, [operation_seq]))[0]
 
     async def principal_of(self, session_id: bytes) -> str | None:
         """Whose a session is, also one that has ended; None for one that never was, or is long gone."""

@@ -175,8 +175,8 @@ def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill, no
     done.existing = len(nominal) - done.fired - done.skipped - done.buffered
     done.schedule = after
     if (made := {"fired": done.fired, "skipped": done.skipped, "buffered": done.buffered}) and any(made.values()):
-        span = {"start_time": time_text(asked.start_us), "end_time": time_text(asked.end_us)}
-        note("schedule", after.definition.name, None, span | made)
+        told = {"start_time": time_text(asked.start_us), "end_time": time_text(asked.end_us), **made}
+        note("schedule", after.definition.name, None, told)
     return done
 
 

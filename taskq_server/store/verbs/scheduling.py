@@ -24,7 +24,8 @@ from taskq_server.task_id import to_text
 
 MOST_ROUNDS, MOST_A_ROUND = 3, 1_000
 """In which what an update gives up is counted."""
-Item, Answer = TypeVar("Item"), TypeVar("Answer")
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 _HIDDEN = "headers", "payload_metadata"
 
 AHEAD_US = 2_000_000
@@ -234,7 +235,8 @@ def audited(
     do: Callable[[Item], Answer | TaskqError],
 ) -> list[Answer | TaskqError]:
     """Does what is asked of schedules, one by one, and writes down what has changed by it."""
-    audit, answers = Audit(tx), []
+    audit = Audit(tx)
+    answers: list[Answer | TaskqError] = []
     for i, item in enumerate(items):
         before = as_it_stands(tx, key(item)) if audit.asks(i) else None
         answer = do(item)
