@@ -13,6 +13,7 @@ import structlog
 
 from taskq_server.access import Access
 from taskq_server.admin import Admin
+from taskq_server.admin_tasks import AdminTasks
 from taskq_server.bulk import Bulk
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
@@ -29,6 +30,7 @@ from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.audit_service import AuditService
 from taskq_server.rpc.bulk_service import BulkService
 from taskq_server.rpc.processor_service import ProcessorService
@@ -115,8 +117,12 @@ class Server:
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        admin_tasks = AdminTasksService(AdminTasks(self._store), self.access, self._clock)
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin, BulkService(self.bulk, config), AuditService(self._store)],
+            [
+                *(scheduler, self._processors, schedules, admin, admin_tasks),
+                *(BulkService(self.bulk, config), AuditService(self._store)),
+            ],
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),

@@ -161,7 +161,7 @@ def parse(text: str) -> Filter:
         raise FilterRefused(MOST_CHARACTERS, f"no more than {MOST_CHARACTERS:,} characters", text[MOST_CHARACTERS:])
     if (at := text.find("\0")) >= 0:
         raise FilterRefused(at, "no U+0000", text[at])
-    terms = []
+    terms: list[Term] = []
     at = _after_space(text, 0)
     while at < len(text):
         if len(terms) == MOST_TERMS:

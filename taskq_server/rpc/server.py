@@ -20,6 +20,7 @@ from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.metrics import Metrics
 from taskq_server.rpc import malformed, origin, reflection
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.audit_service import AuditService
 from taskq_server.rpc.auth import Guard
 from taskq_server.rpc.bulk_service import BulkService
@@ -69,6 +70,7 @@ SERVICES: dict[type, ServiceDescriptor] = {
     AdminService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     BulkService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     AuditService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    AdminTasksService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 """A service may be answered by several, each of which knows one subject."""
 

@@ -32,6 +32,7 @@ from taskq_server.store.verbs import (
     firing_by_hand,
     listing,
     living,
+    looking,
     pausing,
     pruning,
     reading,
@@ -52,6 +53,7 @@ from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigge
 from taskq_server.store.verbs.leasing import Leased, add_and_lease, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
+from taskq_server.store.verbs.looking import Look, Looked
 from taskq_server.store.verbs.pausing import NewPause, Pause
 from taskq_server.store.verbs.pruning import Pruned
 from taskq_server.store.verbs.reading import Fate
@@ -93,6 +95,7 @@ class Store(ABC):
         self._reclaim = partial(reclaiming.reclaim, self.memory, rules)
         self._list_sessions = partial(listing.sessions, self.memory)
         self._list_capabilities = partial(listing.capabilities, self.memory)
+        self._look_at_tasks = partial(looking.look, self.memory)
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
@@ -286,6 +289,10 @@ class Store(ABC):
     async def list_capabilities(self, page: Page) -> list[Supply]:
         """Names, and what there is of each, in the order of their characters."""
         return (await self.read(self._list_capabilities, [page]))[0]
+
+    async def look_at_tasks(self, look: Look) -> Looked:
+        """The tasks that match, of the next ones in the order of enqueueing, the last first."""
+        return (await self.read(self._look_at_tasks, [look]))[0]
 
     async def describe(self) -> Description:
         """What the database is, and which servers live on it."""
