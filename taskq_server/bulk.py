@@ -13,12 +13,14 @@ import structlog
 from taskq_server.clock import FAR_FUTURE_US, SECOND_US, Alarm, Clock, pause
 from taskq_server.core.bulk_operation import NewOperation, Operation, OperationState
 from taskq_server.core.errors import CountMismatch, OperationConflict, OperationNotFound, TaskqError
+from taskq_server.core.filter import parse
 from taskq_server.sessions import Sessions
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Again
-from taskq_server.store.verbs.bulk import Advanced
+from taskq_server.store.verbs.bulk import LOOKED_AT, Advanced, Step
 from taskq_server.store.verbs.listing import Page
+from taskq_server.store.verbs.looking import END, Look
 from taskq_server.store.verbs.pruning import MOST_TASKS_PER_PRUNE
 from taskq_server.task_id import to_text
 
@@ -28,6 +30,8 @@ LOOK_US = 5 * SECOND_US
 """How often a server looks for what another has left unfinished."""
 AGAIN_US = SECOND_US
 MOST_PAUSE_SECONDS = 1.0
+COUNT_SECONDS = 5.0
+"""A count that takes longer is broken off: there are as many, or more."""
 
 
 class Bulk:
@@ -60,8 +64,24 @@ class Bulk:
         return started
 
     async def _count(self, new: NewOperation) -> None:
-        new.upper = len(new.task_ids)
-        new.matched = await self._store.count_tasks(new.task_ids)
+        """How many tasks there are of those that are meant, as far as there is time to count; what comes later is none
+        of them."""
+        if not new.filter:
+            new.place, new.matched = len(new.task_ids), await self._store.count_tasks(new.task_ids)
+            return
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + COUNT_SECONDS
+        new.place = await self._store.last_number() + 1
+        look = Look(parse(new.filter), new.place, END, LOOKED_AT, only_count=True)
+        while True:
+            looked = await self._store.look_at_tasks(look)
+            new.matched += looked.many
+            if looked.before is None:
+                return
+            if loop.time() > ends:
+                new.matched_is_partial = True
+                return
+            look = look._replace(before=looked.before)
 
     def _as_it_would_be(self, new: NewOperation) -> Operation:
         asked = new.filter, new.task_ids, new.reason, "", new.max_tasks, self._clock.now_us(), None
@@ -100,12 +120,8 @@ class Bulk:
     # ── the work ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
-            again_us = await self._tick_safely()
-            await pause(min(loop.time() - began, MOST_PAUSE_SECONDS))
-            await self._alarm.wait(again_us)
+            await self._alarm.wait(await self._tick_safely())
 
     async def _tick_safely(self) -> int:
         try:
@@ -117,18 +133,21 @@ class Bulk:
         return self._clock.now_us() + AGAIN_US
 
     async def tick(self) -> int:
-        """Does a batch of each operation, and answers when to come back."""
-        has_moved = False
-        for operation_seq in await self._store.running_operations():
-            advanced = await asyncio.shield(self._advance(operation_seq))
-            has_moved |= advanced.moved
+        """Does the next batches of each operation, and answers when to come back."""
+        loop, has_moved = asyncio.get_running_loop(), False
+        for step in await self._store.next_steps():
+            began = loop.time()
+            advanced = await asyncio.shield(self._advance(step))
+            if advanced.moved:
+                has_moved = True
+                await pause(min(loop.time() - began, MOST_PAUSE_SECONDS))
         now_us = self._clock.now_us()
         return now_us if has_moved else now_us + self._look_us
 
-    async def _advance(self, operation_seq: int) -> Advanced:
+    async def _advance(self, step: Step) -> Advanced:
         """Shielded: whoever asked may go away during the commit, and processors must be told all the same."""
-        advanced = await self._store.advance(operation_seq)
+        advanced = await self._store.advance(step)
         self._sessions.stop(advanced.stopped)
         if advanced.ended:
-            log.info("bulk operation ended", operation_seq=operation_seq)
+            log.info("bulk operation ended", operation_seq=step.operation_seq)
         return advanced

@@ -68,8 +68,8 @@ class NewOperation:
     max_tasks: int = 0
     matched: int = 0
     matched_is_partial: bool = False
-    upper: int = 0
-    """The last place that it comes to: the number of a task, or how many `task_ids` there are."""
+    place: int = 0
+    """Where it begins, going down: after the number of the last task there is, or after the last of `task_ids`."""
 
 
 @dataclass(slots=True)

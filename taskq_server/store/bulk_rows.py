@@ -33,7 +33,7 @@ def operation_columns(new: NewOperation) -> dict[str, Any]:
         "max_tasks": new.max_tasks,
         "matched": new.matched,
         "matched_is_partial": int(new.matched_is_partial),
-        "upper": new.upper,
+        "place": new.place,
     }
 
 

@@ -43,7 +43,7 @@ from taskq_server.store.verbs import (
 )
 from taskq_server.store.verbs.audit_log import Audited, Wanted
 from taskq_server.store.verbs.backlog import Backlog
-from taskq_server.store.verbs.bulk import Advanced
+from taskq_server.store.verbs.bulk import Advanced, Step
 from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
@@ -103,6 +103,7 @@ class Store(ABC):
         self._backlog = partial(backlog.backlog, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
+        self._next_steps = partial(bulk.next_steps, self.memory)
         self._advance = partial(bulk.advance, self.memory, rules)
         self._fire = partial(firing.fire, self.memory, rules)
         self._trigger = partial(firing_by_hand.trigger, self.memory, rules)
@@ -327,6 +328,10 @@ class Store(ABC):
         """Stores a bulk operation; answers how it stands, also when it is there already with the same content."""
         return _unless_refused((await self.write(bulk.start, [new]))[0])
 
+    async def last_number(self) -> int:
+        """The number of the task that was enqueued last; 0 when there is none."""
+        return (await self.read(bulk.last_number, [None]))[0]
+
     async def count_tasks(self, task_ids: tuple[bytes, ...]) -> int:
         """How many of these there are."""
         return (await self.read(bulk.count_ids, [task_ids]))[0]
@@ -342,13 +347,13 @@ class Store(ABC):
         """Ends a bulk operation after the batch at which it is."""
         return _unless_refused((await self.write(bulk.cancel, [operation_id]))[0])
 
-    async def running_operations(self) -> list[int]:
-        """The numbers of the bulk operations at which this server is to work."""
-        return (await self.read(bulk.running, [None]))[0]
+    async def next_steps(self) -> list[Step]:
+        """What comes next in the bulk operations at which this server is to work, those of each in their order."""
+        return (await self.read(self._next_steps, [None]))[0]
 
-    async def advance(self, operation_seq: int) -> Advanced:
+    async def advance(self, step: Step) -> Advanced:
         """Does one batch of a bulk operation."""
-        return (await self.write(self._advance, [operation_seq]))[0]
+        return (await self.write(self._advance, [step]))[0]
 
     async def principal_of(self, session_id: bytes) -> str | None:
         """Whose a session is, also one that has ended; None for one that never was, or is long gone."""

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from taskq.v1 import admin_service_pb2 as admin_pb2
-from taskq.v1 import audit_pb2, processor_service_pb2, schedule_service_pb2
+from taskq.v1 import admin_task_pb2, audit_pb2, bulk_operation_pb2, processor_service_pb2, schedule_service_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq_server.core.errors import StorageUnavailable
 from taskq_server.rpc import origin
@@ -120,6 +120,34 @@ async def _(world: World) -> Message:
     request.start_time.FromMicroseconds(world.clock.now_us() - 180_000_000)
     request.end_time.FromMicroseconds(world.clock.now_us() - 60_000_000)
     return request
+
+
+@given("AdminService/PruneTasks")
+async def _(world: World) -> Message:
+    await world.scheduler.cancel(await world.scheduler.enqueue(delay=span(60), retention=span(0)))
+    return admin_task_pb2.PruneTasksRequest(reason="why")
+
+
+def a_cancel() -> bulk_operation_pb2.StartBulkOperationRequest:
+    action = bulk_operation_pb2.BulkAction(cancel=bulk_operation_pb2.CancelAction())
+    operation_id = "01935000-0000-7000-8000-000000000003"
+    return bulk_operation_pb2.StartBulkOperationRequest(
+        operation_id=operation_id, filter="name:cook", action=action, reason="why"
+    )
+
+
+@given("AdminService/StartBulkOperation")
+async def _(world: World) -> Message:
+    return a_cancel()
+
+
+@given("AdminService/CancelBulkOperation")
+async def _(world: World) -> Message:
+    """No server works on it."""
+    await world.scheduler.enqueue(delay=span(60))
+    world.server.bulk.tick = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+    started = await soon(world.admin.stub.StartBulkOperation(a_cancel()))
+    return bulk_operation_pb2.CancelBulkOperationRequest(operation_id=started.operation.operation_id)
 
 
 async def send(world: World, name: str, request: Message, *metadata: tuple[str, str]) -> Any:

@@ -8,7 +8,7 @@ while.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, delete, func, insert, or_, select, update
@@ -21,18 +21,26 @@ from taskq_server.core.bulk_operation import (
     OperationState,
 )
 from taskq_server.core.errors import OperationConflict, OperationEnded, OperationNotFound, TaskqError
+from taskq_server.core.filter import parse
+from taskq_server.core.task import TaskState
 from taskq_server.store import bulk_rows, rows, schema
 from taskq_server.store.few import few
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs import asking, looking
 from taskq_server.store.verbs.auditing import Audit, Facts, time_text
 from taskq_server.store.verbs.bulk_batch import Doing, carry_out
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.firing_round import Stopped
 from taskq_server.store.verbs.listing import Page
+from taskq_server.store.verbs.looking import Look, Named
 from taskq_server.task_id import to_text
 
 MOST_A_BATCH = 200
+MOST_BATCHES = 5
+"""That are found by one look."""
+LOOKED_AT = 20_000
+"""Tasks in a look."""
 MOST_BYTES_A_BATCH = 4 << 20
 """Of what it makes anew."""
 MOST_SAMPLES = 10
@@ -118,6 +126,11 @@ def _ended(tx: Transaction, state: OperationState) -> dict[str, Any]:
     return {"state": int(state), "end_time_us": tx.now_us, "payload": None}
 
 
+def last_number(tx: Transaction, asked: list[None]) -> list[int]:
+    """The number of the task that was enqueued last; 0 when there is none."""
+    return [tx.connection.execute(select(func.max(schema.task.c.seq))).scalar() or 0] * len(asked)
+
+
 def count_ids(tx: Transaction, asked: list[tuple[bytes, ...]]) -> list[int]:
     """How many tasks there are of these."""
     task = schema.task
@@ -133,50 +146,78 @@ def count_ids(tx: Transaction, asked: list[tuple[bytes, ...]]) -> list[int]:
 # ── the work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Step(NamedTuple):
+    """What an operation comes to next, as far as a look has told, which keeps nobody waiting: the batch looks again."""
+
+    operation_seq: int
+    place: int
+    """Where the operation was when that was looked for."""
+    tasks: tuple[Named, ...]
+    """None when they are named in the operation."""
+    then: int
+    """Where it is after these."""
+
+
 @dataclass(slots=True)
 class Advanced:
-    """What a batch has done: None of it when the operation has ended, or is in other hands."""
+    """What a batch has done: nothing when the operation has ended, or has been moved on by another server."""
 
     moved: bool = False
     ended: bool = False
-    done: int = 0
-    skipped: int = 0
     stopped: list[Stopped] = field(default_factory=list)
 
 
-def running(tx: Transaction, asked: list[None]) -> list[list[int]]:
-    """The operations at which this server is to work."""
+def next_steps(memory: Memory, tx: Transaction, asked: list[None]) -> list[list[Step]]:
+    """For each operation at which this server is to work, what comes next."""
     theirs = _table.c.work_time_us > tx.now_us - TAKE_OVER_US
     mine = or_(_table.c.server_seq == tx.server_seq, ~theirs)
-    found = select(_table.c.operation_seq).where(schema.IS_WORKED_ON, mine).order_by(_table.c.operation_seq)
-    return [list(tx.connection.execute(found).scalars())] * len(asked)
+    found = select(_table).where(schema.IS_WORKED_ON, mine).order_by(_table.c.operation_seq)
+    return [[step for row in tx.connection.execute(found).all() for step in _steps(memory, tx, row)]] * len(asked)
 
 
-def advance(memory: Memory, rules: Rules, tx: Transaction, operation_seqs: list[int]) -> list[Advanced]:
+def _steps(memory: Memory, tx: Transaction, row: Row[Any]) -> list[Step]:
+    at_most = _batch_size(bulk_rows.action_of(row))
+    if not row.filter:
+        ends = range(row.place, 0, -at_most)[:MOST_BATCHES]
+        return [Step(row.operation_seq, end, (), max(0, end - at_most)) for end in ends]
+    look = Look(parse(row.filter), row.place, MOST_BATCHES * at_most, LOOKED_AT)
+    tasks, then = looking.names(memory, _as_at_start(tx, row), look)
+    batches = [tuple(tasks[start : start + at_most]) for start in range(0, len(tasks), at_most)] or [()]
+    places = [row.place, *(batch[-1].seq for batch in batches[:-1]), then or 0]
+    return [Step(row.operation_seq, places[i], batch, places[i + 1]) for i, batch in enumerate(batches)]
+
+
+def _as_at_start(tx: Transaction, row: Row[Any]) -> Transaction:
+    """What a filter says of now it has said when the operation was started."""
+    return replace(tx, now_us=row.start_time_us)
+
+
+def advance(memory: Memory, rules: Rules, tx: Transaction, steps: list[Step]) -> list[Advanced]:
     """Does one batch of each operation."""
-    return [_advance(memory, rules, tx, operation_seq) for operation_seq in operation_seqs]
+    return [_advance(memory, rules, tx, step) for step in steps]
 
 
-def _advance(memory: Memory, rules: Rules, tx: Transaction, operation_seq: int) -> Advanced:
-    one = select(_table).where(_table.c.operation_seq == operation_seq, schema.IS_WORKED_ON)
+def _advance(memory: Memory, rules: Rules, tx: Transaction, step: Step) -> Advanced:
+    one = select(_table).where(_table.c.operation_seq == step.operation_seq, schema.IS_WORKED_ON)
     row = tx.connection.execute(one.with_for_update(key_share=True, skip_locked=True)).one_or_none()
-    if row is None:
+    if row is None or row.place != step.place:
         return Advanced()
-    action = bulk_rows.action_of(row)
-    at_most = _batch_size(action)
-    if row.max_tasks:
-        at_most = min(at_most, row.max_tasks - row.done)
-    found = select_ids(tx, row, at_most)
-    batch = carry_out(Doing(memory, rules, tx, row.operation_id, action), found.task_ids)
+    task_ids, states = _named(row, step) if not row.filter else _matching(memory, tx, row, step)
+    then = step.then
+    if row.max_tasks and len(task_ids) >= (left := row.max_tasks - row.done):
+        task_ids = task_ids[:left]
+        then = step.place if len(task_ids) < left else then
+    doing = Doing(memory, rules, tx, row.operation_id, bulk_rows.action_of(row), states)
+    batch = carry_out(doing, task_ids)
     done, skipped = row.done + batch.done, row.skipped + len(batch.skipped)
     samples = [*json.loads(row.skipped_samples), *batch.skipped][:MOST_SAMPLES]
-    columns = {"place": found.place, "done": done, "skipped": skipped, "skipped_samples": rows.to_json(samples)}
+    columns = {"place": then, "done": done, "skipped": skipped, "skipped_samples": rows.to_json(samples)}
     columns |= {"server_seq": tx.server_seq, "work_time_us": tx.now_us}
-    is_over = found.place >= row.upper or (row.max_tasks > 0 and done >= row.max_tasks)
+    is_over = then == 0 or (row.max_tasks > 0 and done >= row.max_tasks)
     if is_over:
         columns |= _ended(tx, OperationState.SUCCEEDED)
-    _update(tx, operation_seq, **columns)
-    return Advanced(True, is_over, batch.done, len(batch.skipped), batch.stopped)
+    _update(tx, row.operation_seq, **columns)
+    return Advanced(True, is_over, batch.stopped)
 
 
 def _batch_size(action: Action) -> int:
@@ -185,17 +226,22 @@ def _batch_size(action: Action) -> int:
     return max(1, min(MOST_A_BATCH, MOST_BYTES_A_BATCH // max(1, len(action.payload.data))))
 
 
-class Selected(NamedTuple):
-    """The tasks of a batch, and the place at which the next one begins."""
-
-    task_ids: list[bytes]
-    place: int
+def _named(row: Row[Any], step: Step) -> tuple[list[bytes], frozenset[TaskState]]:
+    return list(bulk_rows.task_ids_of(row.task_ids)[step.then : step.place]), frozenset(TaskState)
 
 
-def select_ids(tx: Transaction, row: Row[Any], at_most: int) -> Selected:
-    """The next tasks of an operation."""
-    task_ids = bulk_rows.task_ids_of(row.task_ids)[row.place : row.place + at_most]
-    return Selected(list(task_ids), row.place + len(task_ids))
+def _matching(memory: Memory, tx: Transaction, row: Row[Any], step: Step) -> tuple[list[bytes], frozenset[TaskState]]:
+    """Those that still match, and the states in which they do."""
+    if not step.tasks:
+        return [], frozenset()
+    wanted, task = asking.asked(memory, _as_at_start(tx, row), parse(row.filter)), schema.task
+    among = tx.sql.among(task.c.seq, [one.seq for one in step.tasks])
+    if not wanted.checks:
+        seqs = tx.sql.numbers(tx, select(task.c.seq).where(among, *wanted.conditions(tx)))
+    else:
+        those = select(task.c.seq, *asking.CHECKED).where(among, *wanted.conditions(tx))
+        seqs = {one.seq for one in tx.connection.execute(those) if wanted.passes(one)}
+    return [one.task_id for one in step.tasks if one.seq in seqs], wanted.states
 
 
 # ── what is kept ─────────────────────────────────────────────────────────────────────────────────────────────────────

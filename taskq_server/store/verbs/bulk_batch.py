@@ -10,22 +10,24 @@ from typing import Any
 from sqlalchemy import select
 
 from taskq_server.core.bulk_operation import POSSIBLE, Action, ActionKind
-from taskq_server.core.task import TaskState
+from taskq_server.core.task import EnqueueOutcome, Payload, TaskState
 from taskq_server.store import schema
 from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import rerunning
+from taskq_server.store.verbs.adding import add
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import cancel_all
 from taskq_server.store.verbs.firing_round import Stopped
 from taskq_server.store.verbs.pruning import delete_finished
-from taskq_server.store.verbs.rerunning import Finished
+from taskq_server.store.verbs.rerunning import Finished, Template, new_id
 from taskq_server.store.waiting import Place
 from taskq_server.task_id import to_text
 
 _MOVE = Many(schema.task, "UPDATE task SET due_time_us = {due_time_us} {from rows} WHERE task.seq = {seq}")
 _REPRIORITISE = Many(schema.task, "UPDATE task SET priority = {priority} {from rows} WHERE task.seq = {seq}")
+_LINK = Many(schema.task, "UPDATE task SET rerun_of = {rerun_of} {from rows} WHERE task.task_id = {task_id}")
 _WAITING = "seq", "task_id", "state", "route_id", "priority", "due_time_us"
 _GONE = "seq", "task_id", "state", "schedule_seq", "nominal_us"
 
@@ -34,7 +36,7 @@ _GONE = "seq", "task_id", "state", "schedule_seq", "nominal_us"
 class Batch:
     """What became of the tasks of a batch."""
 
-    kind: ActionKind
+    possible: frozenset[TaskState]
     done: int = 0
     skipped: list[str] = field(default_factory=list)
     """Why, for people."""
@@ -46,7 +48,7 @@ class Batch:
         if state is None:
             self.skipped.append(f"{task} does not exist")
         else:
-            possible = " or ".join(one.name.lower() for one in sorted(POSSIBLE[self.kind]))
+            possible = " or ".join(one.name.lower() for one in sorted(self.possible))
             self.skipped.append(f"{task} is {state.name.lower()}; must be {possible}")
 
 
@@ -59,20 +61,26 @@ class Doing:
     tx: Transaction
     operation_id: bytes
     action: Action
+    states: frozenset[TaskState]
+    """Those that are asked for."""
+
+    @property
+    def possible(self) -> frozenset[TaskState]:
+        return POSSIBLE[self.action.kind] & self.states
 
 
 def carry_out(doing: Doing, task_ids: list[bytes]) -> Batch:
     """Does the action to these tasks, as far as their states allow it."""
-    batch = Batch(doing.action.kind)
+    batch = Batch(doing.possible)
     if task_ids:
         _DO[doing.action.kind](doing, batch, task_ids)
     return batch
 
 
 def _cancel(doing: Doing, batch: Batch, task_ids: list[bytes]) -> None:
-    cancelled = cancel_all(doing.memory, doing.rules, doing.tx, task_ids)
+    cancelled = cancel_all(doing.memory, doing.rules, doing.tx, task_ids, batch.possible)
     for task_id, one in zip(task_ids, cancelled, strict=True):
-        if one.state_before not in POSSIBLE[batch.kind]:
+        if one.state_before not in batch.possible:
             batch.skip(task_id, one.state_before)
             continue
         batch.done += 1
@@ -87,7 +95,7 @@ def _read(doing: Doing, batch: Batch, task_ids: list[bytes], columns: Iterable[s
     possible = []
     for task_id in task_ids:
         state = TaskState(rows[task_id][2]) if task_id in rows else None
-        if state in POSSIBLE[batch.kind]:
+        if state in batch.possible:
             possible.append(rows[task_id])
         else:
             batch.skip(task_id, state)
@@ -95,9 +103,34 @@ def _read(doing: Doing, batch: Batch, task_ids: list[bytes], columns: Iterable[s
 
 
 def _rerun(doing: Doing, batch: Batch, task_ids: list[bytes]) -> None:
+    if doing.action.payload is not None:
+        _rerun_as_new(doing, batch, task_ids, doing.action.payload)
+        return
     found = [Finished._make(row) for row in _read(doing, batch, task_ids, Finished._fields)]
     rerunning.rerun(doing.memory, doing.tx, found)
     batch.done += len(found)
+
+
+def _rerun_as_new(doing: Doing, batch: Batch, task_ids: list[bytes], payload: Payload) -> None:
+    """The ids of the new ones follow from the operation's and from those of the old."""
+    tx = doing.tx
+    read = _read(doing, batch, task_ids, Template._fields)
+    found = {new_id(doing.operation_id, row[1]): Template._make(row) for row in read}
+    new = []
+    for task_id, old in found.items():
+        route = doing.memory.route(tx.connection, old.route_id)
+        try:
+            new.append(old.again(task_id, route, payload))
+        except (TypeError, ValueError):
+            batch.skipped.append(f"task {to_text(old.task_id)!r} cannot be read")
+    made = []
+    for enqueued in add(doing.memory, tx, new):
+        if enqueued.outcome is EnqueueOutcome.CREATED:
+            made.append((found[enqueued.task_id].task_id, enqueued.task_id))
+        else:
+            batch.skipped.append(f"task {to_text(enqueued.task_id)!r} exists; must be a new id")
+    _LINK.run(tx.connection, made)
+    batch.done += len(made)
 
 
 def _reschedule(doing: Doing, batch: Batch, task_ids: list[bytes]) -> None:

@@ -6,6 +6,7 @@ comes between: there is one writer, or the rows are locked.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -32,6 +33,7 @@ from taskq_server.store.verbs.end_batch import EndBatch, Rules
 from taskq_server.task_id import to_text
 
 MOST_ROUNDS = 4
+UNFINISHED = TaskState.SCHEDULED, TaskState.RUNNING
 
 
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
@@ -68,8 +70,10 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
     return cancelled
 
 
-def cancel_all(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes]) -> list[Cancelled]:
-    """Cancels what waits or runs; what is finished stays as it is."""
+def cancel_all(
+    memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes], states: Collection[TaskState] = UNFINISHED
+) -> list[Cancelled]:
+    """Cancels what waits or runs, if it is in one of these states; all else stays as it is."""
     batch = EndBatch(memory, rules, tx)
     task = schema.task
     asked = select(task.c.session_seq, task.c.state).where(tx.sql.among(task.c.task_id, task_ids))
@@ -83,6 +87,8 @@ def cancel_all(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[byt
         row = batch.rows.get(task_id)
         if row is None:
             answers.append(Cancelled(None))
+        elif row.state not in states:
+            answers.append(Cancelled(TaskState(row.state)))
         elif row.state == TaskState.SCHEDULED:
             batch.finish(row, next_state(TaskState.SCHEDULED, Event.CANCEL), None)
             answers.append(Cancelled(TaskState.SCHEDULED))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from functools import partial
 from typing import Any, NamedTuple
 
-from taskq_server.core.task import Event, Outcome, TaskState, next_state
-from taskq_server.store import schema
+from taskq_server.core.matching import Route
+from taskq_server.core.recurring import HEADERS
+from taskq_server.core.task import Event, NewTask, Outcome, Payload, TaskState, next_state
+from taskq_server.store import rows, schema
 from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
@@ -41,7 +45,41 @@ class Finished(NamedTuple):
     last_failure: str | None
 
 
-COLUMNS = ", ".join(Finished._fields)
+class Template(NamedTuple):
+    """A task, as much of it as another one has in common that repeats it with another payload."""
+
+    seq: int
+    task_id: bytes
+    state: int
+    route_id: int
+    priority: int
+    retry_policy: str | None
+    run_timeout_us: int | None
+    headers: str | None
+    tags: str | None
+    retention_us: int | None
+
+    def again(self, task_id: bytes, route: Route, payload: Payload) -> NewTask:
+        """Without the key that this one may have held, and no firing of a schedule. ValueError and TypeError when it
+        cannot be read."""
+        headers = json.loads(self.headers) if self.headers else {}
+        return NewTask(
+            task_id,
+            route,
+            content_hash=task_id,
+            payload=payload,
+            priority=self.priority,
+            retry_policy=rows.retry_policy_of(self.retry_policy),
+            run_timeout_us=self.run_timeout_us,
+            headers={name: value for name, value in headers.items() if name not in HEADERS} or None,
+            tags=tuple(json.loads(self.tags)) if self.tags else (),
+            retention_us=self.retention_us,
+        )
+
+
+def new_id(operation_id: bytes, task_id: bytes) -> bytes:
+    """Of the task that repeats another one in an operation (RFC 9562, section 5.5)."""
+    return uuid.uuid5(uuid.UUID(bytes=operation_id), task_id.hex()).bytes
 
 
 def rerun(memory: Memory, tx: Transaction, found: list[Finished]) -> None:
