@@ -7,6 +7,8 @@ import uuid
 from functools import partial
 from typing import Any, NamedTuple
 
+from sqlalchemy import delete
+
 from taskq_server.core.matching import Route
 from taskq_server.core.recurring import HEADERS
 from taskq_server.core.task import Event, NewTask, Outcome, Payload, TaskState, next_state
@@ -43,6 +45,7 @@ class Finished(NamedTuple):
     finish_time_us: int
     last_outcome: int | None
     last_failure: str | None
+    dedup_key: str | None
 
 
 class Template(NamedTuple):
@@ -83,11 +86,15 @@ def new_id(operation_id: bytes, task_id: bytes) -> bytes:
 
 
 def rerun(memory: Memory, tx: Transaction, found: list[Finished]) -> None:
-    """Schedules finished tasks again, due now. They are locked."""
+    """Schedules finished tasks again, due now. They are locked. A key that one has let go of it does not take again."""
     for one in found:
         next_state(TaskState(one.state), Event.RERUN)
     KEEP_ATTEMPT.run(tx.connection, [_attempt(one) for one in found if one.last_outcome is not None])
     _RERUN.run(tx.connection, [(one.seq,) for one in found], tx.now_us)
+    dedup = schema.dedup
+    if keyed := [one.task_id for one in found if one.dedup_key is not None]:
+        over = tx.sql.among(dedup.c.task_id, keyed), dedup.c.hold_until_us <= tx.now_us
+        tx.connection.execute(delete(dedup).where(*over))
     places = {(one.route_id, one.priority): tx.now_us for one in found}
     tx.after_commit.append(partial(memory.waiting.note_all, places))
     tx.changed += [one.task_id for one in found]
