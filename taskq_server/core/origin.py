@@ -1,8 +1,8 @@
 """Who asks for a change, from where and by what way, for the audit.
 
-Whoever takes calls in says it once around each that may change something (`rpc/origin.py` for gRPC; HTTP says it of its
-own), and what is written to the store within that call carries it along. What the server does by itself has no origin,
-and stands in no audit.
+Whoever takes calls in says it once around each that may change something (`rpc/origin.py`, by whatever way it comes),
+and what is written to the store within that call carries it along. What the server does by itself has no origin, and
+stands in no audit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a gRPC call comes from, told once around every call that may change what an administrator answers for.
+"""Where a call comes from, told once around every call that may change what an administrator answers for.
 
 That is every call that needs the right to administer or to enqueue, but for the enqueueing of tasks itself: what is
 added to the contract later is audited without a word here.
@@ -42,20 +42,18 @@ class Teller:
         self._reason = next((name for name in _REASONS if name in method.input_type.fields_by_name), "")
         self._access = access
 
-    def tell(self, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """From now on, in this call."""
+    def tell(self, request: Message, *, source: Source, peer: str, request_id: str) -> None:
+        """From now on, in this call. For whoever takes calls in another way than by gRPC, too; `peer` has no port."""
+        reason = getattr(request, self._reason) if self._reason else ""
+        told = self._access.caller().principal, peer, reason, request_id_of(request_id)
+        enter(Origin(source, self._action, *told))
+
+    def tell_grpc(self, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """The same of a gRPC call."""
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        is_cli = metadata.get("user-agent", "").startswith(CLI)
-        enter(
-            Origin(
-                Source.CLI if is_cli else Source.GRPC,
-                self._action,
-                self._access.caller().principal,
-                address_of(context.peer()),
-                getattr(request, self._reason) if self._reason else "",
-                request_id_of(metadata.get("x-request-id", "")),
-            )
-        )
+        source = Source.CLI if metadata.get("user-agent", "").startswith(CLI) else Source.GRPC
+        request_id = metadata.get("x-request-id", "")
+        self.tell(request, source=source, peer=address_of(context.peer()), request_id=request_id)
 
 
 def address_of(peer: str) -> str:

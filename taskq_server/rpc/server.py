@@ -168,7 +168,7 @@ def _unary(
             if isinstance(request, TaskqError):
                 raise request
             if teller is not None:
-                teller.tell(request, context)
+                teller.tell_grpc(request, context)
             return _serialize(await behaviour(request))
         except Exception as error:
             await context.abort_with_status(to_status(error))
