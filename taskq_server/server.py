@@ -13,6 +13,8 @@ import structlog
 
 from taskq_server.access import Access
 from taskq_server.admin import Admin
+from taskq_server.admin_tasks import AdminTasks
+from taskq_server.bulk import Bulk
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
@@ -32,6 +34,9 @@ from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.admin_tasks_service import AdminTasksService
+from taskq_server.rpc.audit_service import AuditService
+from taskq_server.rpc.bulk_service import BulkService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
@@ -87,7 +92,14 @@ class Server:
         self._sessions.on_keep = lambda session: self.metrics.names.register(session.capabilities)
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
-            self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
+            self._store,
+            self._sessions,
+            self._clock,
+            housekeeping,
+            dispatch.ring,
+            lease_us,
+            retention_us,
+            microseconds(config.audit_retention),
         )
         told = self._clock, dispatch, self.housekeeper.expect, self.metrics
         self.dispatcher = Dispatcher(self._store, self._sessions, *told)
@@ -103,12 +115,17 @@ class Server:
             self.neighbours = Neighbours(
                 self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear
             )
+        self.bulk = Bulk(self._store, self._sessions, self._clock, Alarm(self._clock))
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
-        self.servicers: list[object] = [scheduler, self._processors, schedules, admin]
+        admin_tasks = AdminTasksService(AdminTasks(self._store), self.access, self._clock)
+        self.servicers: list[object] = [
+            *(scheduler, self._processors, schedules, admin, admin_tasks),
+            *(BulkService(self.bulk, config), AuditService(self._store)),
+        ]
         self._rpc = RpcServer(
             self.servicers,
             self.access,
@@ -139,6 +156,7 @@ class Server:
             self.dispatcher.run(),
             self.firer.run(),
             self.readiness.run(),
+            self.bulk.run(),
         ]
         if config.http_listen:
             loops += [self.gauges.run(), self.gauges.run_lag()]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
+from taskq_server.core.origin import Origin
+
 if TYPE_CHECKING:
     from taskq_server.store.sql import Sql
 
@@ -49,6 +51,8 @@ class Transaction:
     all the same."""
     signals: bool = False
     """Another server has been left something to hear."""
+    origins: Sequence[tuple[int, Origin | None]] = ()
+    """Who has asked the verb that runs, each for how many of its items; for the audit."""
     items: int = 0
     """How many it is for, whoever has asked for them."""
     added: Counter[str] = field(default_factory=Counter)
@@ -59,6 +63,14 @@ class Transaction:
     after_commit: list[Callable[[], object]] = field(default_factory=list)
     """What memory learns from it; nothing is believed before it is safe."""
     after_rollback: list[Callable[[], None]] = field(default_factory=list)
+
+    def origin_of(self, index: int) -> Origin | None:
+        """Who has asked the verb that runs for one of its items; None when it is the server itself."""
+        for many, origin in self.origins:
+            if index < many:
+                return origin
+            index -= many
+        return None
 
 
 Verb = Callable[[Transaction, list[Item]], list[Answer]]

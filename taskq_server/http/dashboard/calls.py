@@ -10,7 +10,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from taskq_server.access import Access, Caller
+from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
+from taskq_server.rpc import origin
 from taskq_server.rpc.auth import NEEDS
 from taskq_server.rpc.server import SERVICES
 
@@ -34,6 +36,8 @@ class Calls:
         self._access = access
         self.methods: dict[str, MethodDescriptor] = {}
         self._behaviours: dict[str, Callable[[Any], Any]] = {}
+        self._tellers: dict[str, origin.Teller] = {}
+        """Of those that the audit has."""
         for servicer in servicers:
             for method in _service_of(servicer).methods:
                 behaviour = getattr(servicer, method.name, None)
@@ -41,6 +45,8 @@ class Calls:
                     name = f"{method.containing_service.name}/{method.name}"
                     self._behaviours.setdefault(name, behaviour)
                     self.methods.setdefault(name, method)
+                    if origin.is_audited(method):
+                        self._tellers.setdefault(name, origin.Teller(method, access))
 
     def serves(self, method: str) -> bool:
         return method in self._behaviours
@@ -50,9 +56,11 @@ class Calls:
         """Whether this caller may call it at all."""
         return _need(method) in caller.rights.meets
 
-    async def unary(self, caller: Caller, method: str, request: Message) -> Any:
-        """The answer; NotServed, a TaskqError, or TimeoutError."""
+    async def unary(self, caller: Caller, method: str, request: Message, peer: str, request_id: str) -> Any:
+        """The answer; NotServed, a TaskqError, or TimeoutError. `peer` is the reader's address, for the audit."""
         behaviour: Callable[[Any], Awaitable[Message]] = self._enter(caller, method)
+        if (teller := self._tellers.get(method)) is not None:
+            teller.tell(request, source=Source.DASHBOARD, peer=peer, request_id=request_id)
         async with asyncio.timeout(MOST_SECONDS):
             return await behaviour(request)
 

@@ -1,7 +1,7 @@
 """Which sites may ask for a change, and what every answer says to the browser.
 
-`http.safety` keeps other sites away from all that HTTP answers, and lets programs through that say nothing of where they
-come from. A form of the dashboard comes from a browser, and every browser says it: so here it must have been said.
+`http.safety` keeps other sites away from all that HTTP answers, and lets programs through that say nothing of where
+they come from. A form of the dashboard comes from a browser, and every browser says it: so here it must have been said.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ class Visit:
         return self.calls.serves(method) and self.calls.may(self.caller, method)
 
     async def call(self, method: str, request: Message) -> Any:
-        return await self.calls.unary(self.caller, method, request)
+        client, request_id = self.request.client, self.request.headers.get("x-request-id", "")
+        return await self.calls.unary(self.caller, method, request, client.host if client else "", request_id)
 
     async def part(self, method: str, request: Message) -> Part:
         try:
