@@ -81,5 +81,5 @@ def all_calls(servicers: Iterable[object], metrics: Metrics) -> Iterator[Call]:
     """Those of these servicers that somebody may make at all."""
     for servicer in servicers:
         for method in SERVICES[type(servicer)].methods:
-            if (need := NEEDS.get(path_of(method))) is not None:
+            if (need := NEEDS.get(path_of(method))) is not None and hasattr(servicer, method.name):
                 yield Call(servicer, method, need, metrics)
