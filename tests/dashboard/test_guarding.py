@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-
-import pytest
+import itertools
 
 from taskq_server.http.server import STOP_SECONDS
 from tests.dashboard.conftest import Site
@@ -16,16 +15,16 @@ PAGES += ["/capabilities", "/operations", "/audit", "/system", "/api", "/api/Adm
 ACTS = ["/act/cancel", "/act/pause-capability", "/act/prune", "/tasks/new", "/schedules/new", "/schedules/preview"]
 
 
-@pytest.mark.parametrize("path", PAGES)
-async def test_every_page_is_answered_with_a_policy_that_lets_nothing_in(site: Site, path: str) -> None:
-    page = await site.get(path)
-    assert page.status in (200, 501)  # 501 where this server does not serve what the page shows
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "form-action 'self'" in policy
-    assert "unsafe" not in policy
-    assert page.headers["x-content-type-options"] == "nosniff"
-    assert page.headers["cache-control"] == "no-store"
-    assert " style=" not in page.text and "<script>" not in page.text and " onclick" not in page.text
+async def test_every_page_is_answered_with_a_policy_that_lets_nothing_in(site: Site) -> None:
+    for path in PAGES:
+        page = await site.get(path)
+        assert page.status in (200, 501), path  # 501 where this server does not serve what the page shows
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "form-action 'self'" in policy
+        assert "unsafe" not in policy
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert page.headers["cache-control"] == "no-store"
+        assert " style=" not in page.text and "<script>" not in page.text and " onclick" not in page.text
 
 
 async def test_a_host_that_somebody_else_may_have_made_point_here_is_not_answered(site: Site) -> None:
@@ -36,18 +35,20 @@ async def test_a_host_that_somebody_else_may_have_made_point_here_is_not_answere
         assert (await site.get("/", host=host)).status == 200
 
 
-@pytest.mark.parametrize("path", ACTS)
-async def test_a_change_that_another_site_asks_for_is_refused(site: Site, path: str) -> None:
+async def test_a_change_that_another_site_asks_for_is_refused(site: Site) -> None:
     host = site.server.http_address
-    for headers in (
-        {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
-        {"sec-fetch-site": "same-site", "origin": f"http://{host}"},
-        {"sec-fetch-site": "", "origin": "https://evil.example"},
-        {"sec-fetch-site": "", "origin": "null"},
-        {"sec-fetch-site": ""},  # no browser of today sends neither
+    for path, headers in itertools.product(
+        ACTS,
+        (
+            {"sec-fetch-site": "cross-site", "origin": "https://evil.example"},
+            {"sec-fetch-site": "same-site", "origin": f"http://{host}"},
+            {"sec-fetch-site": "", "origin": "https://evil.example"},
+            {"sec-fetch-site": "", "origin": "null"},
+            {"sec-fetch-site": ""},  # no browser of today sends neither
+        ),
     ):
         refused = await site.post(path, {"name": "cook"}, **headers)
-        assert refused.status == 403, headers
+        assert refused.status == 403, (path, headers)
     assert not (await site.admin.capabilities()).capabilities
 
 
@@ -91,10 +92,10 @@ async def test_a_token_that_does_not_hold_signs_nobody_in(house: Site) -> None:
     assert (await house.get("/")).status == 303
 
 
-@pytest.mark.parametrize("to", ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)"])
-async def test_signing_in_leads_to_no_other_host(house: Site, to: str) -> None:
+async def test_signing_in_leads_to_no_other_host(house: Site) -> None:
     token = await granted(house.server, "ana", "read")
-    assert (await house.post(f"/signin?to={to}", {"token": token})).headers["location"] == "/"
+    for to in ("//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)"):
+        assert (await house.post(f"/signin?to={to}", {"token": token})).headers["location"] == "/"
 
 
 async def test_being_signed_in_ends_with_the_token(house: Site) -> None:
