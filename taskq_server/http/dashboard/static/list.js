@@ -114,9 +114,8 @@
       fresh.delete(row.dataset.id);
       row.classList.toggle("gone", !now);
       if (!now) { row.title = "no longer matches, or further down by now"; continue; }
-      if (now.innerText === row.innerText || $(".state", now).textContent === $(".state", row).textContent && now.innerHTML === row.innerHTML) continue;
       const isOther = $(".state", now).textContent !== $(".state", row).textContent;
-      for (let i = 1; i < row.cells.length; i++) row.cells[i].replaceChildren(...document.adoptNode(now.cells[i]).childNodes);
+      [...now.cells].forEach((cell, i) => { if (i) row.cells[i].replaceChildren(...document.adoptNode(cell).childNodes); });
       if (isOther) { row.classList.add("changed"); setTimeout(() => row.classList.remove("changed"), 1200); }
     }
     const first = rows()[0];
