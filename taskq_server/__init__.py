@@ -9,6 +9,9 @@ Start at `server.py`, which builds everything, or follow a task:
     admin  ->  store, sessions                              an administrator looks at it, and steers it
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
+    figures  ->  store                                      what was done, and has failed, is written down once a second
+    stats  ->  store                                        and told, by minute and hour
+    events  ->  store                                       what changes is told to whoever watches, on any server
     gauges  ->  store, sessions  ->  metrics                what waits, and who could take it, for whoever scrapes
     readiness  ->  store                                    whether calls should come here: rpc/health, http/app
 
@@ -18,6 +21,6 @@ Start at `server.py`, which builds everything, or follow a task:
 `certificates.py` is what TLS shows; `rpc/tls.py` shows it.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> schedules ->
-{dispatcher, housekeeper, firing, gauges, task_queue, admin, access, sessions} -> store -> core`; `clock`, `config` and
-`metrics` are leaves.
+{figures, stats} -> {events, dispatcher, housekeeper, firing, gauges, task_queue, admin, access, sessions} -> store ->
+core`; `clock`, `config` and `metrics` are leaves.
 """

@@ -112,6 +112,11 @@ class Sql(ABC):
         """Waits until the leases that go on have ended, and lets no other begin before the transaction has ended."""
 
     @abstractmethod
+    def in_turn(self, tx: Transaction) -> None:
+        """Waits until those who have said the same have ended: what is numbered from now on, is in the order of the
+        commits."""
+
+    @abstractmethod
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         """The most urgent tasks of each route that are due by then, which nobody else may take before this transaction
         has ended."""

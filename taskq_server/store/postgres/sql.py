@@ -27,6 +27,7 @@ _LEASING = _FIRST_LOCK + MOST_LOCKS
 """Shared by those who lease; whoever decides what may be leased has it alone."""
 LEASE = f"pg_advisory_xact_lock_shared({_LEASING})"
 _KEEP_FROM_LEASING = f"SELECT pg_advisory_xact_lock({_LEASING})"
+_TAKE_TURN = f"SELECT pg_advisory_xact_lock({_LEASING + 1})"
 
 NUMBERS = "ARRAY (SELECT nextval('task_seq_seq') FROM generate_series(1, {many}::bigint))"
 """Of so many new tasks."""
@@ -157,6 +158,9 @@ class PostgresSql(Sql):
 
     def keep_from_leasing(self, tx: Transaction) -> None:
         tx.connection.exec_driver_sql(_KEEP_FROM_LEASING)
+
+    def in_turn(self, tx: Transaction) -> None:
+        tx.connection.exec_driver_sql(_TAKE_TURN)
 
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         columns = tuple(map(list, zip(*asked, strict=True)))

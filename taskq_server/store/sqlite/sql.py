@@ -81,6 +81,9 @@ class SQLiteSql(Sql):
     def keep_from_leasing(self, tx: Transaction) -> None:
         pass
 
+    def in_turn(self, tx: Transaction) -> None:
+        pass
+
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         return [_due(tx, priority, one, until_us) for one in asked]
 

@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select, update
 
+from taskq_server.core.event import Topic
 from taskq_server.store import schema
 from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
+from taskq_server.task_id import to_text
 
 
 class NewDrain(NamedTuple):
@@ -33,4 +35,5 @@ def drain(tx: Transaction, drains: list[NewDrain]) -> list[bool]:
             change = update(table).where(table.c.session_seq == session_seq)
             tx.connection.execute(change.values(drain_time_us=since_us, drain_reason=new.reason))
     tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.DRAINED) for session_seq in living.values()])
+    tx.hint(Topic.PROCESSORS, map(to_text, living))
     return [new.session_id in living for new in drains]
