@@ -19,6 +19,8 @@ from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
+from taskq_server.events import Events
+from taskq_server.figures import Figures
 from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
@@ -28,12 +30,15 @@ from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.schedules import Schedules
+from taskq_server.session import Session
 from taskq_server.sessions import Sessions, microseconds
+from taskq_server.stats import Stats
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
@@ -80,7 +85,10 @@ class Server:
         self.readiness = Readiness(self._store)
         self._store.on_commit, self._store.on_answer = self._count, self._measure
         self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
-        self._sessions.on_keep = lambda session: self.metrics.names.register(session.capabilities)
+        self.events = Events(self._store, self._clock)
+        self.figures = Figures(self._store, self._clock, self.events, self._build_of)
+        self.metrics.on_pushed, self.metrics.on_ran = self.figures.pushed, self.figures.ran
+        self._sessions.on_keep = self._meet
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
             self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
@@ -97,15 +105,17 @@ class Server:
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
             self.neighbours = Neighbours(
-                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear
-            )
+                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear,
+                self.events.hear,
+            )  # fmt: skip
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        figures = FiguresService(self._store, Stats(self._store, self._clock), self.events, self._clock)
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin],
+            [scheduler, self._processors, schedules, admin, figures],
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
@@ -130,6 +140,7 @@ class Server:
             self.dispatcher.run(),
             self.firer.run(),
             self.readiness.run(),
+            self.events.run(),
         ]
         if config.http_listen:
             loops += [self.gauges.run(), self.gauges.run_lag()]
@@ -139,6 +150,7 @@ class Server:
             loops.append(self.certificates.run())
         self._loops = [self._keep(loop) for loop in loops]
         self._guarding = self._keep(self.access.run())
+        self._writing = self._keep(self.figures.run())
         log.info(
             "server started",
             address=self.address,
@@ -196,10 +208,12 @@ class Server:
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._processors.stop()
         self._tasks.stop()
+        self.events.stop()
         self._sessions.drain_streams("the server is stopping")
         await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
         self._guarding.cancel()  # until here credentials may end
-        await asyncio.gather(self._guarding, return_exceptions=True)
+        self.figures.stop()
+        await asyncio.gather(self._guarding, self._writing, return_exceptions=True)
         await self._http.stop()  # last: it says until then that the server is not ready
         await self._store.close()
         self.stopped = True
@@ -211,6 +225,15 @@ class Server:
             self.metrics.enqueued(transaction.added)
         if transaction.ended:
             self.metrics.ended(transaction.ended)
+        self.figures.committed(transaction)
+
+    def _meet(self, session: Session) -> None:
+        self.metrics.names.register(session.capabilities)
+        self.figures.register(session.capabilities)
+
+    def _build_of(self, session_seq: int) -> str:
+        session = self._sessions.by_seq(session_seq)
+        return "" if session is None else session.build_id
 
     def _measure(self, verb: str, seconds: float | None) -> None:
         self.readiness.heard(seconds)

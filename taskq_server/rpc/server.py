@@ -21,6 +21,7 @@ from taskq_server.metrics import Metrics
 from taskq_server.rpc import malformed, reflection
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.auth import Guard
+from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.metering import Meter
 from taskq_server.rpc.processor_service import ProcessorService
@@ -65,6 +66,7 @@ SERVICES: dict[type, ServiceDescriptor] = {
     ProcessorService: processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"],
     ScheduleService: schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"],
     AdminService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    FiguresService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 """A service may be answered by several, each of which knows one subject."""
 
