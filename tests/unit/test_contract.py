@@ -127,7 +127,9 @@ def test_every_unary_call_has_its_http_path(service: ServiceDescriptor, rules: d
 
 def test_no_field_number_has_two_meanings_for_a_state() -> None:
     # the numbers of the states and outcomes stand in the database too
-    from taskq.v1 import task_pb2
+    from taskq.v1 import audit_pb2, bulk_operation_pb2, task_pb2
+    from taskq_server.core.bulk_operation import OperationState
+    from taskq_server.core.origin import Source
     from taskq_server.core.recurring import FiringOutcome
     from taskq_server.core.schedule import CatchUp, Dst, DstPolicy, Overlap
     from taskq_server.core.task import DedupConflict, DedupHold, EndStatus, EnqueueOutcome, TaskState
@@ -142,6 +144,8 @@ def test_no_field_number_has_two_meanings_for_a_state() -> None:
         (CatchUp, schedule_service_pb2.CatchUp, "CATCH_UP_"),
         (FiringOutcome, schedule_service_pb2.FiringOutcome, "FIRING_OUTCOME_"),
         (Dst, schedule_service_pb2.DstMark, "DST_MARK_"),
+        (OperationState, bulk_operation_pb2.BulkOperationState, "BULK_OPERATION_STATE_"),
+        (Source, audit_pb2.AuditSource, "AUDIT_SOURCE_"),
         (EndStatus, processor_service_pb2.ReportStatus, "REPORT_STATUS_"),
     ):
         assert {f"{prefix}{one.name}": one.value for one in ours} | {f"{prefix}UNSPECIFIED": 0} == dict(theirs.items())
