@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from taskq_server.core.errors import TaskNotFound
+from taskq_server.core.explaining import Able, Explanation, explain
 from taskq_server.core.filter import Filter
+from taskq_server.core.history import History
 from taskq_server.core.task import Task
+from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.looking import END, Look, Looked, Seen
+from taskq_server.task_id import to_text
 
 FIRST_LOOK = 1_000
 """Tasks that are looked at to learn how quickly that goes."""
@@ -41,8 +46,9 @@ class Total:
 class AdminTasks:
     """What an administrator may ask about tasks. All of it is answered by what the database knows."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, sessions: Sessions) -> None:
         self._store = store
+        self._sessions = sessions
 
     async def page(self, wanted: Filter, before: int, at_most: int) -> Listed:
         """The tasks that match, of those enqueued before one, the last first; as many as a bounded look finds."""
@@ -83,3 +89,27 @@ class AdminTasks:
             for task_id in ids:
                 if task_id in whole:
                     yield whole[task_id]
+
+    async def history(self, task_id: bytes) -> History:
+        """A task with its past, or TaskNotFound."""
+        if (found := await self._store.history(task_id)) is None:
+            raise TaskNotFound(to_text(task_id))
+        return found
+
+    async def explain(self, task_id: bytes) -> Explanation:
+        """Why a task is where it is, or TaskNotFound."""
+        if (facts := await self._store.facts(task_id)) is None:
+            raise TaskNotFound(to_text(task_id))
+        for one in facts.able:
+            self._add_stream(one)
+        return explain(facts)
+
+    def _add_stream(self, one: Able) -> None:
+        """Only its own server knows whether a session has a stream, and whether it said that it takes nothing more. Of
+        another's, it is taken to have one while that server lives."""
+        session = self._sessions.by_seq(one.session_seq)
+        if session is not None:
+            one.streams = session.streaming
+            one.is_drained = one.is_drained or session.is_drained
+        else:
+            one.streams = one.server_lives and one.server_seq != self._store.server_seq

@@ -117,7 +117,7 @@ class Server:
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
-        admin_tasks = AdminTasksService(AdminTasks(self._store), self.access, self._clock)
+        admin_tasks = AdminTasksService(AdminTasks(self._store, self._sessions), self.access, self._clock)
         self._rpc = RpcServer(
             [
                 *(scheduler, self._processors, schedules, admin, admin_tasks),

@@ -15,9 +15,10 @@ from taskq_server.core.task import Task
 from taskq_server.rpc import convert
 from taskq_server.rpc.checks import Faults
 from taskq_server.rpc.convert import timestamp
-from taskq_server.rpc.convert_admin_task import basic_task
+from taskq_server.rpc.convert_admin_task import basic_task, detail, explanation
 from taskq_server.rpc.pages import MOST_BYTES, page_of, token_of
 from taskq_server.store.verbs.looking import END
+from taskq_server.task_id import to_text
 
 FULL = admin_task_pb2.TASK_VIEW_FULL
 
@@ -47,6 +48,30 @@ class AdminTasksService:
             response.total_size, response.total_is_partial = total.many, total.is_partial
         response.server_time.CopyFrom(timestamp(self._clock.now_us()))
         return response
+
+    async def GetTask(
+        self, request: admin_task_pb2.AdminServiceGetTaskRequest
+    ) -> admin_task_pb2.AdminServiceGetTaskResponse:
+        faults = Faults()
+        task_id = faults.uuid("task_id", request.task_id)
+        in_full = self._view(faults, request.view) == FULL
+        faults.raise_if_any()
+        history = await self._tasks.history(task_id)
+        caller = self._access.caller()
+        if in_full and not caller.sees_payloads(history.task):
+            raise PermissionDenied(caller.principal, ("payload:read",), ("view",))
+        return admin_task_pb2.AdminServiceGetTaskResponse(
+            detail=detail(history, in_full=in_full), server_time=timestamp(self._clock.now_us())
+        )
+
+    async def ExplainTask(self, request: admin_task_pb2.ExplainTaskRequest) -> admin_task_pb2.ExplainTaskResponse:
+        faults = Faults()
+        task_id = faults.uuid("task_id", request.task_id)
+        faults.raise_if_any()
+        explained = explanation(await self._tasks.explain(task_id))
+        explained.task_id = to_text(task_id)
+        explained.server_time.CopyFrom(timestamp(self._clock.now_us()))
+        return explained
 
     @staticmethod
     def _view(faults: Faults, view: int) -> int:

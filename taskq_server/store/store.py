@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from taskq_server.clock import Clock
 from taskq_server.core.bulk_operation import NewOperation, Operation
 from taskq_server.core.errors import TaskqError
+from taskq_server.core.explaining import Facts
+from taskq_server.core.history import History
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
@@ -30,6 +32,7 @@ from taskq_server.store.verbs import (
     draining,
     firing,
     firing_by_hand,
+    inspecting,
     listing,
     living,
     looking,
@@ -96,6 +99,8 @@ class Store(ABC):
         self._list_sessions = partial(listing.sessions, self.memory)
         self._list_capabilities = partial(listing.capabilities, self.memory)
         self._look_at_tasks = partial(looking.look, self.memory)
+        self._histories = partial(inspecting.histories, self.memory)
+        self._facts = partial(inspecting.facts, self.memory)
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
@@ -294,6 +299,14 @@ class Store(ABC):
     async def look_at_tasks(self, look: Look) -> Looked:
         """The tasks that match, of the next ones in the order of enqueueing, the last first."""
         return (await self.read(self._look_at_tasks, [look]))[0]
+
+    async def history(self, task_id: bytes) -> History | None:
+        """A task with its past; None for one that does not exist."""
+        return (await self.read(self._histories, [task_id]))[0]
+
+    async def facts(self, task_id: bytes) -> Facts | None:
+        """What keeps a task from running, as far as the database knows; None for one that does not exist."""
+        return (await self.read(self._facts, [task_id]))[0]
 
     async def describe(self) -> Description:
         """What the database is, and which servers live on it."""

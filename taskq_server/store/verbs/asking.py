@@ -230,8 +230,11 @@ def _ask_schedule(tx: Transaction, found: Asked, term: Term) -> None:
     numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST)).scalars())
     _add(found, term, [tx.sql.among(_task.schedule_seq, numbers)], _task.schedule_seq)
     if not term.negated:
-        fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers))
-        found.few = select(_task.seq).where(_task.task_id.in_(fired))
+        fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers)).limit(MOST_IN_LIST + 1)
+        # Read first: joined, a planner that knows nothing of the two might compare each with each.
+        ids = list(tx.connection.execute(fired).scalars())
+        if len(ids) <= MOST_IN_LIST:
+            found.few = select(_task.seq).where(tx.sql.among(_task.task_id, ids))
 
 
 def _ask_tag(tx: Transaction, found: Asked, term: Term) -> None:
