@@ -144,6 +144,19 @@ async def test_an_operation_ends_after_as_many_as_it_may_do(world: World) -> Non
     assert (await world.scheduler.states(ids)).count(CANCELLED) == 3
 
 
+@pytest.mark.parametrize("by", ["ids", "filter"])
+async def test_what_is_skipped_does_not_count_against_as_many_as_it_may_do(world: World, by: str) -> None:
+    ids = await later(world, 10)
+    for task_id in ids[6:]:
+        await world.scheduler.cancel(task_id)
+    asked: dict[str, Any] = {"task_ids": ids} if by == "ids" else {"filter": "name:cook"}
+
+    operation = await done(world, CANCEL, max_tasks=5, **asked)
+
+    assert (operation.done_tasks, operation.skipped_tasks) == (5, 4)
+    assert (await world.scheduler.states(ids)).count(SCHEDULED) == 1
+
+
 # ── before it begins ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
