@@ -83,7 +83,7 @@ class Sql(ABC):
         """Whether a column has one of many values."""
 
     @abstractmethod
-    def numbers(self, tx: Transaction, those: Select[tuple[int]]) -> set[int]:
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
         """The numbers of tasks that a statement finds, a few hundred; its column is `seq`."""
 
     @abstractmethod

@@ -426,6 +426,22 @@ async def test_operations_are_listed_a_page_at_a_time_those_started_last_first(w
     assert pages == [[ids[2], ids[1]], [ids[0]]]
 
 
+async def test_now_in_a_filter_is_the_instant_of_the_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await later(world, 3)
+    tick, may_begin = world.server.bulk.tick, asyncio.Event()
+
+    async def held_up() -> int:
+        await may_begin.wait()
+        return await tick()
+
+    monkeypatch.setattr(world.server.bulk, "tick", held_up)
+    operation = await start(world, CANCEL, filter="due_time>now+30s")
+    world.clock.advance(40)
+    may_begin.set()
+
+    assert (await ended(world, operation.operation_id)).done_tasks == 3
+
+
 async def test_an_operation_goes_on_after_a_restart_of_the_server(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

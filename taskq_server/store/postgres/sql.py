@@ -129,7 +129,7 @@ class PostgresSql(Sql):
         kind = BigInteger() if isinstance(column.type, Integer) else column.type
         return column == any_(bindparam(None, list(values), ARRAY(kind)))
 
-    def numbers(self, tx: Transaction, those: Select[tuple[int]]) -> set[int]:
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
         return set(tx.connection.execute(those).scalars())
 
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
