@@ -13,6 +13,8 @@ import structlog
 
 from taskq_server.access import Access
 from taskq_server.admin import Admin
+from taskq_server.admin_tasks import AdminTasks
+from taskq_server.bulk import Bulk
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
@@ -30,6 +32,9 @@ from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.admin_tasks_service import AdminTasksService
+from taskq_server.rpc.audit_service import AuditService
+from taskq_server.rpc.bulk_service import BulkService
 from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
@@ -91,7 +96,14 @@ class Server:
         self._sessions.on_keep = self._meet
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
-            self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
+            self._store,
+            self._sessions,
+            self._clock,
+            housekeeping,
+            dispatch.ring,
+            lease_us,
+            retention_us,
+            microseconds(config.audit_retention),
         )
         told = self._clock, dispatch, self.housekeeper.expect, self.metrics
         self.dispatcher = Dispatcher(self._store, self._sessions, *told)
@@ -108,14 +120,19 @@ class Server:
                 self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear,
                 self.events.hear,
             )  # fmt: skip
+        self.bulk = Bulk(self._store, self._sessions, self._clock, Alarm(self._clock))
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
         figures = FiguresService(self._store, Stats(self._store, self._clock), self.events, self._clock)
+        admin_tasks = AdminTasksService(AdminTasks(self._store, self._sessions), self.access, self._clock)
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin, figures],
+            [
+                *(scheduler, self._processors, schedules, admin, admin_tasks),
+                *(BulkService(self.bulk, config), AuditService(self._store), figures),
+            ],
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
@@ -141,6 +158,7 @@ class Server:
             self.firer.run(),
             self.readiness.run(),
             self.events.run(),
+            self.bulk.run(),
         ]
         if config.http_listen:
             loops += [self.gauges.run(), self.gauges.run_lag()]

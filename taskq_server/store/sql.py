@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Connection
+from sqlalchemy import Column, ColumnElement, Connection, Select
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store.transaction import Transaction
@@ -81,6 +81,10 @@ class Sql(ABC):
     @abstractmethod
     def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Whether a column has one of many values."""
+
+    @abstractmethod
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
+        """The numbers of tasks that a statement finds, a few hundred; its column is `seq`."""
 
     @abstractmethod
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:

@@ -13,8 +13,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from taskq_server.clock import Clock
+from taskq_server.core.bulk_operation import NewOperation, Operation
 from taskq_server.core.errors import TaskqError
 from taskq_server.core.event import Event
+from taskq_server.core.explaining import Facts
+from taskq_server.core.history import History
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.sums import Sums
@@ -23,7 +26,10 @@ from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb, name_of
 from taskq_server.store.verbs import (
+    audit_log,
+    auditing,
     backlog,
+    bulk,
     counting,
     describing,
     draining,
@@ -32,8 +38,10 @@ from taskq_server.store.verbs import (
     figures,
     firing,
     firing_by_hand,
+    inspecting,
     listing,
     living,
+    looking,
     pausing,
     pruning,
     reading,
@@ -42,7 +50,9 @@ from taskq_server.store.verbs import (
     scheduling,
     tokens,
 )
+from taskq_server.store.verbs.audit_log import Audited, Wanted
 from taskq_server.store.verbs.backlog import Backlog
+from taskq_server.store.verbs.bulk import Advanced, Step
 from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
@@ -52,6 +62,7 @@ from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigge
 from taskq_server.store.verbs.leasing import Leased, add_and_lease, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
+from taskq_server.store.verbs.looking import Look, Looked
 from taskq_server.store.verbs.pausing import NewPause, Pause
 from taskq_server.store.verbs.pruning import Pruned
 from taskq_server.store.verbs.reading import Fate
@@ -93,6 +104,9 @@ class Store(ABC):
         self._reclaim = partial(reclaiming.reclaim, self.memory, rules)
         self._list_sessions = partial(listing.sessions, self.memory)
         self._list_capabilities = partial(listing.capabilities, self.memory)
+        self._look_at_tasks = partial(looking.look, self.memory)
+        self._histories = partial(inspecting.histories, self.memory)
+        self._facts = partial(inspecting.facts, self.memory)
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
@@ -100,6 +114,8 @@ class Store(ABC):
         self._backlog = partial(backlog.backlog, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
+        self._next_steps = partial(bulk.next_steps, self.memory)
+        self._advance = partial(bulk.advance, self.memory, rules)
         self._fire = partial(firing.fire, self.memory, rules)
         self._trigger = partial(firing_by_hand.trigger, self.memory, rules)
         self._backfill = partial(firing_by_hand.backfill, self.memory, rules)
@@ -286,6 +302,18 @@ class Store(ABC):
         """Names, and what there is of each, in the order of their characters."""
         return (await self.read(self._list_capabilities, [page]))[0]
 
+    async def look_at_tasks(self, look: Look) -> Looked:
+        """The tasks that match, of the next ones in the order of enqueueing, the last first."""
+        return (await self.read(self._look_at_tasks, [look]))[0]
+
+    async def history(self, task_id: bytes) -> History | None:
+        """A task with its past; None for one that does not exist."""
+        return (await self.read(self._histories, [task_id]))[0]
+
+    async def facts(self, task_id: bytes) -> Facts | None:
+        """What keeps a task from running, as far as the database knows; None for one that does not exist."""
+        return (await self.read(self._facts, [task_id]))[0]
+
     async def describe(self) -> Description:
         """What the database is, and which servers live on it."""
         return (await self.read(describing.describe, [None]))[0]
@@ -337,6 +365,50 @@ class Store(ABC):
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
+
+    async def list_audit(self, wanted: Wanted) -> list[Audited]:
+        """What was changed by whom, the last first."""
+        return (await self.read(audit_log.find, [wanted]))[0]
+
+    async def forget_history(self, keep_us: int) -> int:
+        """Deletes some of what administrators did longer ago than that; answers how much."""
+        entries = (await self.write(auditing.forget, [keep_us]))[0]
+        return entries + (await self.write(bulk.forget, [keep_us]))[0]
+
+    async def prune_asked(self, at_most: int) -> Pruned:
+        """Deletes finished tasks past their retention, no more than a small batch, since somebody asks for it."""
+        return (await self.write(pruning.prune_asked, [pruning.Asked(at_most)]))[0]
+
+    async def start_operation(self, new: NewOperation) -> Operation:
+        """Stores a bulk operation; answers how it stands, also when it is there already with the same content."""
+        return _unless_refused((await self.write(bulk.start, [new]))[0])
+
+    async def last_number(self) -> int:
+        """The number of the task that was enqueued last; 0 when there is none."""
+        return (await self.read(bulk.last_number, [None]))[0]
+
+    async def count_tasks(self, task_ids: tuple[bytes, ...]) -> int:
+        """How many of these there are."""
+        return (await self.read(bulk.count_ids, [task_ids]))[0]
+
+    async def get_operation(self, operation_id: bytes) -> Operation | None:
+        return (await self.read(bulk.get, [operation_id]))[0]
+
+    async def list_operations(self, page: Page) -> list[Operation]:
+        """Bulk operations, those started last first."""
+        return (await self.read(bulk.find, [page]))[0]
+
+    async def cancel_operation(self, operation_id: bytes) -> Operation:
+        """Ends a bulk operation after the batch at which it is."""
+        return _unless_refused((await self.write(bulk.cancel, [operation_id]))[0])
+
+    async def next_steps(self) -> list[Step]:
+        """What comes next in the bulk operations at which this server is to work, those of each in their order."""
+        return (await self.read(self._next_steps, [None]))[0]
+
+    async def advance(self, step: Step) -> Advanced:
+        """Does one batch of a bulk operation."""
+        return (await self.write(self._advance, [step]))[0]
 
     async def principal_of(self, session_id: bytes) -> str | None:
         """Whose a session is, also one that has ended; None for one that never was, or is long gone."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from taskq_server.core.event import MOST_IDS, Topic
 from taskq_server.core.fingerprint import Alike
+from taskq_server.core.origin import Origin
 
 if TYPE_CHECKING:
     from taskq_server.store.sql import Sql
@@ -64,6 +65,8 @@ class Transaction:
     all the same."""
     signals: bool = False
     """Another server has been left something to hear."""
+    origins: Sequence[tuple[int, Origin | None]] = ()
+    """Who has asked the verb that runs, each for how many of its items; for the audit."""
     items: int = 0
     """How many it is for, whoever has asked for them."""
     added: Counter[str] = field(default_factory=Counter)
@@ -87,6 +90,14 @@ class Transaction:
         before, some = self.hints.get(topic, (0, []))
         if more := len(ids) if changes is None else changes:
             self.hints[topic] = before + more, (some + ids)[:MOST_IDS]
+
+    def origin_of(self, index: int) -> Origin | None:
+        """Who has asked the verb that runs for one of its items; None when it is the server itself."""
+        for many, origin in self.origins:
+            if index < many:
+                return origin
+            index -= many
+        return None
 
 
 Verb = Callable[[Transaction, list[Item]], list[Answer]]

@@ -15,6 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
+from taskq.v1 import bulk_operation_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
@@ -65,6 +66,15 @@ ListCapabilities  no           no           no        no           no           
 PauseCapability   no           no           no        no           no           no        no   no           yes
 ResumeCapability  no           no           no        no           no           no        no   no           yes
 GetServerInfo     no           no           no        no           no           no        yes  yes          yes
+PruneTasks        no           no           no        no           no           no        no   no           yes
+StartBulkOperation no          no           no        no           no           no        no   no           yes
+GetBulkOperation  no           no           no        no           no           no        yes  yes          yes
+ListBulkOperations no          no           no        no           no           no        yes  yes          yes
+CancelBulkOperation no         no           no        no           no           no        no   no           yes
+ListAuditEntries  no           no           no        no           no           no        yes  yes          yes
+ListTasks         no           no           no        no           no           no        yes  yes          yes
+AdminService.GetTask no        no           no        no           no           no        yes  yes          yes
+ExplainTask       no           no           no        no           no           no        yes  yes          yes
 ListFailureGroups no           no           no        no           no           no        yes  yes          yes
 ResolveFailureGroup no         no           no        no           no           no        no   no           yes
 GetStats          no           no           no        no           no           no        yes  yes          yes
@@ -84,7 +94,7 @@ NO_CREDENTIALS = [
 ]  # fmt: skip
 HEALTH = {method.name: method for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods}
 METHODS = OURS | HEALTH
-PATHS = {name: f"/{method.containing_service.full_name}/{name}" for name, method in METHODS.items()}
+PATHS = {name: f"/{method.containing_service.full_name}/{method.name}" for name, method in METHODS.items()}
 
 
 async def test_every_call_that_there_is_has_a_line_in_the_table_and_needs_something() -> None:
@@ -137,6 +147,11 @@ class Gate:
             enqueue = scheduler_pb2.EnqueueRequest(tasks=[a_task("cook", b"pasta")])
             _, enqueued = await self.call("Enqueue", enqueue, admin)
             message.task_id = enqueued.results[0].task_id  # type: ignore[attr-defined]
+        if name == "StartBulkOperation":
+            return _a_bulk_operation()
+        if "operation_id" in fields:  # one that goes on, since nobody works on it
+            _, started = await self.call("StartBulkOperation", _a_bulk_operation(), admin)
+            message.operation_id = started.operation.operation_id  # type: ignore[attr-defined]
         if "session_id" in fields:
             _, registered = await self.call("Register", _a_registration(), kitchen)
             message.session_id = registered.session_id  # type: ignore[attr-defined]
@@ -175,6 +190,11 @@ class Gate:
 _NUMBERS = itertools.count()
 
 
+def _a_bulk_operation() -> bulk_operation_pb2.StartBulkOperationRequest:
+    action = bulk_operation_pb2.BulkAction(cancel=bulk_operation_pb2.CancelAction())
+    return bulk_operation_pb2.StartBulkOperationRequest(filter="name:nobody", action=action)
+
+
 def _a_registration() -> processor_pb2.RegisterRequest:
     capabilities = [processor_pb2.Capability(name="cook")]
     return processor_pb2.RegisterRequest(processor_name="oven", max_in_flight=1, capabilities=capabilities)
@@ -210,6 +230,7 @@ async def _shown(server: Server) -> dict[str, Metadata]:
 async def gate(module_database_url: str) -> AsyncIterator[Gate]:
     server = Server(Config(listen="127.0.0.1:0", database_url=module_database_url, stop_grace=1, auth="required"))
     await server.start()
+    server.bulk.tick = asyncio.Event().wait  # type: ignore[assignment, method-assign]
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield Gate(server, channel, await _shown(server))
     await server.stop()

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from taskq.v1 import failure_group_pb2
+from taskq.v1 import admin_task_pb2, audit_pb2, failure_group_pb2
 from taskq_server import figures
 from tests.rpc.support import RawProcessor, microseconds, refused, retrying, soon, span
 from tests.rpc.test_stats import written
@@ -170,3 +170,34 @@ async def test_what_is_no_group_cannot_be_resolved(world: World) -> None:
     for fingerprint, note, field in (("x", "", "fingerprint"), (NO_GROUP, "n" * 1_025, "note")):
         assert list((await refused(resolve(world, fingerprint, note))).faults) == [field]
     assert list((await refused(page(world, page_token="x", name="a b"))).faults) == ["page_token", "name"]
+
+
+async def filtered(world: World, filter: str) -> set[str]:
+    request = admin_task_pb2.ListTasksRequest(filter=filter)
+    return {one.task_id for one in (await soon(world.admin.stub.ListTasks(request))).tasks}
+
+
+async def test_the_tasks_that_have_failed_so_are_found_by_the_fingerprint(world: World) -> None:
+    processor = await world.processor()
+    burnt = {await fail(world, processor, f"order {i} is burnt") for i in range(3)}
+    spilt = await fail(world, processor, "spilt")
+    waits = await world.scheduler.enqueue("nobody")
+    await written(world)
+    fingerprint = next(one.fingerprint for one in await groups(world) if one.pattern == "order <n> is burnt")
+
+    assert await filtered(world, f"failure:{fingerprint}") == burnt
+    assert await filtered(world, f"failure:{fingerprint[:8]}*") == burnt
+    assert await filtered(world, f"-failure:{fingerprint}") == {spilt, waits}
+    assert await filtered(world, f"failure:{fingerprint} state:SUCCEEDED") == set()
+    assert await filtered(world, "failure:*") == {*burnt, spilt}
+
+
+async def test_who_resolved_a_group_stands_in_the_audit(world: World) -> None:
+    processor = await world.processor()
+    await fail(world, processor, "burnt")
+    await written(world)
+    (group,) = await groups(world)
+    await resolve(world, group.fingerprint, "a new oven")
+    (entry,) = (await soon(world.admin.stub.ListAuditEntries(audit_pb2.ListAuditEntriesRequest()))).entries
+    assert (entry.action, entry.target) == ("AdminService/ResolveFailureGroup", group.fingerprint)
+    assert "a new oven" in str(entry)

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, any_, bindparam
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Select, any_, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from taskq_server.core.matching import Candidate, Seats
@@ -129,6 +129,9 @@ class PostgresSql(Sql):
         # A number from outside may be larger than the column can hold; then nothing has it.
         kind = BigInteger() if isinstance(column.type, Integer) else column.type
         return column == any_(bindparam(None, list(values), ARRAY(kind)))
+
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
+        return set(tx.connection.execute(those).scalars())
 
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
         if len(tx.numbers) == many:

@@ -90,7 +90,7 @@ _RESCHEDULE = Many(
     "progress_message = NULL, last_failure = coalesce({last_failure}, task.last_failure), "
     "failed_attempts = {failed_attempts}, lost_leases = {lost_leases} {from rows} WHERE task.seq = {seq}",
 )
-_KEEP_ATTEMPT = Many.insert(
+KEEP_ATTEMPT = Many.insert(
     schema.attempt,
     (
         "task_seq", "attempt", "session_seq", "processor_name", "lease_time_us", "end_time_us", "outcome", "failure",
@@ -273,7 +273,7 @@ class EndBatch:
         _SUCCEED.run(connection, self._succeeded)
         _FINISH.run(connection, self._finished)
         _RESCHEDULE.run(connection, self._rescheduled)
-        _KEEP_ATTEMPT.run(connection, self._kept)
+        KEEP_ATTEMPT.run(connection, self._kept)
         self._tx.sql.tell(self._tx, self._signals)
         self._release_keys()
         for (route_id, priority), due_time_us in self._due.items():

@@ -14,6 +14,7 @@ from taskq_server.store import schema
 from taskq_server.store.many import Many
 from taskq_server.store.rows import to_json
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.auditing import Audit, Facts, time_text
 
 HOUR_US = 3_600_000_000
 MOST_GROUPS = 10_000
@@ -207,12 +208,26 @@ def _group(tx: Transaction, row: Row[Any]) -> FailureGroup:
 
 def resolve(tx: Transaction, resolutions: list[Resolution]) -> list[FailureGroup | None]:
     """Notes groups as resolved, until they are seen again; None for one that is not kept."""
+    audit = Audit(tx)
     answers: list[FailureGroup | None] = []
-    for one in resolutions:
+    for i, one in enumerate(resolutions):
         that = _table.c.fingerprint == one.fingerprint
+        before = tx.connection.execute(select(_table).where(that).with_for_update()).one_or_none()
+        if before is None:
+            answers.append(None)
+            continue
         note = update(_table).where(that).values(resolve_time_us=tx.now_us, resolve_note=one.note)
-        found = tx.connection.execute(note.returning(_table)).one_or_none()
-        answers.append(None if found is None else _group(tx, found))
-        if found is not None:
-            tx.hint(Topic.FAILURE_GROUPS, [one.fingerprint])
+        after = tx.connection.execute(note.returning(_table)).one()
+        answers.append(_group(tx, after))
+        audit.note(i, "failure_group", one.fingerprint, _facts(before), _facts(after))
+        tx.hint(Topic.FAILURE_GROUPS, [one.fingerprint])
+    audit.write()
     return answers
+
+
+def _facts(row: Row[Any]) -> Facts:
+    """What the audit tells of a group."""
+    told = {"name": row.name, "error_type": row.error_type, "pattern": row.pattern}
+    if row.resolve_time_us is not None:
+        told |= {"resolved": time_text(row.resolve_time_us), "note": row.resolve_note}
+    return told

@@ -64,7 +64,7 @@ _UNFINISHED = select(*schedules.counts(1), schema.schedule.c.schedule_seq)
 
 
 class Stopped(NamedTuple):
-    """An attempt that was cancelled, since another firing takes its place."""
+    """An attempt that was cancelled, since another firing takes its place, or together with many others."""
 
     session_seq: int
     task_id: bytes

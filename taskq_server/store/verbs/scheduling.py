@@ -6,9 +6,10 @@ and not raised: others share the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import delete, insert, select, update
 
@@ -19,10 +20,15 @@ from taskq_server.core.schedule import CatchUp, Recurrence, catch_up, tzdata_ver
 from taskq_server.store import schedule_rows, schema
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import schedules
+from taskq_server.store.verbs.auditing import Audit, Facts, time_text
 from taskq_server.task_id import to_text
 
 MOST_ROUNDS, MOST_A_ROUND = 3, 1_000
 """In which what an update gives up is counted."""
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+_HIDDEN = "headers", "payload_metadata"
+
 AHEAD_US = 2_000_000
 """What has fired is no further ahead than this, unless the clock once was: then that does not count."""
 
@@ -99,7 +105,7 @@ def create(tx: Transaction, new: list[NewSchedule]) -> list[Schedule | TaskqErro
     reserve(tx, [one.schedule_id for one in new], [one.definition.name for one in new])
     tx.signals = True
     tx.hint(Topic.SCHEDULES, (one.definition.name for one in new))
-    return [_create(tx, one.schedule_id, one.definition) for one in new]
+    return audited(tx, new, lambda one: Key(one.schedule_id), lambda one: _create(tx, *one))
 
 
 def _create(tx: Transaction, schedule_id: bytes, definition: Definition) -> Schedule | TaskqError:
@@ -130,7 +136,7 @@ def change(tx: Transaction, changes: list[Change]) -> list[Schedule | TaskqError
     reserve(tx, (), [one.definition.name for one in changes])
     lock(tx, [one.key for one in changes])
     _tell(tx, [one.key for one in changes])
-    return [_change(tx, *one) for one in changes]
+    return audited(tx, changes, lambda one: one.key, lambda one: _change(tx, *one))
 
 
 def _change(tx: Transaction, key: Key, definition: Definition, etag: str) -> Schedule | TaskqError:
@@ -170,7 +176,7 @@ def remove(tx: Transaction, deletions: list[Deletion]) -> list[int | TaskqError]
     """Deletes schedules; answers how many tasks were taken back. The firings that are tasks go with their tasks."""
     lock(tx, [one.key for one in deletions])
     _tell(tx, [one.key for one in deletions])
-    return [_remove(tx, *one) for one in deletions]
+    return audited(tx, deletions, lambda one: one.key, lambda one: _remove(tx, *one))
 
 
 def _remove(tx: Transaction, key: Key, etag: str) -> int | TaskqError:
@@ -195,7 +201,7 @@ def pause(tx: Transaction, pauses: list[SchedulePause]) -> list[Schedule | Taskq
     """Lets schedules fire no more; of one that is paused already only the note changes."""
     lock(tx, [one.key for one in pauses])
     _tell(tx, [one.key for one in pauses])
-    return [_pause(tx, *one) for one in pauses]
+    return audited(tx, pauses, lambda one: one.key, lambda one: _pause(tx, *one))
 
 
 def _pause(tx: Transaction, key: Key, note: str) -> Schedule | TaskqError:
@@ -212,7 +218,7 @@ def resume(tx: Transaction, keys: list[Key]) -> list[Schedule | TaskqError]:
     """Lets schedules fire again."""
     lock(tx, keys)
     _tell(tx, keys)
-    return [_resume(tx, key) for key in keys]
+    return audited(tx, keys, lambda key: key, lambda key: _resume(tx, key))
 
 
 def _resume(tx: Transaction, key: Key) -> Schedule | TaskqError:
@@ -227,6 +233,55 @@ def _update(tx: Transaction, found: Schedule, **columns: Any) -> None:
     table = schema.schedule
     change = update(table).where(table.c.schedule_seq == found.schedule_seq)
     tx.connection.execute(change.values(version=found.version + 1, **columns))
+
+
+# ── the audit ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def audited(
+    tx: Transaction,
+    items: list[Item],
+    key: Callable[[Item], Key],
+    do: Callable[[Item], Answer | TaskqError],
+) -> list[Answer | TaskqError]:
+    """Does what is asked of schedules, one by one, and writes down what has changed by it."""
+    audit = Audit(tx)
+    answers: list[Answer | TaskqError] = []
+    for i, item in enumerate(items):
+        before = as_it_stands(tx, key(item)) if audit.asks(i) else None
+        answer = do(item)
+        answers.append(answer)
+        if not isinstance(answer, TaskqError):
+            was = before if isinstance(before, Schedule) else None
+            stands = answer if isinstance(answer, Schedule) else None
+            if (named := was or stands) is not None:
+                audit.note(i, "schedule", named.definition.name, facts(was), facts(stands))
+    audit.write()
+    return answers
+
+
+def facts(found: Schedule | None) -> Facts:
+    """What the audit tells of a schedule: what somebody has said of it, without its payload and its headers."""
+    if found is None:
+        return None
+    said = schedule_rows.definition_columns(found.definition)
+    task = {name: value for name, value in json.loads(said["task"]).items() if name not in _HIDDEN}
+    told = {
+        "schedule_id": to_text(found.schedule_id),
+        "content_hash": found.definition.content_hash.hex(),
+        "name": found.definition.name,
+        "rule": {name: value for name, value in json.loads(said["rule"]).items() if value not in (None, [], "")},
+        "overlap": found.definition.overlap.name,
+        "max_buffered": found.definition.max_buffered,
+        "catch_up": found.definition.catch_up.name,
+        "catch_up_window_us": found.definition.catch_up_window_us,
+        "max_firings": found.definition.max_firings,
+        "origin": found.definition.origin,
+        "task": task,
+        "paused_since": time_text(found.pause_time_us),
+        "pause_note": found.pause_note,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "")}
 
 
 # ── what was stored ahead ────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.bulk_operation import Action, ActionKind, NewOperation
 from taskq_server.core.errors import StoreRefused
 from taskq_server.core.recurring import Key
 from taskq_server.core.schedule import Overlap
@@ -92,12 +93,14 @@ async def _make_queue(path: Path) -> None:
         a_task(payload=Payload(os.urandom(300_000), "video/x", {"m": "n"}), run_timeout=minutes(5)),
         a_task(due_at=clock.now_us() + minutes(1), expires_at=clock.now_us() + minutes(2)),
     )
+    await tamper(store, "UPDATE task SET rerun_of = :old WHERE seq = 3", old=cooked[0].task_id)
     await lease(store, other, slots=3)
     await store.unregister((await a_processor(store, "sweep", name="short")).seq)
     await store.drain_processor(NewDrain(other.session_id, "it leaks"))
     await store.pause(NewPause("sweep", "ü"))
     await store.pause(NewPause("aB", ""))
     await _make_schedules(store, clock)
+    await _make_operations(store, [burnt[0].task_id])
     await store.write(tokens.apply, [a_token("kitchen", "enqueue:kitchen.*", expires_in=hours(1)), a_token("root")])
     await store.use_tokens([Use(1, clock.now_us())])
     await store.write(tokens.apply, [Revocation((a_token("root").token_id,))])
@@ -105,6 +108,19 @@ async def _make_queue(path: Path) -> None:
     last = await a_processor(store, "sweep", name="forgotten")
     await tamper(store, "DELETE FROM session WHERE session_seq = :seq", seq=last.seq)
     await store.close()
+
+
+async def _make_operations(store: SQLite, failed_ids: list[bytes]) -> None:
+    """One that has ended, one that goes on, and one that was cancelled."""
+    again = Action(ActionKind.RERUN, Payload(b"\x00\xff", "x/y", {"k": "ü"}))
+    named = NewOperation(os.urandom(16), b"h" * 16, again, task_ids=tuple(failed_ids), place=1, max_tasks=5)
+    await store.start_operation(named)
+    for step in await store.next_steps():
+        await store.advance(step)
+    await store.start_operation(NewOperation(os.urandom(16), b"h" * 16, again, "state:FAILED", place=1_000))
+    moved = Action(ActionKind.RESCHEDULE, None, 1, 2, 3)
+    cancelled = NewOperation(os.urandom(16), b"h" * 16, moved, "name:cook", (), "ü", matched_is_partial=True, place=1)
+    await store.cancel_operation((await store.start_operation(cancelled)).operation_id)
 
 
 async def _make_schedules(store: SQLite, clock: ManualClock) -> None:
