@@ -65,7 +65,7 @@ def fill(ask: Ask, dialect: Dialect, many: int) -> None:
     for name in (*names, "bench.old"):
         ask(_ROUTE, name)
     now = f"CAST({time.time_ns() // 1_000} AS bigint)"
-    route = f"(SELECT min(route_id) FROM route) + CASE WHEN i < 10 THEN {NAMES} ELSE (i / 7) % {NAMES} END"  # noqa: S608
+    route = f"(SELECT min(route_id) FROM route) + CASE WHEN i < 10 THEN {NAMES} ELSE (i / 100) % {NAMES} END"  # noqa: S608
     failure = (
         """'["' || CASE i % 3 WHEN 1 THEN 'TimeoutError' ELSE 'ValueError' END || '","no answer","at line 1",1,1]'"""
     )

@@ -21,6 +21,8 @@ from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
+from taskq_server.events import Events
+from taskq_server.figures import Figures
 from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
@@ -37,12 +39,15 @@ from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.audit_service import AuditService
 from taskq_server.rpc.bulk_service import BulkService
+from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.schedules import Schedules
+from taskq_server.session import Session
 from taskq_server.sessions import Sessions, microseconds
+from taskq_server.stats import Stats
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
@@ -89,7 +94,10 @@ class Server:
         self.readiness = Readiness(self._store)
         self._store.on_commit, self._store.on_answer = self._count, self._measure
         self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
-        self._sessions.on_keep = lambda session: self.metrics.names.register(session.capabilities)
+        self.events = Events(self._store, self._clock)
+        self.figures = Figures(self._store, self._clock, self.events, self._build_of)
+        self.metrics.on_pushed, self.metrics.on_ran = self.figures.pushed, self.figures.ran
+        self._sessions.on_keep = self._meet
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
             self._store,
@@ -113,18 +121,20 @@ class Server:
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
             self.neighbours = Neighbours(
-                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear
-            )
+                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear,
+                self.events.hear,
+            )  # fmt: skip
         self.bulk = Bulk(self._store, self._sessions, self._clock, Alarm(self._clock))
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        figures = FiguresService(self._store, Stats(self._store, self._clock), self.events, self._clock)
         admin_tasks = AdminTasksService(AdminTasks(self._store, self._sessions), self.access, self._clock)
         self.servicers: list[object] = [
             *(scheduler, self._processors, schedules, admin, admin_tasks),
-            *(BulkService(self.bulk, config), AuditService(self._store)),
+            *(BulkService(self.bulk, config), AuditService(self._store), figures),
         ]
         self._rpc = RpcServer(
             self.servicers,
@@ -156,6 +166,7 @@ class Server:
             self.dispatcher.run(),
             self.firer.run(),
             self.readiness.run(),
+            self.events.run(),
             self.bulk.run(),
         ]
         if config.http_listen:
@@ -166,6 +177,7 @@ class Server:
             loops.append(self.certificates.run())
         self._loops = [self._keep(loop) for loop in loops]
         self._guarding = self._keep(self.access.run())
+        self._writing = self._keep(self.figures.run())
         log.info(
             "server started",
             address=self.address,
@@ -223,11 +235,13 @@ class Server:
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._processors.stop()
         self._tasks.stop()
+        self.events.stop()
         self._sessions.drain_streams("the server is stopping")
         grace = 0 if self.fatal else self._config.stop_grace
         await asyncio.gather(self._rpc.stop(grace), self._api.stop(grace))
         self._guarding.cancel()  # until here credentials may end
-        await asyncio.gather(self._guarding, return_exceptions=True)
+        self.figures.stop()
+        await asyncio.gather(self._guarding, self._writing, return_exceptions=True)
         self._dashboard.stop()
         await self._http.stop()  # last: it says until then that the server is not ready
         await self._store.close()
@@ -240,6 +254,15 @@ class Server:
             self.metrics.enqueued(transaction.added)
         if transaction.ended:
             self.metrics.ended(transaction.ended)
+        self.figures.committed(transaction)
+
+    def _meet(self, session: Session) -> None:
+        self.metrics.names.register(session.capabilities)
+        self.figures.register(session.capabilities)
+
+    def _build_of(self, session_seq: int) -> str:
+        session = self._sessions.by_seq(session_seq)
+        return "" if session is None else session.build_id
 
     def _measure(self, verb: str, seconds: float | None) -> None:
         self.readiness.heard(seconds)

@@ -12,6 +12,7 @@
      ├── ScheduleNotFound
      ├── ScheduleExists        a schedule has this id or name, and is another
      ├── ScheduleChanged       since it was read
+     ├── FailureGroupNotFound
      ├── SessionNotFound
      ├── SessionDisconnected   by an administrator
      ├── WrongState            the task is in a state that does not allow it
@@ -149,6 +150,14 @@ class ScheduleChanged(TaskqError):
         self.etag = etag
         self.current = current
         super().__init__(f"schedule {schedule!r} has etag {current!r} by now, not {etag!r}; read it again")
+
+
+class FailureGroupNotFound(TaskqError):
+    """No failures are kept under this fingerprint."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        super().__init__(f"failure group {fingerprint!r} does not exist, or was not seen for so long that it is gone")
 
 
 class SessionNotFound(TaskqError):

@@ -24,6 +24,7 @@ from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.audit_service import AuditService
 from taskq_server.rpc.auth import Guard
 from taskq_server.rpc.bulk_service import BulkService
+from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.metering import Meter
 from taskq_server.rpc.processor_service import ProcessorService
@@ -71,6 +72,7 @@ SERVICES: dict[type, ServiceDescriptor] = {
     BulkService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     AuditService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     AdminTasksService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    FiguresService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 """A service may be answered by several, each of which knows one subject."""
 

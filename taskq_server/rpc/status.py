@@ -34,6 +34,7 @@ CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
     errors.ScheduleNotFound: (code_pb2.NOT_FOUND, "SCHEDULE_NOT_FOUND"),
     errors.ScheduleExists: (code_pb2.ALREADY_EXISTS, "SCHEDULE_EXISTS"),
     errors.ScheduleChanged: (code_pb2.ABORTED, "SCHEDULE_CHANGED"),
+    errors.FailureGroupNotFound: (code_pb2.NOT_FOUND, "FAILURE_GROUP_NOT_FOUND"),
     errors.SessionNotFound: (code_pb2.NOT_FOUND, "SESSION_NOT_FOUND"),
     errors.SessionDisconnected: (code_pb2.NOT_FOUND, "SESSION_DISCONNECTED"),
     errors.WrongState: (code_pb2.FAILED_PRECONDITION, "WRONG_STATE"),

@@ -88,6 +88,8 @@ task = Table(
     Column("schedule_seq", Number, comment="of which it is a firing"),
     Column("nominal_us", Number, comment="which firing of that schedule"),
     Column("rerun_of", LargeBinary(16), comment="the task that it repeats with another payload"),
+    # what has ended it
+    Column("failure_group", Text, comment="of one that is FAILED: the fingerprint of its last failure"),
 )
 
 
@@ -126,6 +128,8 @@ _partial("task_of_schedule", task.c.schedule_seq, where=IS_OF_SCHEDULE)
 # What went wrong and what was given up, for whoever looks for it among all that went well, which pays nothing for it.
 _partial("task_failed_seq", task.c.seq, where=IS_FAILED)
 _partial("task_cancelled_seq", task.c.seq, where=IS_CANCELLED)
+# Which tasks have failed so.
+_partial("task_failed", task.c.failure_group, task.c.seq, where=IS_FAILED)
 _partial("task_rerun", task.c.rerun_of, where=IS_RERUN)
 
 attempt = Table(
@@ -341,6 +345,69 @@ signal = Table(
     sqlite_autoincrement=True,
 )
 Index("signal_server", signal.c.server_seq, signal.c.signal_seq)
+
+LATENESS_BUCKETS = 15
+RUN_BUCKETS = 13
+LATENESS_COLUMNS = tuple(f"late_{i}" for i in range(LATENESS_BUCKETS))
+RUN_COLUMNS = tuple(f"ran_{i}" for i in range(RUN_BUCKETS))
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+stat = Table(
+    "stat",
+    metadata,
+    Column("step_seconds", Integer, primary_key=True, comment="60 or 3600"),
+    Column("start_us", Number, primary_key=True),
+    Column("name", InOrder, primary_key=True, comment="empty for all together"),
+    _count("enqueued"),
+    _count("leased"),
+    _count("succeeded"),
+    _count("failed"),
+    _count("cancelled"),
+    _count("retried"),
+    *map(_count, LATENESS_COLUMNS),
+    *map(_count, RUN_COLUMNS),
+    comment="what was done in each minute and hour; late_ and ran_ count by how long it took",
+    sqlite_with_rowid=False,
+)
+
+failure_group = Table(
+    "failure_group",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("name", InOrder, nullable=False),
+    Column("error_type", Text, nullable=False),
+    Column("pattern", Text, nullable=False, comment="the message without what changes"),
+    Column("last_message", Text, nullable=False),
+    Column("top_frame", Text, nullable=False),
+    Column("failures", Number, nullable=False),
+    Column("first_time_us", Number, nullable=False),
+    Column("last_time_us", Number, nullable=False),
+    Column("last_task_id", LargeBinary(16), nullable=False),
+    Column("processor_names", Text, nullable=False, comment="JSON array"),
+    Column("build_ids", Text, nullable=False, comment="JSON array"),
+    Column("trend", Text, nullable=False, comment="JSON array of hours since 1970 and how many failed in them"),
+    Column("resolve_time_us", Number),
+    Column("resolve_note", Text),
+    comment="failed attempts that are alike, together",
+    sqlite_with_rowid=False,
+)
+Index("failure_group_last", failure_group.c.last_time_us, failure_group.c.fingerprint)
+
+event = Table(
+    "event",
+    metadata,
+    Column("event_seq", Number, primary_key=True, comment="in the order of the commits"),
+    Column("event_time_us", Number, nullable=False),
+    Column("topic", SmallInteger, nullable=False, comment="Topic"),
+    Column("changes", Number, nullable=False),
+    Column("ids", Text, nullable=False, comment="JSON array: some of them"),
+    comment="hints of what has changed, while somebody watches",
+    sqlite_autoincrement=True,
+)
 
 meta = Table(
     "meta",

@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 from taskq_server.clock import Clock
 from taskq_server.core.bulk_operation import NewOperation, Operation
 from taskq_server.core.errors import TaskqError
+from taskq_server.core.event import Event
 from taskq_server.core.explaining import Facts
 from taskq_server.core.history import History
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.recurring import Key, Schedule
+from taskq_server.core.sums import Sums
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
@@ -28,8 +30,12 @@ from taskq_server.store.verbs import (
     auditing,
     backlog,
     bulk,
+    counting,
     describing,
     draining,
+    events,
+    failures,
+    figures,
     firing,
     firing_by_hand,
     inspecting,
@@ -311,6 +317,42 @@ class Store(ABC):
     async def describe(self) -> Description:
         """What the database is, and which servers live on it."""
         return (await self.read(describing.describe, [None]))[0]
+
+    async def keep_figures(self, round: figures.Round) -> None:
+        """Writes down what this server has done, seen to fail, and changed, since it wrote last."""
+        await self.write(figures.keep, [round])
+
+    async def sums(self, asked: figures.Asked) -> list[tuple[figures.Span, Sums]]:
+        """What was done, in the order of time and then of names."""
+        return (await self.read(figures.history, [asked]))[0]
+
+    async def count(self, kind: counting.Kind) -> int:
+        """How many tasks there are of a kind; MOST_COUNTED are as many or more."""
+        return (await self.read(counting.tasks, [kind]))[0]
+
+    async def fleet(self) -> counting.Fleet:
+        """The processors of all servers."""
+        return (await self.read(counting.fleet, [None]))[0]
+
+    async def failure_groups(self, page: failures.GroupPage) -> list[failures.FailureGroup]:
+        """Failures that are alike, the ones seen last first."""
+        return (await self.read(failures.find, [page]))[0]
+
+    async def resolve_failures(self, resolution: failures.Resolution) -> failures.FailureGroup | None:
+        """Notes a group as resolved, until it is seen again; None when it is not kept."""
+        return (await self.write(failures.resolve, [resolution]))[0]
+
+    async def last_event(self) -> Event | None:
+        """The last hint of a change that is kept."""
+        return (await self.read(events.last, [None]))[0]
+
+    async def events_after(self, since: events.Since) -> events.Found:
+        """The hints of changes that came after one, as many as are read at once."""
+        return (await self.read(events.after, [since]))[0]
+
+    async def watch_until(self, until_us: int) -> None:
+        """Lets every server keep hints of what it changes until then."""
+        await self.write(events.watch, [until_us])
 
     async def ping(self) -> None:
         """Returns when the database has answered."""

@@ -23,6 +23,8 @@ from taskq_server.config import Config
 from taskq_server.core import token as api_token
 from taskq_server.rpc.auth import NEEDS
 from taskq_server.server import Server
+from taskq_server.store.verbs.failures import Failures
+from taskq_server.store.verbs.figures import Round
 from tests.rpc.callers import Metadata, granted, revoke, showing
 from tests.rpc.support import UNKNOWN_ID, a_task, soon
 from tests.rpc.wire import METHODS as OURS
@@ -73,6 +75,10 @@ ListAuditEntries  no           no           no        no           no           
 ListTasks         no           no           no        no           no           no        yes  yes          yes
 AdminService.GetTask no        no           no        no           no           no        yes  yes          yes
 ExplainTask       no           no           no        no           no           no        yes  yes          yes
+ListFailureGroups no           no           no        no           no           no        yes  yes          yes
+ResolveFailureGroup no         no           no        no           no           no        no   no           yes
+GetStats          no           no           no        no           no           no        yes  yes          yes
+WatchEvents       no           no           no        no           no           no        yes  yes          yes
 Check             yes          yes          yes       yes          yes          yes       yes  yes          yes
 List              yes          yes          yes       yes          yes          yes       yes  yes          yes
 Watch             yes          yes          yes       yes          yes          yes       yes  yes          yes
@@ -149,6 +155,10 @@ class Gate:
         if "session_id" in fields:
             _, registered = await self.call("Register", _a_registration(), kitchen)
             message.session_id = registered.session_id  # type: ignore[attr-defined]
+        if "fingerprint" in fields:
+            seen = Failures("a" * 16, "cook", "Burnt", "", first_time_us=1, last_time_us=1, last_task_id=bytes(16))
+            await self.server._store.keep_figures(Round(failures=[seen]))
+            message.fingerprint = seen.fingerprint  # type: ignore[attr-defined]
         if name == "ReportResult":
             released = processor_pb2.Released()
             message.results.add(task_id=UNKNOWN_ID, attempt=1, released=released)  # type: ignore[attr-defined]

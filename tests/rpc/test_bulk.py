@@ -144,6 +144,19 @@ async def test_an_operation_ends_after_as_many_as_it_may_do(world: World) -> Non
     assert (await world.scheduler.states(ids)).count(CANCELLED) == 3
 
 
+@pytest.mark.parametrize("by", ["ids", "filter"])
+async def test_what_is_skipped_does_not_count_against_as_many_as_it_may_do(world: World, by: str) -> None:
+    ids = await later(world, 10)
+    for task_id in ids[6:]:
+        await world.scheduler.cancel(task_id)
+    asked: dict[str, Any] = {"task_ids": ids} if by == "ids" else {"filter": "name:cook"}
+
+    operation = await done(world, CANCEL, max_tasks=5, **asked)
+
+    assert (operation.done_tasks, operation.skipped_tasks) == (5, 4)
+    assert (await world.scheduler.states(ids)).count(SCHEDULED) == 1
+
+
 # ── before it begins ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -411,6 +424,22 @@ async def test_operations_are_listed_a_page_at_a_time_those_started_last_first(w
         if not (token := page.next_page_token):
             break
     assert pages == [[ids[2], ids[1]], [ids[0]]]
+
+
+async def test_now_in_a_filter_is_the_instant_of_the_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await later(world, 3)
+    tick, may_begin = world.server.bulk.tick, asyncio.Event()
+
+    async def held_up() -> int:
+        await may_begin.wait()
+        return await tick()
+
+    monkeypatch.setattr(world.server.bulk, "tick", held_up)
+    operation = await start(world, CANCEL, filter="due_time>now+30s")
+    world.clock.advance(40)
+    may_begin.set()
+
+    assert (await ended(world, operation.operation_id)).done_tasks == 3
 
 
 async def test_an_operation_goes_on_after_a_restart_of_the_server(

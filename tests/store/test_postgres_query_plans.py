@@ -17,7 +17,6 @@ import pytest
 from sqlalchemy import event
 
 from taskq_server.clock import ManualClock
-from taskq_server.core.filter import parse
 from taskq_server.core.recurring import Key, firing_task_id
 from taskq_server.core.schedule import Overlap
 from taskq_server.core.task import DedupConflict, Payload, Progress
@@ -28,7 +27,6 @@ from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.firing_by_hand import Backfill, Trigger
 from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
-from taskq_server.store.verbs.looking import END, Look
 from taskq_server.store.verbs.pausing import NewPause
 from taskq_server.store.verbs.schedules import Listed
 from taskq_server.store.verbs.scheduling import Change, Deletion, SchedulePause
@@ -158,35 +156,8 @@ async def an_administrator(store: Postgres, oven: Processor) -> None:
     await store.list_capabilities(Page("", 50))
     await store.list_sessions(Page(0, 50))
     await store.list_sessions(Page(0, 1, oven.session_id))
-    await tasks_by_filters(store)
     await store.drain_processor(NewDrain(oven.session_id, ""))
     await store.disconnect((await a_processor(store)).seq)
-
-
-FILTERS = [
-    "",
-    "state:FAILED",
-    "state:CANCELLED name:cook",
-    "state:RUNNING",
-    "state:SCHEDULED name:cook",
-    "is:due",
-    "is:due name:cook",
-    "is:unfinished processor:oven",
-    "-state:SUCCEEDED error:burnt",
-    "name:cook tag:x -error_type:Burnt finish_time<now",
-    "schedule:waits",
-    "id:019353a4-5b67-7cc2-9d1a-4b7e1c8f2a10",
-    "rerun_of:019353a4-5b67-7cc2-9d1a-4b7e1c8f2a10",
-]
-
-
-async def tasks_by_filters(store: Postgres) -> None:
-    for text in FILTERS:
-        for only_count in (False, True):
-            await store.look_at_tasks(Look(parse(text), END, 50, 1_000, only_count))
-    (task_id,) = await added(store, a_task(priority=1))
-    await store.history(task_id)
-    await store.facts(task_id)
 
 
 # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import event, select
 
 from taskq_server.clock import ManualClock
-from taskq_server.core.filter import parse
 from taskq_server.core.task import DedupConflict, Progress
 from taskq_server.store import schema
 from taskq_server.store.sqlite.store import SQLite
@@ -18,7 +17,6 @@ from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.listing import Page
 from taskq_server.store.verbs.living import Advance, Grace, Sign
-from taskq_server.store.verbs.looking import END, Look
 from taskq_server.store.verbs.pausing import NewPause
 from taskq_server.store.verbs.schedules import counts
 from tests.store.conftest import SQLiteFile
@@ -110,19 +108,6 @@ async def a_busy_day(store: SQLite, clock: ManualClock) -> None:
     await store.resume("cook")
     await store.list_capabilities(Page("", 50))
     await store.list_sessions(Page(0, 50))
-    for text in (
-        "",
-        "state:FAILED",
-        "state:CANCELLED name:cook",
-        "is:due",
-        "is:unfinished",
-        "rerun_of:*",
-        f"id:{AN_ID}",
-    ):
-        for only_count in (False, True):
-            await store.look_at_tasks(Look(parse(text), END, 50, 1_000, only_count))
-    await store.history(one.task_id)
-    await store.facts(two.task_id)
     await store.drain_processor(NewDrain(oven.session_id, ""))
     await store.spare(Grace(1))
     clock.advance(20)
@@ -132,11 +117,6 @@ async def a_busy_day(store: SQLite, clock: ManualClock) -> None:
     await store.prune(0)
 
 
-AN_ID = "019353a4-5b67-7cc2-9d1a-4b7e1c8f2a10"
-FILTERS = (
-    *("", "state:FAILED", "state:CANCELLED name:cook", "state:RUNNING", "is:due", "is:unfinished name:cook"),
-    *(f"id:{AN_ID}", f"rerun_of:{AN_ID}", "schedule:nightly", "-state:SUCCEEDED error:burnt tag:x"),
-)
 OF_THE_REQUEST = re.compile(r"SCAN (taken|json_each|\(subquery|\d* ?CONSTANT ROW)")
 OF_THE_PROCESSORS = "INDEX session_alive"
 OF_WHAT_IS_HELD = "OVER (PARTITION BY task.session_seq"

@@ -58,7 +58,7 @@ class SQLiteSql(Sql):
     def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
         return column.in_(values)
 
-    def numbers(self, tx: Transaction, those: Select[tuple[int]]) -> set[int]:
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
         """As one row, since the driver gives Python's lock away for each."""
         found = those.subquery("those")
         return set(json.loads(tx.connection.execute(select(func.json_group_array(found.c.seq))).scalar_one()))
@@ -85,6 +85,9 @@ class SQLiteSql(Sql):
         return set(session_seqs)
 
     def keep_from_leasing(self, tx: Transaction) -> None:
+        pass
+
+    def in_turn(self, tx: Transaction) -> None:
         pass
 
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:

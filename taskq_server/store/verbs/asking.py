@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, literal_column, not_, or_, select, text
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, not_, or_, select, text
 
 from taskq_server.core.filter import PRESENT, Filter, Flag, Moment, Op, Term, Text
 from taskq_server.core.matching import Route
@@ -230,8 +230,11 @@ def _ask_schedule(tx: Transaction, found: Asked, term: Term) -> None:
     numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST)).scalars())
     _add(found, term, [tx.sql.among(_task.schedule_seq, numbers)], _task.schedule_seq)
     if not term.negated:
-        fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers))
-        found.few = select(_task.seq).where(_task.task_id.in_(fired))
+        fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers)).limit(MOST_IN_LIST + 1)
+        # Read first: joined, a planner that knows nothing of the two might compare each with each.
+        ids = list(tx.connection.execute(fired).scalars())
+        if len(ids) <= MOST_IN_LIST:
+            found.few = select(_task.seq).where(tx.sql.among(_task.task_id, ids))
 
 
 def _ask_tag(tx: Transaction, found: Asked, term: Term) -> None:
@@ -271,12 +274,15 @@ def _ask_error_type(tx: Transaction, found: Asked, term: Term) -> None:
 
 
 def _ask_failure(tx: Transaction, found: Asked, term: Term) -> None:
-    """By the group that failures are counted in, once they are."""
-    column = schema.task.c.get("failure_group")
-    if column is None:
-        _add(found, term, [literal_column("1") == literal_column("0")])
-    else:
-        _add(found, term, [_is_text(column, value) for value in term.values if isinstance(value, Text)], column)
+    """By the group that failures are counted in. Of a task that was rerun since, it is no longer true."""
+    column, texts = _task.failure_group, [value for value in term.values if isinstance(value, Text)]
+    has_failed = _STATE.in_([TaskState.FAILED])
+    _add(found, term, [and_(has_failed, _is_text(column, value)) for value in texts], column)
+    if not term.negated:
+        found.states &= {TaskState.FAILED}
+        if not any(value.begins for value in texts):
+            among = tx.sql.among(column, [value.text for value in texts])
+            found.few = select(_task.seq).where(schema.IS_FAILED, among)
 
 
 _ASK: dict[str, Callable[[Transaction, Asked, Term], None]] = {

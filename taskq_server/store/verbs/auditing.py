@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
+from taskq_server.core.event import Topic
 from taskq_server.core.origin import Origin
 from taskq_server.store import rows, schema
 from taskq_server.store.many import Many
@@ -58,6 +59,7 @@ class Audit:
 
     def write(self) -> None:
         write(self._tx.connection, self._found)
+        self._tx.hint(Topic.AUDIT, (), len(self._found))
 
 
 def write(connection: Connection, entries: list[tuple[Any, ...]]) -> None:

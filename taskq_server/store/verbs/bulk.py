@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 
 from taskq_server.clock import SECOND_US
 from taskq_server.core.bulk_operation import (
@@ -21,6 +21,7 @@ from taskq_server.core.bulk_operation import (
     OperationState,
 )
 from taskq_server.core.errors import OperationConflict, OperationEnded, OperationNotFound, TaskqError
+from taskq_server.core.event import Topic
 from taskq_server.core.filter import parse
 from taskq_server.core.task import TaskState
 from taskq_server.store import bulk_rows, rows, schema
@@ -59,6 +60,7 @@ def start(tx: Transaction, new: list[NewOperation]) -> list[Operation | TaskqErr
         answer, is_new = _start(tx, one, "" if (origin := tx.origin_of(i)) is None else origin.principal)
         if is_new and isinstance(answer, Operation):
             audit.note(i, "operation", to_text(one.operation_id), None, _facts(answer))
+            tx.hint(Topic.BULK_OPERATIONS, [to_text(one.operation_id)])
         answers.append(answer)
     audit.write()
     return answers
@@ -112,6 +114,7 @@ def cancel(tx: Transaction, operation_ids: list[bytes]) -> list[Operation | Task
         (after,) = get(tx, [operation_id])
         assert after is not None, "it is locked"
         audit.note(i, "operation", to_text(operation_id), _standing(before), _standing(after))
+        tx.hint(Topic.BULK_OPERATIONS, [to_text(operation_id)])
         answers.append(after)
     audit.write()
     return answers
@@ -202,13 +205,13 @@ def _advance(memory: Memory, rules: Rules, tx: Transaction, step: Step) -> Advan
     row = tx.connection.execute(one.with_for_update(key_share=True, skip_locked=True)).one_or_none()
     if row is None or row.place != step.place:
         return Advanced()
-    task_ids, states = _named(row, step) if not row.filter else _matching(memory, tx, row, step)
+    found, states = (_matching if row.filter else _named)(memory, tx, row, step)
     then = step.then
-    if row.max_tasks and len(task_ids) >= (left := row.max_tasks - row.done):
-        task_ids = task_ids[:left]
-        then = step.place if len(task_ids) < left else then
+    if row.max_tasks and len(found) > (left := row.max_tasks - row.done):
+        found = found[:left]  # of which some may be skipped: then others take their turn
+        then = found[-1].seq
     doing = Doing(memory, rules, tx, row.operation_id, bulk_rows.action_of(row), states)
-    batch = carry_out(doing, task_ids)
+    batch = carry_out(doing, [one.task_id for one in found])
     done, skipped = row.done + batch.done, row.skipped + len(batch.skipped)
     samples = [*json.loads(row.skipped_samples), *batch.skipped][:MOST_SAMPLES]
     columns = {"place": then, "done": done, "skipped": skipped, "skipped_samples": rows.to_json(samples)}
@@ -217,6 +220,7 @@ def _advance(memory: Memory, rules: Rules, tx: Transaction, step: Step) -> Advan
     if is_over:
         columns |= _ended(tx, OperationState.SUCCEEDED)
     _update(tx, row.operation_seq, **columns)
+    tx.hint(Topic.BULK_OPERATIONS, [to_text(row.operation_id)])
     return Advanced(True, is_over, batch.stopped)
 
 
@@ -226,11 +230,16 @@ def _batch_size(action: Action) -> int:
     return max(1, min(MOST_A_BATCH, MOST_BYTES_A_BATCH // max(1, len(action.payload.data))))
 
 
-def _named(row: Row[Any], step: Step) -> tuple[list[bytes], frozenset[TaskState]]:
-    return list(bulk_rows.task_ids_of(row.task_ids)[step.then : step.place]), frozenset(TaskState)
+Found = tuple[list[Named], frozenset[TaskState]]
+"""The tasks of a batch, each with the place after it, and the states in which it is asked for."""
 
 
-def _matching(memory: Memory, tx: Transaction, row: Row[Any], step: Step) -> tuple[list[bytes], frozenset[TaskState]]:
+def _named(memory: Memory, tx: Transaction, row: Row[Any], step: Step) -> Found:
+    task_ids = bulk_rows.task_ids_of(row.task_ids)
+    return [Named(i, task_ids[i]) for i in reversed(range(step.then, step.place))], frozenset(TaskState)
+
+
+def _matching(memory: Memory, tx: Transaction, row: Row[Any], step: Step) -> Found:
     """Those that still match, and the states in which they do."""
     if not step.tasks:
         return [], frozenset()
@@ -239,9 +248,9 @@ def _matching(memory: Memory, tx: Transaction, row: Row[Any], step: Step) -> tup
     if not wanted.checks:
         seqs = tx.sql.numbers(tx, select(task.c.seq).where(among, *wanted.conditions(tx)))
     else:
-        those = select(task.c.seq, *asking.CHECKED).where(among, *wanted.conditions(tx))
+        those: Select[Any] = select(task.c.seq, *asking.CHECKED).where(among, *wanted.conditions(tx))
         seqs = {one.seq for one in tx.connection.execute(those) if wanted.passes(one)}
-    return [one.task_id for one in step.tasks if one.seq in seqs], wanted.states
+    return [one for one in step.tasks if one.seq in seqs], wanted.states
 
 
 # ── what is kept ─────────────────────────────────────────────────────────────────────────────────────────────────────

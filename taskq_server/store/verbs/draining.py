@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import select, update
 
+from taskq_server.core.event import Topic
 from taskq_server.store import schema
 from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
@@ -39,6 +40,7 @@ def drain(tx: Transaction, drains: list[NewDrain]) -> list[bool]:
             audit.note(i, "processor", to_text(new.session_id), before, drained[new.session_id])
     audit.write()
     tx.sql.tell(tx, [NewSignal(row.session_seq, SignalKind.DRAINED) for row in living.values()])
+    tx.hint(Topic.PROCESSORS, map(to_text, living))
     return [new.session_id in living for new in drains]
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from taskq_server.core.event import Topic
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.auditing import Audit, Facts, time_text
@@ -52,6 +53,7 @@ def pause(memory: Memory, tx: Transaction, pauses: list[NewPause]) -> list[Pause
     audit.write()
     tx.after_commit.append(partial(memory.pauses.change, paused=[new.name for new in pauses]))
     tx.signals = True  # what there is to hear stands in the table itself
+    tx.hint(Topic.CAPABILITIES, [new.name for new in pauses])
     return paused
 
 
@@ -66,6 +68,7 @@ def resume(memory: Memory, tx: Transaction, names: list[str]) -> list[Pause | No
     audit.write()
     tx.after_commit.append(partial(memory.pauses.change, resumed=names))
     tx.wakes = tx.signals = True
+    tx.hint(Topic.CAPABILITIES, names)
     return [None if row is None else Pause(*row) for row in found]
 
 

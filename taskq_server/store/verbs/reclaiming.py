@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select, update
 
+from taskq_server.core.event import Topic
 from taskq_server.core.task import PROCESSOR_LOST, RUN_TIMEOUT, Ended, Ending, Failure, Outcome
 from taskq_server.store import schema
 from taskq_server.store.memory import Memory
@@ -102,9 +103,11 @@ def _end_sessions(
     if not seqs:
         return []
     table, task, among = schema.session, schema.task, tx.sql.among
-    alive = select(table.c.session_seq).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
+    alive = select(table.c.session_seq, table.c.session_id).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
     # Whoever leases to them now has finished before, or finds that they have ended.
-    seqs = list(tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).scalars())
+    found = tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).all()
+    seqs = [session_seq for session_seq, _ in found]
+    tx.hint(Topic.PROCESSORS, (to_text(session_id) for _, session_id in found))
     tx.connection.execute(update(table).where(among(table.c.session_seq, seqs)).values(end_time_us=tx.now_us))
     tx.sql.tell(tx, [NewSignal(session_seq, kind) for session_seq in seqs for kind in told])
     held = held_by(memory, tx.connection, schema.IS_RUNNING, among(task.c.session_seq, seqs))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import delete, insert, select, update
 
 from taskq_server.core.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound, TaskqError
+from taskq_server.core.event import Topic
 from taskq_server.core.recurring import Definition, Key, Schedule
 from taskq_server.core.schedule import CatchUp, Recurrence, catch_up, tzdata_version
 from taskq_server.store import schedule_rows, schema
@@ -68,6 +69,14 @@ def lock(tx: Transaction, keys: Iterable[Key]) -> None:
     tx.connection.execute(asked.with_for_update(key_share=True)).all()
 
 
+def _tell(tx: Transaction, keys: Iterable[Key]) -> None:
+    """Lets other servers hear of it, and whoever watches."""
+    tx.signals = True
+    tx.hint(
+        Topic.SCHEDULES, ((key.name or "") if key.schedule_id is None else to_text(key.schedule_id) for key in keys)
+    )
+
+
 def as_it_stands(tx: Transaction, key: Key) -> Schedule | ScheduleNotFound:
     """A schedule that is locked, as it stands now."""
     (found,) = schedules.get(tx, [key])
@@ -95,6 +104,7 @@ def create(tx: Transaction, new: list[NewSchedule]) -> list[Schedule | TaskqErro
     """Stores schedules; of one that is there with the same content, answers how it stands."""
     reserve(tx, [one.schedule_id for one in new], [one.definition.name for one in new])
     tx.signals = True
+    tx.hint(Topic.SCHEDULES, (one.definition.name for one in new))
     return audited(tx, new, lambda one: Key(one.schedule_id), lambda one: _create(tx, *one))
 
 
@@ -125,7 +135,7 @@ def change(tx: Transaction, changes: list[Change]) -> list[Schedule | TaskqError
     """Replaces what schedules say; what they would still have made up for is missed."""
     reserve(tx, (), [one.definition.name for one in changes])
     lock(tx, [one.key for one in changes])
-    tx.signals = True
+    _tell(tx, [one.key for one in changes])
     return audited(tx, changes, lambda one: one.key, lambda one: _change(tx, *one))
 
 
@@ -165,7 +175,7 @@ def _given_up(tx: Transaction, found: Schedule) -> int:
 def remove(tx: Transaction, deletions: list[Deletion]) -> list[int | TaskqError]:
     """Deletes schedules; answers how many tasks were taken back. The firings that are tasks go with their tasks."""
     lock(tx, [one.key for one in deletions])
-    tx.signals = True
+    _tell(tx, [one.key for one in deletions])
     return audited(tx, deletions, lambda one: one.key, lambda one: _remove(tx, *one))
 
 
@@ -190,7 +200,7 @@ def _remove(tx: Transaction, key: Key, etag: str) -> int | TaskqError:
 def pause(tx: Transaction, pauses: list[SchedulePause]) -> list[Schedule | TaskqError]:
     """Lets schedules fire no more; of one that is paused already only the note changes."""
     lock(tx, [one.key for one in pauses])
-    tx.signals = True
+    _tell(tx, [one.key for one in pauses])
     return audited(tx, pauses, lambda one: one.key, lambda one: _pause(tx, *one))
 
 
@@ -207,7 +217,7 @@ def _pause(tx: Transaction, key: Key, note: str) -> Schedule | TaskqError:
 def resume(tx: Transaction, keys: list[Key]) -> list[Schedule | TaskqError]:
     """Lets schedules fire again."""
     lock(tx, keys)
-    tx.signals = True
+    _tell(tx, keys)
     return audited(tx, keys, lambda key: key, lambda key: _resume(tx, key))
 
 
