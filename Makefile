@@ -106,6 +106,10 @@ bench-scale: $(READY)  ## measure more rows, processors, capabilities and bytes:
 bench-idle: $(READY)  ## measure a server that has nothing to do: twenty minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.idle --database $(DATABASE) $(BENCH_ARGS)
 
+.PHONY: bench-bulk
+bench-bulk: $(READY)  ## measure what 100,000 tasks cancelled at once cost those that flow; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.bulk --database $(DATABASE) $(BENCH_ARGS)
+
 .PHONY: bench-listing
 bench-listing: $(READY)  ## measure pages of tasks by filters, among a million: two minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.listing --database $(DATABASE) $(BENCH_ARGS)
