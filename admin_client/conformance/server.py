@@ -32,6 +32,7 @@ OPTIONS: Final = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 HEARTBEAT_SECONDS: Final = 0.5
+BIND_SECONDS: Final = 20.0
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
 
@@ -114,13 +115,22 @@ class ScriptedServer(ProcessorServiceServicer):
         """Listens: the first time on any port, later on the same."""
         server = grpc.aio.server(options=OPTIONS)
         add_ProcessorServiceServicer_to_server(self, server)
-        if self.tls is None:
-            port = server.add_insecure_port(self.address)
-        else:
-            port = server.add_secure_port(self.address, self.tls.credentials())
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{await self._bind(server)}"
         await server.start()
         self._server = server
+
+    async def _bind(self, server: grpc.aio.Server) -> int:
+        """The port of before may have been taken meanwhile, as somebody's end of a connection that passes."""
+        until = time.monotonic() + BIND_SECONDS
+        while True:
+            try:
+                if self.tls is None:
+                    return server.add_insecure_port(self.address)
+                return server.add_secure_port(self.address, self.tls.credentials())
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.1)
 
     async def go_away(self) -> None:
         """Hangs up, and listens no more."""
