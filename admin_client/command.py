@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from admin_client.conformance.command import conformance
+
 USAGE_ERROR = 2
 
 
@@ -28,6 +30,9 @@ def _program(name: str) -> Callable[[Callable[[tuple[str, ...]], None]], click.C
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
         params=[click.Argument(["flags"], nargs=-1, type=click.UNPROCESSED)],
     )
+
+
+main.add_command(conformance)
 
 
 @_program("server")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,11 +40,31 @@ def test_the_generated_code_is_what_the_protos_generate(tmp_path: Path) -> None:
         ["make", "proto", f"GENERATED={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
     )
     assert made.returncode == 0, f"`make proto` failed, so nobody knows whether generated/ is stale:\n{made.stderr}"
-    fresh, committed = files_below(tmp_path), files_below(ROOT / "generated")
+    fresh, committed = files_below(tmp_path / "taskq"), files_below(ROOT / "generated" / "taskq")
     assert len(fresh) >= 16
     assert set(committed) == set(fresh), "generated/ is stale: run `make proto`"
     stale = [name for name, content in fresh.items() if committed[name] != content]
     assert not stale, f"generated/ is stale: run `make proto` ({', '.join(stale)})"
+
+
+@pytest.mark.parametrize("language", ["go", "typescript", "java"])
+def test_another_language_is_made_when_make_is_told_so_and_not_when_the_locale_is_called_like_it(language: str) -> None:
+    def would_run(*arguments: str, **environment: str) -> str:
+        command = ["make", "--dry-run", "proto", *arguments]
+        told = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return told.stdout + told.stderr
+
+    assert f"buf.gen.{language}.yaml" in would_run(f"LANG={language}")
+    assert "grpc_tools.protoc" in would_run(LANG=language)
+    assert "LANG is klingon; must be python, go, typescript or java" in would_run("LANG=klingon")
 
 
 def test_the_package_works_from_anywhere_once_it_is_installed(tmp_path: Path) -> None:
