@@ -144,7 +144,7 @@ class Server:
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         https = self.certificates if config.http_listen else None
-        self._api = JsonApi(all_calls(self.servicers, self.metrics), self.access)
+        self._api = JsonApi(all_calls(self.servicers, self.metrics, self.access), self.access)
         self._dashboard = Dashboard(self.servicers, self.access, self._clock)
         hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)
         called = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
