@@ -17,6 +17,7 @@ Start at `server.py`, which builds everything, or follow a task:
     gauges  ->  store, sessions  ->  metrics                what waits, and who could take it, for whoever scrapes
     readiness  ->  store                                    whether calls should come here: rpc/health, http/app
     http/json_api  ->  rpc                                  the same calls by HTTP, as JSON
+    http/dashboard  ->  rpc                                 pages for people, over the same calls
 
 `access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
 

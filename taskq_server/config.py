@@ -156,7 +156,7 @@ class Config(BaseModel):
     )
     http_listen: Annotated[str, BeforeValidator(_http_address)] = Field(
         "127.0.0.1:8080",
-        description="where HTTP listens: calls as JSON, /openapi.json, /metrics, /livez, /readyz; "
+        description="where HTTP listens: the dashboard, calls as JSON, /openapi.json, /metrics, /livez, /readyz; "
         "port 0 takes any free one, which is printed; empty is off",
         validate_default=False,
     )
