@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from admin_client.health import health
+
 USAGE_ERROR = 2
 
 
@@ -46,6 +48,9 @@ def database(flags: tuple[str, ...]) -> None:
 def token(flags: tuple[str, ...]) -> None:
     """Make, list and revoke the API tokens of those who call; `taskq token --help` says how."""
     _become("taskq_server.tokens", flags)
+
+
+main.add_command(health)
 
 
 @main.group()
