@@ -37,7 +37,7 @@ class Environment:
         return run(str(self.bin / "taskq"), *arguments, folder=self.home, **environment)
 
     def installed(self) -> set[str]:
-        return {one["name"].lower() for one in json.loads(self.python("-m", "pip", "list", "--format=json"))}
+        return {one["name"].lower().replace("_", "-") for one in json.loads(self.python("-m", "pip", "list", "--format=json"))}
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -96,7 +96,6 @@ def main(wheel: str, pythons: list[str]) -> None:
             assert found <= SDK, found - SDK
             sdk.python("-c", "import scheduler_client.sync, processor_client, taskq.v1.task_pb2")
             for extra, module in EXTRAS.items():
-                print(f"Python {version}: taskq[{extra}]", flush=True)
                 one = Environment(folder / extra, python, f"{wheel}[{extra}]")
                 one.python("-c", f"import {module}")
             whole = Environment(folder / "whole", python, f"{wheel}[all]")
