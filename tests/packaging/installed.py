@@ -37,7 +37,10 @@ class Environment:
         return run(str(self.bin / "taskq"), *arguments, folder=self.home, **environment)
 
     def installed(self) -> set[str]:
-        return {one["name"].lower().replace("_", "-") for one in json.loads(self.python("-m", "pip", "list", "--format=json"))}
+        return {
+            one["name"].lower().replace("_", "-")
+            for one in json.loads(self.python("-m", "pip", "list", "--format=json"))
+        }
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -156,7 +156,9 @@ def test_every_secret_of_the_swarm_is_declared_and_no_key_is_open_to_others() ->
 
 def test_the_stack_asks_for_nothing_that_a_swarm_ignores() -> None:
     ignored = {"build", "depends_on", "restart", "security_opt", "tmpfs", "privileged", "profiles", "network_mode"}
-    assert [(name, ignored & set(service)) for name, service in STACK["services"].items() if ignored & set(service)] == []
+    assert [
+        (name, ignored & set(service)) for name, service in STACK["services"].items() if ignored & set(service)
+    ] == []
 
 
 def test_docker_itself_takes_the_stack_file() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,15 +15,22 @@ from typing import Any
 from tests.support.process import ROOT
 
 PROJECT = "taskq-test"
-PORTS = {
-    "TASKQ_PORT": "15051", "TASKQ_HTTP_PORT": "18080",
-    "TASKQ_PORT_1": "15061", "TASKQ_HTTP_PORT_1": "18081",
-    "TASKQ_PORT_2": "15062", "TASKQ_HTTP_PORT_2": "18082",
-    "PROMETHEUS_PORT": "19090", "GRAFANA_PORT": "13000",
-}  # fmt: skip
-"""So that a stack that is in use is left alone."""
 IMAGES = ("server", "processor", "scheduler")
 EVERY_PROFILE = ("postgres", "observability")
+VARIABLES = (
+    "TASKQ_PORT", "TASKQ_HTTP_PORT", "TASKQ_PORT_1", "TASKQ_HTTP_PORT_1", "TASKQ_PORT_2", "TASKQ_HTTP_PORT_2",
+    "PROMETHEUS_PORT", "GRAFANA_PORT",
+)  # fmt: skip
+
+
+def _free_ports() -> dict[str, str]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in VARIABLES]
+        return {name: str(one.getsockname()[1]) for name, one in zip(VARIABLES, sockets, strict=True)}
+
+
+PORTS = _free_ports()
+"""So that a stack that is in use is left alone."""
 
 
 def say(what: str) -> None:
