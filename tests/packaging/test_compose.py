@@ -32,7 +32,7 @@ from tests.packaging.machines import (
 from tests.support.process import ROOT
 
 OURS = [(name, service) for name, service in SERVICES if "taskq-" in service["image"]]
-SERVERS = [(name, service) for name, service in OURS if "TASKQ_TLS_CLIENT_CA" in service.get("environment", {})]
+SERVERS = [(name, service) for name, service in OURS if "taskq-server" in service["image"] and "healthcheck" in service]
 PROCESSORS = [(name, service) for name, service in OURS if "taskq-processor" in service["image"]]
 CLIENTS = [(name, service) for name, service in OURS if "taskq-server" not in service["image"]]
 
@@ -90,6 +90,10 @@ def test_a_service_of_ours_can_do_no_more_than_it_must(name: str, service: dict[
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "privileged" not in service and "user" not in service
+
+
+def test_there_is_a_server_on_sqlite_and_two_on_postgresql_and_those_of_the_swarm() -> None:
+    assert sorted(name for name, _ in SERVERS) == ["server", "server", "server-1", "server-2"]
 
 
 @pytest.mark.parametrize(("name", "service"), SERVERS, ids=name_of)

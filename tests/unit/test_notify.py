@@ -15,7 +15,7 @@ import pytest
 from taskq_server import notify
 from tests.support.process import ROOT
 
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 30
 
 
 @pytest.fixture
@@ -37,12 +37,15 @@ def test_it_is_told_that_the_server_serves_and_that_it_stops(systemd: socket.soc
         f"--database-url=sqlite:///{tmp_path}/q.db",
     ]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert systemd.recv(100) == b"READY=1"
-        assert "listens on" in server.stdout.readline(), "what was told is so"
-        server.send_signal(signal.SIGTERM)
-        assert systemd.recv(100) == b"STOPPING=1"
-        assert server.wait(DEADLINE_SECONDS) == 0
+        try:
+            assert server.stdout is not None
+            assert systemd.recv(100) == b"READY=1"
+            assert "listens on" in server.stdout.readline(), "what was told is so"
+            server.send_signal(signal.SIGTERM)
+            assert systemd.recv(100) == b"STOPPING=1"
+            assert server.wait(DEADLINE_SECONDS) == 0
+        finally:
+            server.kill()
 
 
 def test_a_socket_may_be_in_no_file_system() -> None:
