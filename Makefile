@@ -14,7 +14,7 @@ GENERATOR_READY := $(GENERATOR_VENV)/.ready
 PEERS_VENV := .venv-peers
 PEERS_READY := $(PEERS_VENV)/.ready
 GENERATED ?= generated
-CODE := taskq_server client_core scheduler_client processor_client admin_client examples benchmarks tests
+CODE := taskq_server client_core scheduler_client processor_client admin_client examples benchmarks tests docs/*.py
 
 .PHONY: help
 help:  ## list the commands
@@ -47,11 +47,12 @@ proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
 	  --proto_path=$$($(GENERATOR_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	  --python_out=$(GENERATED) --mypy_out=$(GENERATED) \
 	  --grpc_python_out=$(GENERATED) --mypy_grpc_out=$(GENERATED) \
+	  --descriptor_set_out=$(GENERATED)/taskq/v1/descriptors.binpb --include_source_info \
 	  protos/taskq/v1/*.proto
 	touch $(GENERATED)/taskq/__init__.py $(GENERATED)/taskq/py.typed $(GENERATED)/taskq/v1/__init__.py
 
 .PHONY: lint
-lint: $(READY) lint-proto  ## check style, types, the contract, and who imports whom
+lint: $(READY) docs  ## check style, types, the contract, who imports whom, and that the manual builds
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
@@ -64,6 +65,11 @@ lint-proto: $(READY)  # buf finds google/api/*.proto, which its registry would b
 	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http,field_behavior}.proto .cache/buf/google/google/api/
 	sed 's|- path: \.|- path: protos\n  - path: google\n    lint: {ignore: [google]}|' protos/buf.yaml >.cache/buf/buf.yaml
 	cd .cache/buf && ../../$(BIN)/buf lint
+
+.PHONY: docs
+docs: $(READY) lint-proto  ## build the manual into docs/_build/html
+	cd .cache/buf && ../../$(BIN)/buf build --as-file-descriptor-set -o ../contract.binpb
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 .PHONY: format
 format: $(READY)  ## rewrite the code in the house's format
@@ -99,6 +105,10 @@ bench-scale: $(READY)  ## measure more rows, processors, capabilities and bytes:
 .PHONY: bench-idle
 bench-idle: $(READY)  ## measure a server that has nothing to do: twenty minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.idle --database $(DATABASE) $(BENCH_ARGS)
+
+.PHONY: bench-listing
+bench-listing: $(READY)  ## measure pages of tasks by filters, among a million: two minutes; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.listing --database $(DATABASE) $(BENCH_ARGS)
 
 .PHONY: bench-schedules
 bench-schedules: $(READY)  ## measure how late schedules fire, and what 100,000 cost that do not; DATABASE=postgres too
@@ -148,4 +158,4 @@ docker-test: $(READY)  ## bring the stack up in each profile, kill parts of it, 
 
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
-	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) dist docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,10 +7,12 @@ Start at `server.py`, which builds everything, or follow a task:
     rpc/processor_service  ->  task_queue  ->  store        it is streamed, run and reported
     firing  ->  store                                       what schedules are due to fire becomes tasks
     admin  ->  store, sessions                              an administrator looks at it, and steers it
+    admin_tasks  ->  store, sessions                        and at tasks: lists by a filter, and why one is not running
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
     gauges  ->  store, sessions  ->  metrics                what waits, and who could take it, for whoever scrapes
     readiness  ->  store                                    whether calls should come here: rpc/health, http/app
+    http/json_api  ->  rpc                                  the same calls by HTTP, as JSON
 
 `access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
 

@@ -35,6 +35,7 @@ _ALSO_FILES = ("database_url", "cert_rights")
 _SQLITE, _POSTGRES = "sqlite:///", ("postgresql://", "postgres://")
 _PASSWORDS = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
 _TOKENS = re.compile(r"(tq_[0-9a-f]{12})_\S+")
+_HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?", re.ASCII)
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
 
@@ -59,6 +60,18 @@ def _http_address(text: str) -> str:
     if text and (match is None or int(match[2]) > 65535):
         raise ValueError("must be host:port with a port from 0 to 65535, such as 127.0.0.1:8080, or empty")
     return text
+
+
+def _host_names(text: str) -> str:
+    names = host_names(text)
+    if wrong := [name for name in names if not _HOST_NAME.fullmatch(name)]:
+        raise ValueError(f"must be names of hosts, without ports, separated by commas; {wrong[0]!r} is none")
+    return ",".join(names)
+
+
+def host_names(text: str) -> list[str]:
+    """The names in `taskq_http_hosts`."""
+    return [name.strip().lower().rstrip(".") for name in text.split(",") if name.strip()]
 
 
 def _is_loopback(address: str) -> bool:
@@ -143,9 +156,14 @@ class Config(BaseModel):
     )
     http_listen: Annotated[str, BeforeValidator(_http_address)] = Field(
         "127.0.0.1:8080",
-        description="where HTTP listens: /metrics, /livez, /readyz; port 0 takes any free one, which is printed; "
-        "empty is off",
+        description="where HTTP listens: calls as JSON, /openapi.json, /metrics, /livez, /readyz; "
+        "port 0 takes any free one, which is printed; empty is off",
         validate_default=False,
+    )
+    http_hosts: Annotated[str, AfterValidator(_host_names)] = Field(
+        "",
+        description="names by which HTTP is asked for, besides IP addresses, localhost and the name in "
+        "TASKQ_HTTP_LISTEN: NAME, NAME; where callers must show who they are, none is any",
     )
     database_url: Annotated[str, AfterValidator(database)] = Field(
         default_factory=default_database_url,
@@ -231,6 +249,11 @@ class Config(BaseModel):
     def auth_required(self) -> bool:
         """Whether callers must show who they are."""
         return self.auth == "required" or (self.auth == "auto" and (not self.on_loopback or bool(self.cert_rights)))
+
+    @property
+    def serves_calls_by_http(self) -> bool:
+        """Not where a certificate is what lets callers in, and they are not asked who they are: HTTP asks for none."""
+        return self.auth_required or self.tls_client_auth != "require"
 
     @property
     def is_exposed(self) -> bool:

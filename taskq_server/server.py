@@ -13,6 +13,7 @@ import structlog
 
 from taskq_server.access import Access
 from taskq_server.admin import Admin
+from taskq_server.admin_tasks import AdminTasks
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
@@ -23,11 +24,15 @@ from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
+from taskq_server.http.calls import all_calls
+from taskq_server.http.json_api import JsonApi
+from taskq_server.http.safety import Hosts
 from taskq_server.http.server import MOST_FILES, HttpServer
 from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
@@ -104,15 +109,20 @@ class Server:
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        admin_tasks = AdminTasksService(AdminTasks(self._store, self._sessions), self.access, self._clock)
+        servicers: list[object] = [scheduler, self._processors, schedules, admin, admin_tasks]
         self._rpc = RpcServer(
-            [scheduler, self._processors, schedules, admin],
+            servicers,
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         https = self.certificates if config.http_listen else None
-        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness), https)
+        self._api = JsonApi(all_calls(servicers, self.metrics), self.access)
+        hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)
+        api = self._api if config.serves_calls_by_http else None
+        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness, hosts, api), https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
@@ -197,7 +207,8 @@ class Server:
         self._processors.stop()
         self._tasks.stop()
         self._sessions.drain_streams("the server is stopping")
-        await self._rpc.stop(0 if self.fatal else self._config.stop_grace)
+        grace = 0 if self.fatal else self._config.stop_grace
+        await asyncio.gather(self._rpc.stop(grace), self._api.stop(grace))
         self._guarding.cancel()  # until here credentials may end
         await asyncio.gather(self._guarding, return_exceptions=True)
         await self._http.stop()  # last: it says until then that the server is not ready

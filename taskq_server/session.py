@@ -213,7 +213,10 @@ class Session:
         if held is None:
             self._revoked[0].add(key)
             return
-        held.revoked, held.cancelled = True, cancelled
+        is_told = held.revoked
+        held.revoked, held.cancelled = True, held.cancelled or cancelled
+        if is_told:  # whoever ended it, and a look at the database that has found it ended, both say so
+            return
         if not held.sent:  # it never leaves
             self._unsent_bytes -= sum(one.size_bytes for one in self._outbox if (one.task_id, one.attempt) == key)
             self._outbox = [one for one in self._outbox if (one.task_id, one.attempt) != key]

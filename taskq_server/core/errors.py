@@ -58,9 +58,9 @@ class InvalidFields(TaskqError):
 class MalformedRequest(TaskqError):
     """What the caller sent cannot be read as the message that the call takes."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, rule: str = "must be a well-formed protobuf message") -> None:
         self.message = message
-        super().__init__(f"the request is not a {message}; must be a well-formed protobuf message")
+        super().__init__(f"the request is not a {message}; {rule}")
 
 
 class Unauthenticated(TaskqError):

@@ -1,11 +1,14 @@
-"""What HTTP answers: whether the server lives, whether it is ready, and its metrics."""
+"""What HTTP answers: whether the server lives, whether it is ready, its metrics, and calls as JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Awaitable, Callable
 
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,14 +18,21 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.core.rights import Need
 from taskq_server.gauges import Gauges
 from taskq_server.http.auth import refusal, who
+from taskq_server.http.errors import Failure
+from taskq_server.http.json_api import JsonApi, google_error
+from taskq_server.http.openapi import document
+from taskq_server.http.safety import Hosts, Safety
 from taskq_server.metrics import Metrics
 from taskq_server.readiness import Readiness
 
 
-def app(access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness) -> Starlette:
+def app(
+    access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness, hosts: Hosts, api: JsonApi | None
+) -> Starlette:
     """The application; whoever calls it has been listened to by `HttpServer`.
 
-    Probes are open to all. Metrics tell names of tasks: where callers must show who they are, these need `read`.
+    Probes are open to all. Metrics tell names of tasks: where callers must show who they are, these need `read`. What
+    the API is, as reflection by gRPC, is told to whoever has a credential.
     """
 
     async def livez(request: Request) -> Response:
@@ -46,6 +56,27 @@ def app(access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness) 
         text = await asyncio.to_thread(encode, metrics.registry)
         return Response(text, headers={"content-type": content_type})
 
-    return Starlette(
-        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)],
-    )
+    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
+    if api is not None:
+        routes.append(Route("/openapi.json", _describes(api, access)))
+    application = Starlette(routes=routes, middleware=[Middleware(Safety, hosts=hosts)])
+    if api is not None:
+        application.router.redirect_slashes = False
+        application.router.default = api
+    return application
+
+
+def _describes(api: JsonApi, access: Access) -> Callable[[Request], Awaitable[Response]]:
+    described: list[bytes] = []
+
+    async def describe(request: Request) -> Response:
+        if access.required:
+            try:
+                who(access, request)
+            except TaskqError as error:
+                return google_error(Failure(error))
+        if not described:
+            described.append(json.dumps(document(api.bindings, access.required), ensure_ascii=False).encode())
+        return Response(described[0], media_type="application/json")
+
+    return describe

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq_server.core.errors import Fault, InvalidFields
+from taskq_server.core.filter import EVERYTHING, Filter, FilterRefused, parse
 from taskq_server.task_id import from_text
 
 NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
@@ -66,6 +67,14 @@ class Faults:
         if "\0" in text:
             self.add(field, "must not hold U+0000")
         return text
+
+    def filter(self, field: str, text: str) -> Filter:
+        """Which tasks are asked for; of a text that is no filter, all."""
+        try:
+            return parse(text)
+        except FilterRefused as refused:
+            self.add(field, str(refused))
+            return EVERYTHING
 
     def number(self, field: str, value: float, least: float, most: float) -> None:
         if not least <= value <= most:  # false for NaN too

@@ -19,10 +19,10 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class Meter:
-    """Stands around the calls of one method."""
+    """Stands around the calls of one method; `kind` is how they come, if not by gRPC."""
 
-    def __init__(self, metrics: Metrics, method: MethodDescriptor) -> None:
-        kind = "server_stream" if method.server_streaming else "unary"
+    def __init__(self, metrics: Metrics, method: MethodDescriptor, kind: str = "") -> None:
+        kind = kind or ("server_stream" if method.server_streaming else "unary")
         self._labels = method.containing_service.full_name, method.name, kind
         self._metrics = metrics
         self._started = metrics.calls_started.labels(*self._labels)
@@ -34,7 +34,7 @@ class Meter:
         async def counted(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Answer:
             loop = asyncio.get_running_loop()
             began = loop.time()
-            self._started.inc()
+            self.begin()
             code = ""
             try:
                 return await call(request, context)
@@ -42,11 +42,16 @@ class Meter:
                 code = grpc.StatusCode.CANCELLED.name
                 raise
             finally:
-                self._count(code or _code_of(context), loop.time() - began)
+                self.end(code or _code_of(context), loop.time() - began)
 
         return counted
 
-    def _count(self, code: str, seconds: float) -> None:
+    def begin(self) -> None:
+        """A call has begun."""
+        self._started.inc()
+
+    def end(self, code: str, seconds: float) -> None:
+        """It has ended, with this code."""
         ended = self._ended.get(code)
         if ended is None:
             ended = self._ended[code] = self._metrics.calls_handled.labels(*self._labels, code)

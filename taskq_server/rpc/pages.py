@@ -55,13 +55,14 @@ def fill(
     size_bytes = 0
     for item in found:
         if len(entries) == page.at_most - 1 or size_bytes > MOST_BYTES:
-            return entries, _token(of, key(found[len(entries) - 1]))
+            return entries, token_of(of, key(found[len(entries) - 1]))
         entries.append(convert(item))
         size_bytes += entries[-1].ByteSize()
     return entries, ""
 
 
-def _token(of: str, key: int | str) -> str:
+def token_of(of: str, key: int | str) -> str:
+    """Asks for what comes after a key, in this list alone."""
     return base64.urlsafe_b64encode(json.dumps([of, key]).encode()).decode()
 
 

@@ -20,6 +20,7 @@ from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.metrics import Metrics
 from taskq_server.rpc import malformed, reflection
 from taskq_server.rpc.admin_service import AdminService
+from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.auth import Guard
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.metering import Meter
@@ -65,7 +66,9 @@ SERVICES: dict[type, ServiceDescriptor] = {
     ProcessorService: processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"],
     ScheduleService: schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"],
     AdminService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    AdminTasksService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
+"""A service may be answered by several, each of which knows one subject."""
 
 
 class RpcServer:
@@ -73,7 +76,7 @@ class RpcServer:
 
     def __init__(
         self,
-        servicers: list[SchedulerService | ProcessorService | ScheduleService | AdminService],
+        servicers: list[object],
         access: Access,
         metrics: Metrics,
         max_connections: int,
@@ -86,13 +89,18 @@ class RpcServer:
         self._health = Health(self._standing)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = ["", READINESS]
-        for servicer in servicers:
-            service = SERVICES[type(servicer)]
-            self._names.append(service.full_name)
-            methods = {method.name: _handler(servicer, method, metrics) for method in service.methods}
-            handlers = grpc.method_handlers_generic_handler(service.full_name, methods)
+        services = {SERVICES[type(servicer)].full_name: SERVICES[type(servicer)] for servicer in servicers}
+        self._names += services
+        for name, service in services.items():
+            methods = {
+                method.name: _handler(servicer, method, metrics)
+                for method in service.methods
+                for servicer in servicers
+                if SERVICES[type(servicer)] is service and hasattr(servicer, method.name)
+            }
+            handlers = grpc.method_handlers_generic_handler(name, methods)
             self._server.add_generic_rpc_handlers((handlers,))
-        listed = [*(SERVICES[type(servicer)].full_name for servicer in servicers), health.SERVICE_NAME]
+        listed = [*services, health.SERVICE_NAME]
         self._server.add_generic_rpc_handlers(tuple(reflection.handlers(listed, self._standing)))
 
     async def start(self, address: str, certificates: Certificates | None = None) -> str:

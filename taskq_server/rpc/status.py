@@ -44,6 +44,11 @@ CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
 
 
 def to_status(error: Exception) -> grpc.Status:
+    """The status of any error, for gRPC."""
+    return rpc_status.to_status(to_message(error))
+
+
+def to_message(error: Exception) -> status_pb2.Status:
     """The status of any error; of one that was not raised on purpose, an id that stands in the log too."""
     if not isinstance(error, errors.TaskqError):
         return _internal(error)
@@ -57,19 +62,19 @@ def to_status(error: Exception) -> grpc.Status:
     if code in (code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED):
         delay = duration_pb2.Duration(seconds=RETRY_SECONDS)
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return rpc_status.to_status(status_pb2.Status(code=code, message=message, details=details))
+    return status_pb2.Status(code=code, message=message, details=details)
 
 
 def _fact(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _internal(error: Exception) -> grpc.Status:
+def _internal(error: Exception) -> status_pb2.Status:
     error_id = uuid.uuid4().hex
     log.error("unexpected error", error_id=error_id, exc_info=error)
     info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"error_id": error_id})
     message = f"an unexpected error, which the server's log has as {error_id}"
-    return rpc_status.to_status(status_pb2.Status(code=code_pb2.INTERNAL, message=message, details=[_pack(info)]))
+    return status_pb2.Status(code=code_pb2.INTERNAL, message=message, details=[_pack(info)])
 
 
 def _violations(error: errors.InvalidFields) -> tuple[error_details_pb2.BadRequest, str]:

@@ -104,6 +104,16 @@ def _words(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column))
 
 
+def tags_of(column: str | None) -> tuple[str, ...]:
+    """None of a column that cannot be read."""
+    return _legible(_words, column, ())  # type: ignore[no-any-return]
+
+
+def legible_failure(column: str | None) -> Failure | None:
+    """None also for one that cannot be read."""
+    return _legible(failure_of, column, None)  # type: ignore[no-any-return]
+
+
 def _payload_of_row(data: bytes | None, content_type: object, metadata: object) -> Payload | None:
     if data is None:
         return None

@@ -8,6 +8,8 @@ What PostgreSQL is told about storage and autovacuum stands in the migrations al
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -85,6 +87,7 @@ task = Table(
     # what has made it
     Column("schedule_seq", Number, comment="of which it is a firing"),
     Column("nominal_us", Number, comment="which firing of that schedule"),
+    Column("rerun_of", LargeBinary(16), comment="the task that it repeats with another payload"),
 )
 
 
@@ -94,6 +97,9 @@ IS_RUNNING = text("state = 2")
 IS_EXPIRING = text("state = 1 AND expire_time_us IS NOT NULL AND failed_attempts = 0")
 IS_TIMED = text("state = 2 AND run_deadline_us IS NOT NULL")
 IS_PRUNABLE = text("prune_time_us IS NOT NULL")
+IS_FAILED = text("state = 4")
+IS_CANCELLED = text("state = 5")
+IS_RERUN = text("rerun_of IS NOT NULL")
 IS_OF_SCHEDULE = text("schedule_seq IS NOT NULL AND state < 3")
 IS_ALIVE = text("end_time_us IS NULL")
 LIVES = text("end_time_us + 0 IS NULL")
@@ -102,7 +108,7 @@ IS_FIRING = text("pause_time_us IS NULL AND next_due_us IS NOT NULL")
 IS_BUFFERED = text("outcome = 3")
 
 
-def _partial(name: str, *columns: Column[int], where: TextClause) -> Index:
+def _partial(name: str, *columns: Column[Any], where: TextClause) -> Index:
     return Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
@@ -115,6 +121,10 @@ _partial("task_run_deadline", task.c.run_deadline_us, where=IS_TIMED)
 _partial("task_prunable", task.c.prune_time_us, where=IS_PRUNABLE)
 # Which tasks of a schedule are unfinished: few, whatever else it has left behind.
 _partial("task_of_schedule", task.c.schedule_seq, where=IS_OF_SCHEDULE)
+# What went wrong and what was given up, for whoever looks for it among all that went well, which pays nothing for it.
+_partial("task_failed_seq", task.c.seq, where=IS_FAILED)
+_partial("task_cancelled_seq", task.c.seq, where=IS_CANCELLED)
+_partial("task_rerun", task.c.rerun_of, where=IS_RERUN)
 
 attempt = Table(
     "attempt",

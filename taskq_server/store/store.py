@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from taskq_server.clock import Clock
 from taskq_server.core.errors import TaskqError
+from taskq_server.core.explaining import Facts
+from taskq_server.core.history import History
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
@@ -26,8 +28,10 @@ from taskq_server.store.verbs import (
     draining,
     firing,
     firing_by_hand,
+    inspecting,
     listing,
     living,
+    looking,
     pausing,
     pruning,
     reading,
@@ -46,6 +50,7 @@ from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigge
 from taskq_server.store.verbs.leasing import Leased, add_and_lease, lease
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
+from taskq_server.store.verbs.looking import Look, Looked
 from taskq_server.store.verbs.pausing import NewPause, Pause
 from taskq_server.store.verbs.pruning import Pruned
 from taskq_server.store.verbs.reading import Fate
@@ -87,6 +92,9 @@ class Store(ABC):
         self._reclaim = partial(reclaiming.reclaim, self.memory, rules)
         self._list_sessions = partial(listing.sessions, self.memory)
         self._list_capabilities = partial(listing.capabilities, self.memory)
+        self._look_at_tasks = partial(looking.look, self.memory)
+        self._histories = partial(inspecting.histories, self.memory)
+        self._facts = partial(inspecting.facts, self.memory)
         self._get = partial(reading.get, self.memory)
         self._find = partial(living.find, self.memory)
         self._take_over = partial(living.take_over, self.memory)
@@ -279,6 +287,18 @@ class Store(ABC):
     async def list_capabilities(self, page: Page) -> list[Supply]:
         """Names, and what there is of each, in the order of their characters."""
         return (await self.read(self._list_capabilities, [page]))[0]
+
+    async def look_at_tasks(self, look: Look) -> Looked:
+        """The tasks that match, of the next ones in the order of enqueueing, the last first."""
+        return (await self.read(self._look_at_tasks, [look]))[0]
+
+    async def history(self, task_id: bytes) -> History | None:
+        """A task with its past; None for one that does not exist."""
+        return (await self.read(self._histories, [task_id]))[0]
+
+    async def facts(self, task_id: bytes) -> Facts | None:
+        """What keeps a task from running, as far as the database knows; None for one that does not exist."""
+        return (await self.read(self._facts, [task_id]))[0]
 
     async def describe(self) -> Description:
         """What the database is, and which servers live on it."""

@@ -2,63 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.examples.pages import output_of, programs_of, started
 from tests.support.process import ROOT, ServerProcess
 
 README = (ROOT / "README.md").read_text()
 SCHEDULES = (ROOT / "docs" / "schedules.md").read_text()
 
 
-def written_programs(folder: Path, page: str = README) -> dict[str, Path]:
-    """The Python blocks of a page, each under the name in its first line."""
-    programs = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        name = block.splitlines()[0].removeprefix("# ")
-        programs[name] = folder / name
-        programs[name].write_text(block)
-    return programs
-
-
 def test_the_scheduler_of_the_readme_is_answered_by_its_processor(
     tmp_path: Path, server_process: ServerProcess
 ) -> None:
-    programs = written_programs(tmp_path)
-    environment = {**os.environ, "TASKQ_ADDRESS": server_process.address}
-    processor = subprocess.Popen([sys.executable, programs["cook.py"]], env=environment)
+    cook, order = programs_of(README, tmp_path)
+    processor = started(cook, server_process.address)
     try:
-        order = subprocess.run(
-            [sys.executable, programs["order.py"]],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        assert output_of(order, server_process.address) == "stew is served, attempt 1\n"
     finally:
         processor.terminate()
-    assert order.stdout == "stew is served, attempt 1\n", order.stderr
     assert processor.wait(30) == 0
 
 
 def test_the_program_that_declares_schedules_finds_them_as_declared_when_it_runs_again(
     tmp_path: Path, server_process: ServerProcess
 ) -> None:
-    program = written_programs(tmp_path, SCHEDULES)["breakfast.py"]
-    environment = {**os.environ, "TASKQ_ADDRESS": server_process.address}
-
-    def run() -> str:
-        ended = subprocess.run(
-            [sys.executable, program], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        return ended.stdout + ended.stderr
-
-    assert run() == "['kitchen.breakfast', 'kitchen.brunch', 'kitchen.tea'] [] {} []\n"
-    assert run() == "[] [] {} []\n"
+    (program,) = programs_of(SCHEDULES, tmp_path)
+    first, second = (output_of(program, server_process.address) for _ in range(2))
+    assert first == "['kitchen.breakfast', 'kitchen.brunch', 'kitchen.tea'] [] {} []\n"
+    assert second == "[] [] {} []\n"
 
 
 def test_every_command_of_the_readme_is_there() -> None:

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import http.client
+import json
 import socket
 import ssl
+import urllib.error
+import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,3 +136,43 @@ def test_beyond_loopback_http_needs_tls_and_then_callers_are_asked_who_they_are(
 
     assert secured.auth_required
     assert not load(["--http-listen=", "--tls-cert=c", "--tls-key=k"], {}).auth_required
+
+
+async def test_calls_are_made_by_tls_with_a_token(start_server: StartServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.signs("server")
+    server = await start_server(http_listen="127.0.0.1:0", tls_cert=pair.cert, tls_key=pair.key, auth="required")
+    token = await granted(server, "kitchen", "enqueue:kitchen.*")
+    context = ssl.create_default_context(cafile=authority.ca)
+
+    def enqueue(name: str) -> tuple[int, str]:
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        body = json.dumps({"tasks": [{"name": name}]}).encode()
+        request = urllib.request.Request(f"https://{server.http_address}/v1/tasks", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
+
+    status, told = await asyncio.to_thread(enqueue, "kitchen.cook")
+    assert (status, json.loads(told)["results"][0]["outcome"]) == (200, "ENQUEUE_OUTCOME_CREATED")
+    status, told = await asyncio.to_thread(enqueue, "cellar.fetch")
+    assert status == 403
+    assert "tasks[0].name must be covered by the right: enqueue:cellar.fetch" in told
+    assert token not in told
+
+
+async def test_where_a_certificate_alone_lets_callers_in_http_answers_no_calls(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.signs("server")
+    mutual = {"tls_client_ca": authority.ca, "tls_client_auth": "require"}
+    server = await start_server(http_listen="127.0.0.1:0", tls_cert=pair.cert, tls_key=pair.key, **mutual)
+
+    async def status(path: str) -> int:
+        return (await asyncio.to_thread(https, server.http_address, path, authority)).status
+
+    assert [await status(path) for path in ("/livez", "/v1/serverInfo", "/openapi.json")] == [200, 404, 404]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import uuid
@@ -13,10 +14,10 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq.v1 import admin_service_pb2 as admin_pb2
+from taskq.v1 import admin_task_pb2, task_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
-from taskq.v1 import task_pb2
 from tests.rpc.support import UNKNOWN_ID
 
 INT32, INT64 = (1 << 31) - 1, (1 << 63) - 1
@@ -196,6 +197,10 @@ SCHEDULE: dict[str, Bounds] = {
     "etag": Bounds([], ["x" * 65, "é", "a\0"]),
 }  # fmt: skip
 
+VIEW = Bounds([0, 1, 2], [3, -1, INT32])
+ALL_TASKS = f"tasks {hashlib.blake2b(b'', digest_size=8).hexdigest()}"
+"""What the pages of all tasks are a list of."""
+
 BOUNDS: dict[str, dict[str, Bounds]] = {
     "CreateSchedule": {
         f"schedule.{path}": bounds if path != "etag" else Bounds(["", "x" * 64], ["x" * 65, "é"])
@@ -313,6 +318,21 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
     "PauseCapability": {"name": NAME, "reason": REASON},
     "ResumeCapability": {"name": NAME},
     "GetServerInfo": {},
+    "ListTasks": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token(ALL_TASKS, 0), token(ALL_TASKS, INT64)],
+            [*PAGE_TOKEN.breaks, token(ALL_TASKS, "1"), token(ALL_TASKS, -1), token("tasks", 1)],
+        ),
+        "filter": Bounds(
+            ["", "state:FAILED", "tag:" + "x" * 1_020, " ".join(f"tag:{i}" for i in range(32)), "due_time<now-3650d"],
+            ["x", "state", "state:LOST", "tag:" + "x" * 1_021, " ".join(f"tag:{i}" for i in range(33)), "tag:a\0"],
+        ),
+        "view": VIEW,
+        "with_total": Bounds([False, True], []),
+    },
+    "AdminService.GetTask": {"task_id": UUID, "view": VIEW},
+    "ExplainTask": {"task_id": UUID},
 }
 
 
@@ -369,6 +389,12 @@ def a_valid(method: str, path: str = "") -> Any:
         return getattr(admin_pb2, f"{method}Request")(page_size=10)
     if method in ("PauseCapability", "ResumeCapability"):
         return getattr(admin_pb2, f"{method}Request")(name="paused")
+    if method == "ListTasks":
+        return admin_task_pb2.ListTasksRequest(page_size=10)
+    if method == "AdminService.GetTask":
+        return admin_task_pb2.AdminServiceGetTaskRequest(task_id=UNKNOWN_ID)
+    if method == "ExplainTask":
+        return admin_task_pb2.ExplainTaskRequest(task_id=UNKNOWN_ID)
     if method == "GetServerInfo":
         return admin_pb2.GetServerInfoRequest()
     if method in ("DrainProcessor", "DisconnectProcessor"):

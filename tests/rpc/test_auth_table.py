@@ -63,6 +63,9 @@ ListCapabilities  no           no           no        no           no           
 PauseCapability   no           no           no        no           no           no        no   no           yes
 ResumeCapability  no           no           no        no           no           no        no   no           yes
 GetServerInfo     no           no           no        no           no           no        yes  yes          yes
+ListTasks         no           no           no        no           no           no        yes  yes          yes
+AdminService.GetTask no        no           no        no           no           no        yes  yes          yes
+ExplainTask       no           no           no        no           no           no        yes  yes          yes
 Check             yes          yes          yes       yes          yes          yes       yes  yes          yes
 List              yes          yes          yes       yes          yes          yes       yes  yes          yes
 Watch             yes          yes          yes       yes          yes          yes       yes  yes          yes
@@ -78,7 +81,7 @@ NO_CREDENTIALS = [
 ]  # fmt: skip
 HEALTH = {method.name: method for method in health_pb2.DESCRIPTOR.services_by_name["Health"].methods}
 METHODS = OURS | HEALTH
-PATHS = {name: f"/{method.containing_service.full_name}/{name}" for name, method in METHODS.items()}
+PATHS = {name: f"/{method.containing_service.full_name}/{method.name}" for name, method in METHODS.items()}
 
 
 async def test_every_call_that_there_is_has_a_line_in_the_table_and_needs_something() -> None:

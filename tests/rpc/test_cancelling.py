@@ -50,6 +50,21 @@ async def test_the_processor_of_a_running_task_is_told_on_its_stream_to_stop(wor
     assert keys(stop.attempts) == {(task.task_id, 1)}
 
 
+async def test_a_look_at_the_database_that_finds_a_task_cancelled_does_not_say_so_again(world: World) -> None:
+    processor = await world.processor()
+    await world.scheduler.enqueue()
+    task = await processor.take_one()
+    await world.scheduler.cancel(task.task_id)
+
+    await world.server._sessions.review()  # as after its lease on life has lapsed
+
+    assert keys((await processor.stream.next("cancel")).attempts) == {(task.task_id, 1)}
+    after = await world.scheduler.enqueue()
+    assert (await processor.take_one()).task_id == after, "no other cancel came before it"
+    answer = await processor.heartbeat(task)
+    assert (keys(answer.cancelled), keys(answer.lost)) == ({(task.task_id, 1)}, set())
+
+
 async def test_a_cancel_is_repeated_by_each_heartbeat_until_the_attempt_is_no_longer_held(world: World) -> None:
     processor = await world.processor()
     task_id = await world.scheduler.enqueue()

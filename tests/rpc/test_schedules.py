@@ -43,6 +43,7 @@ def schedules(world: World) -> RawSchedules:
 
 async def fire(world: World, seconds: float = 0) -> int:
     """Moves the clock, and lets the server fire what is due by then."""
+    await world.renews()
     world.clock.advance(seconds)
     return await world.server.firer.tick()
 

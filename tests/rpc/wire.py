@@ -15,12 +15,18 @@ from google.protobuf.message import Message
 from taskq.v1 import admin_service_pb2, processor_service_pb2, schedule_service_pb2, scheduler_service_pb2
 from tests.rpc.support import soon
 
-METHODS: dict[str, MethodDescriptor] = {
-    method.name: method
-    for file in (scheduler_service_pb2, processor_service_pb2, schedule_service_pb2, admin_service_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+
+def _named() -> dict[str, MethodDescriptor]:
+    """By their names; of two services that have a method of one name, that of the later with its service before it."""
+    found: dict[str, MethodDescriptor] = {}
+    for file in (scheduler_service_pb2, processor_service_pb2, schedule_service_pb2, admin_service_pb2):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                found[f"{service.name}.{method.name}" if method.name in found else method.name] = method
+    return found
+
+
+METHODS = _named()
 
 
 def request_type(method: str) -> type[Message]:
@@ -30,7 +36,7 @@ def request_type(method: str) -> type[Message]:
 async def send(channel: grpc.aio.Channel, method: str, request: bytes) -> Message:
     """Sends these very bytes; answers the response, of a stream the first."""
     descriptor = METHODS[method]
-    path = f"/{descriptor.containing_service.full_name}/{method}"
+    path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
     parse = message_factory.GetMessageClass(descriptor.output_type).FromString
     if descriptor.server_streaming:
         call = channel.unary_stream(path, None, parse)(request)

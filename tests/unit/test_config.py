@@ -47,7 +47,7 @@ def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default()
 
 def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     values = {
-        "insecure": "true", "listen": "0.0.0.0:1", "http_listen": "0.0.0.0:8", "database_url": "sqlite:///x.db",
+        "insecure": "true", "listen": "0.0.0.0:1", "http_listen": "0.0.0.0:8", "http_hosts": "a.lan", "database_url": "sqlite:///x.db",
         "lease_duration": "2s",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
         "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",

@@ -24,10 +24,16 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from taskq.v1 import admin_task_pb2 as taskq_dot_v1_dot_admin__task__pb2
+from taskq.v1 import audit_pb2 as taskq_dot_v1_dot_audit__pb2
+from taskq.v1 import bulk_operation_pb2 as taskq_dot_v1_dot_bulk__operation__pb2
+from taskq.v1 import event_pb2 as taskq_dot_v1_dot_event__pb2
+from taskq.v1 import failure_group_pb2 as taskq_dot_v1_dot_failure__group__pb2
 from taskq.v1 import processor_service_pb2 as taskq_dot_v1_dot_processor__service__pb2
+from taskq.v1 import stats_pb2 as taskq_dot_v1_dot_stats__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctaskq/v1/admin_service.proto\x12\x08taskq.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a taskq/v1/processor_service.proto\"P\n\x0eProcessorDrain\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\ndrain_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"j\n\x08HeldTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\nlease_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x04\n\tProcessor\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0eprocessor_name\x18\x02 \x01(\t\x12*\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0b\x32\x14.taskq.v1.Capability\x12/\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.taskq.v1.Processor.LabelsEntry\x12\x15\n\rmax_in_flight\x18\x05 \x01(\x05\x12\x11\n\tin_flight\x18\x06 \x01(\x05\x12&\n\nheld_tasks\x18\x07 \x03(\x0b\x32\x12.taskq.v1.HeldTask\x12\x10\n\x08\x62uild_id\x18\x08 \x01(\t\x12\x0e\n\x06\x63lient\x18\t \x01(\t\x12\x31\n\rregister_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11lease_expire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06server\x18\r \x01(\t\x12\'\n\x05\x64rain\x18\x0e \x01(\x0b\x32\x18.taskq.v1.ProcessorDrain\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x15ListProcessorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x8b\x01\n\x16ListProcessorsResponse\x12\'\n\nprocessors\x18\x01 \x03(\x0b\x32\x13.taskq.v1.Processor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x15\x44rainProcessorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x16\x44rainProcessorResponse\x12&\n\tprocessor\x18\x01 \x01(\x0b\x32\x13.taskq.v1.Processor\"0\n\x1a\x44isconnectProcessorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"5\n\x1b\x44isconnectProcessorResponse\x12\x16\n\x0ereleased_tasks\x18\x01 \x01(\x05\"Q\n\x0f\x43\x61pabilityPause\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\npause_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe5\x01\n\x0e\x43\x61pabilityView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdue_tasks\x18\x02 \x01(\x05\x12\x13\n\x0blater_tasks\x18\x03 \x01(\x05\x12\x32\n\x0e\x66irst_due_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrunning_tasks\x18\x05 \x01(\x05\x12\x12\n\nprocessors\x18\x06 \x01(\x05\x12\x14\n\x0c\x66ree_credits\x18\x07 \x01(\x05\x12(\n\x05pause\x18\x08 \x01(\x0b\x32\x19.taskq.v1.CapabilityPause\"@\n\x17ListCapabilitiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x94\x01\n\x18ListCapabilitiesResponse\x12.\n\x0c\x63\x61pabilities\x18\x01 \x03(\x0b\x32\x18.taskq.v1.CapabilityView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x16PauseCapabilityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"C\n\x17PauseCapabilityResponse\x12(\n\x05pause\x18\x01 \x01(\x0b\x32\x19.taskq.v1.CapabilityPause\"\'\n\x17ResumeCapabilityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x18ResumeCapabilityResponse\x12(\n\x05pause\x18\x01 \x01(\x0b\x32\x19.taskq.v1.CapabilityPause\"\x16\n\x14GetServerInfoRequest\"E\n\x0c\x44\x61tabaseInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\t\"L\n\x0cLivingServer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x03\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x61pi_versions\x18\x02 \x03(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12\x14\n\x0cgrpc_version\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08\x64\x61tabase\x18\x07 \x01(\x0b\x32\x16.taskq.v1.DatabaseInfo\x12\'\n\x07servers\x18\x08 \x03(\x0b\x32\x16.taskq.v1.LivingServer\x12?\n\x08settings\x18\t \x03(\x0b\x32-.taskq.v1.GetServerInfoResponse.SettingsEntry\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\x86\x07\n\x0c\x41\x64minService\x12k\n\x0eListProcessors\x12\x1f.taskq.v1.ListProcessorsRequest\x1a .taskq.v1.ListProcessorsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/processors\x12\x81\x01\n\x0e\x44rainProcessor\x12\x1f.taskq.v1.DrainProcessorRequest\x1a .taskq.v1.DrainProcessorResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/processors/{session_id}:drain:\x01*\x12\x95\x01\n\x13\x44isconnectProcessor\x12$.taskq.v1.DisconnectProcessorRequest\x1a%.taskq.v1.DisconnectProcessorResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/processors/{session_id}:disconnect:\x01*\x12s\n\x10ListCapabilities\x12!.taskq.v1.ListCapabilitiesRequest\x1a\".taskq.v1.ListCapabilitiesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/capabilities\x12\x83\x01\n\x0fPauseCapability\x12 .taskq.v1.PauseCapabilityRequest\x1a!.taskq.v1.PauseCapabilityResponse\"+\x82\xd3\xe4\x93\x02%\" /v1/capabilities/{name=**}:pause:\x01*\x12\x87\x01\n\x10ResumeCapability\x12!.taskq.v1.ResumeCapabilityRequest\x1a\".taskq.v1.ResumeCapabilityResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/capabilities/{name=**}:resume:\x01*\x12h\n\rGetServerInfo\x12\x1e.taskq.v1.GetServerInfoRequest\x1a\x1f.taskq.v1.GetServerInfoResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/serverInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctaskq/v1/admin_service.proto\x12\x08taskq.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19taskq/v1/admin_task.proto\x1a\x14taskq/v1/audit.proto\x1a\x1dtaskq/v1/bulk_operation.proto\x1a\x14taskq/v1/event.proto\x1a\x1ctaskq/v1/failure_group.proto\x1a taskq/v1/processor_service.proto\x1a\x14taskq/v1/stats.proto\"P\n\x0eProcessorDrain\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\ndrain_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"j\n\x08HeldTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12.\n\nlease_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8e\x04\n\tProcessor\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\x0eprocessor_name\x18\x02 \x01(\t\x12*\n\x0c\x63\x61pabilities\x18\x03 \x03(\x0b\x32\x14.taskq.v1.Capability\x12/\n\x06labels\x18\x04 \x03(\x0b\x32\x1f.taskq.v1.Processor.LabelsEntry\x12\x15\n\rmax_in_flight\x18\x05 \x01(\x05\x12\x11\n\tin_flight\x18\x06 \x01(\x05\x12&\n\nheld_tasks\x18\x07 \x03(\x0b\x32\x12.taskq.v1.HeldTask\x12\x10\n\x08\x62uild_id\x18\x08 \x01(\t\x12\x0e\n\x06\x63lient\x18\t \x01(\t\x12\x31\n\rregister_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11lease_expire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06server\x18\r \x01(\t\x12\'\n\x05\x64rain\x18\x0e \x01(\x0b\x32\x18.taskq.v1.ProcessorDrain\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\x15ListProcessorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x8b\x01\n\x16ListProcessorsResponse\x12\'\n\nprocessors\x18\x01 \x03(\x0b\x32\x13.taskq.v1.Processor\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x15\x44rainProcessorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x16\x44rainProcessorResponse\x12&\n\tprocessor\x18\x01 \x01(\x0b\x32\x13.taskq.v1.Processor\"@\n\x1a\x44isconnectProcessorRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"5\n\x1b\x44isconnectProcessorResponse\x12\x16\n\x0ereleased_tasks\x18\x01 \x01(\x05\"Q\n\x0f\x43\x61pabilityPause\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\npause_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe5\x01\n\x0e\x43\x61pabilityView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdue_tasks\x18\x02 \x01(\x05\x12\x13\n\x0blater_tasks\x18\x03 \x01(\x05\x12\x32\n\x0e\x66irst_due_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrunning_tasks\x18\x05 \x01(\x05\x12\x12\n\nprocessors\x18\x06 \x01(\x05\x12\x14\n\x0c\x66ree_credits\x18\x07 \x01(\x05\x12(\n\x05pause\x18\x08 \x01(\x0b\x32\x19.taskq.v1.CapabilityPause\"@\n\x17ListCapabilitiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x94\x01\n\x18ListCapabilitiesResponse\x12.\n\x0c\x63\x61pabilities\x18\x01 \x03(\x0b\x32\x18.taskq.v1.CapabilityView\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x16PauseCapabilityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"C\n\x17PauseCapabilityResponse\x12(\n\x05pause\x18\x01 \x01(\x0b\x32\x19.taskq.v1.CapabilityPause\"7\n\x17ResumeCapabilityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x18ResumeCapabilityResponse\x12(\n\x05pause\x18\x01 \x01(\x0b\x32\x19.taskq.v1.CapabilityPause\"\x16\n\x14GetServerInfoRequest\"E\n\x0c\x44\x61tabaseInfo\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\t\"L\n\x0cLivingServer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x03\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x61pi_versions\x18\x02 \x03(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12\x14\n\x0cgrpc_version\x18\x04 \x01(\t\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bserver_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08\x64\x61tabase\x18\x07 \x01(\x0b\x32\x16.taskq.v1.DatabaseInfo\x12\'\n\x07servers\x18\x08 \x03(\x0b\x32\x16.taskq.v1.LivingServer\x12?\n\x08settings\x18\t \x03(\x0b\x32-.taskq.v1.GetServerInfoResponse.SettingsEntry\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xfb\x12\n\x0c\x41\x64minService\x12W\n\tListTasks\x12\x1a.taskq.v1.ListTasksRequest\x1a\x1b.taskq.v1.ListTasksResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/tasks\x12{\n\x07GetTask\x12$.taskq.v1.AdminServiceGetTaskRequest\x1a%.taskq.v1.AdminServiceGetTaskResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/tasks/{task_id}:inspect\x12o\n\x0b\x45xplainTask\x12\x1c.taskq.v1.ExplainTaskRequest\x1a\x1d.taskq.v1.ExplainTaskResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/tasks/{task_id}:explain\x12\x63\n\nPruneTasks\x12\x1b.taskq.v1.PruneTasksRequest\x1a\x1c.taskq.v1.PruneTasksResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/tasks:prune:\x01*\x12~\n\x12StartBulkOperation\x12#.taskq.v1.StartBulkOperationRequest\x1a$.taskq.v1.StartBulkOperationResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/bulkOperations:\x01*\x12\x84\x01\n\x10GetBulkOperation\x12!.taskq.v1.GetBulkOperationRequest\x1a\".taskq.v1.GetBulkOperationResponse\")\x82\xd3\xe4\x93\x02#\x12!/v1/bulkOperations/{operation_id}\x12{\n\x12ListBulkOperations\x12#.taskq.v1.ListBulkOperationsRequest\x1a$.taskq.v1.ListBulkOperationsResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/bulkOperations\x12\x97\x01\n\x13\x43\x61ncelBulkOperation\x12$.taskq.v1.CancelBulkOperationRequest\x1a%.taskq.v1.CancelBulkOperationResponse\"3\x82\xd3\xe4\x93\x02-\"(/v1/bulkOperations/{operation_id}:cancel:\x01*\x12w\n\x11ListFailureGroups\x12\".taskq.v1.ListFailureGroupsRequest\x1a#.taskq.v1.ListFailureGroupsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/failureGroups\x12\x96\x01\n\x13ResolveFailureGroup\x12$.taskq.v1.ResolveFailureGroupRequest\x1a%.taskq.v1.ResolveFailureGroupResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/failureGroups/{fingerprint}:resolve:\x01*\x12T\n\x08GetStats\x12\x19.taskq.v1.GetStatsRequest\x1a\x1a.taskq.v1.GetStatsResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/stats\x12L\n\x0bWatchEvents\x12\x1c.taskq.v1.WatchEventsRequest\x1a\x1d.taskq.v1.WatchEventsResponse0\x01\x12s\n\x10ListAuditEntries\x12!.taskq.v1.ListAuditEntriesRequest\x1a\".taskq.v1.ListAuditEntriesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntries\x12k\n\x0eListProcessors\x12\x1f.taskq.v1.ListProcessorsRequest\x1a .taskq.v1.ListProcessorsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/processors\x12\x81\x01\n\x0e\x44rainProcessor\x12\x1f.taskq.v1.DrainProcessorRequest\x1a .taskq.v1.DrainProcessorResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/processors/{session_id}:drain:\x01*\x12\x95\x01\n\x13\x44isconnectProcessor\x12$.taskq.v1.DisconnectProcessorRequest\x1a%.taskq.v1.DisconnectProcessorResponse\"1\x82\xd3\xe4\x93\x02+\"&/v1/processors/{session_id}:disconnect:\x01*\x12s\n\x10ListCapabilities\x12!.taskq.v1.ListCapabilitiesRequest\x1a\".taskq.v1.ListCapabilitiesResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/capabilities\x12\x83\x01\n\x0fPauseCapability\x12 .taskq.v1.PauseCapabilityRequest\x1a!.taskq.v1.PauseCapabilityResponse\"+\x82\xd3\xe4\x93\x02%\" /v1/capabilities/{name=**}:pause:\x01*\x12\x87\x01\n\x10ResumeCapability\x12!.taskq.v1.ResumeCapabilityRequest\x1a\".taskq.v1.ResumeCapabilityResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/capabilities/{name=**}:resume:\x01*\x12h\n\rGetServerInfo\x12\x1e.taskq.v1.GetServerInfoRequest\x1a\x1f.taskq.v1.GetServerInfoResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/serverInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +44,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROCESSOR_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_options = b'8\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListTasks']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListTasks']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/tasks'
+  _globals['_ADMINSERVICE'].methods_by_name['GetTask']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetTask']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/tasks/{task_id}:inspect'
+  _globals['_ADMINSERVICE'].methods_by_name['ExplainTask']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ExplainTask']._serialized_options = b'\202\323\344\223\002\035\022\033/v1/tasks/{task_id}:explain'
+  _globals['_ADMINSERVICE'].methods_by_name['PruneTasks']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['PruneTasks']._serialized_options = b'\202\323\344\223\002\024\"\017/v1/tasks:prune:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['StartBulkOperation']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['StartBulkOperation']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/bulkOperations:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['GetBulkOperation']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetBulkOperation']._serialized_options = b'\202\323\344\223\002#\022!/v1/bulkOperations/{operation_id}'
+  _globals['_ADMINSERVICE'].methods_by_name['ListBulkOperations']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListBulkOperations']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/bulkOperations'
+  _globals['_ADMINSERVICE'].methods_by_name['CancelBulkOperation']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['CancelBulkOperation']._serialized_options = b'\202\323\344\223\002-\"(/v1/bulkOperations/{operation_id}:cancel:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['ListFailureGroups']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListFailureGroups']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/failureGroups'
+  _globals['_ADMINSERVICE'].methods_by_name['ResolveFailureGroup']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ResolveFailureGroup']._serialized_options = b'\202\323\344\223\002,\"\'/v1/failureGroups/{fingerprint}:resolve:\001*'
+  _globals['_ADMINSERVICE'].methods_by_name['GetStats']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetStats']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/stats'
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/auditEntries'
   _globals['_ADMINSERVICE'].methods_by_name['ListProcessors']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ListProcessors']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/processors'
   _globals['_ADMINSERVICE'].methods_by_name['DrainProcessor']._loaded_options = None
@@ -52,52 +82,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ResumeCapability']._serialized_options = b'\202\323\344\223\002&\"!/v1/capabilities/{name=**}:resume:\001*'
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/serverInfo'
-  _globals['_PROCESSORDRAIN']._serialized_start=139
-  _globals['_PROCESSORDRAIN']._serialized_end=219
-  _globals['_HELDTASK']._serialized_start=221
-  _globals['_HELDTASK']._serialized_end=327
-  _globals['_PROCESSOR']._serialized_start=330
-  _globals['_PROCESSOR']._serialized_end=856
-  _globals['_PROCESSOR_LABELSENTRY']._serialized_start=811
-  _globals['_PROCESSOR_LABELSENTRY']._serialized_end=856
-  _globals['_LISTPROCESSORSREQUEST']._serialized_start=858
-  _globals['_LISTPROCESSORSREQUEST']._serialized_end=920
-  _globals['_LISTPROCESSORSRESPONSE']._serialized_start=923
-  _globals['_LISTPROCESSORSRESPONSE']._serialized_end=1062
-  _globals['_DRAINPROCESSORREQUEST']._serialized_start=1064
-  _globals['_DRAINPROCESSORREQUEST']._serialized_end=1123
-  _globals['_DRAINPROCESSORRESPONSE']._serialized_start=1125
-  _globals['_DRAINPROCESSORRESPONSE']._serialized_end=1189
-  _globals['_DISCONNECTPROCESSORREQUEST']._serialized_start=1191
-  _globals['_DISCONNECTPROCESSORREQUEST']._serialized_end=1239
-  _globals['_DISCONNECTPROCESSORRESPONSE']._serialized_start=1241
-  _globals['_DISCONNECTPROCESSORRESPONSE']._serialized_end=1294
-  _globals['_CAPABILITYPAUSE']._serialized_start=1296
-  _globals['_CAPABILITYPAUSE']._serialized_end=1377
-  _globals['_CAPABILITYVIEW']._serialized_start=1380
-  _globals['_CAPABILITYVIEW']._serialized_end=1609
-  _globals['_LISTCAPABILITIESREQUEST']._serialized_start=1611
-  _globals['_LISTCAPABILITIESREQUEST']._serialized_end=1675
-  _globals['_LISTCAPABILITIESRESPONSE']._serialized_start=1678
-  _globals['_LISTCAPABILITIESRESPONSE']._serialized_end=1826
-  _globals['_PAUSECAPABILITYREQUEST']._serialized_start=1828
-  _globals['_PAUSECAPABILITYREQUEST']._serialized_end=1882
-  _globals['_PAUSECAPABILITYRESPONSE']._serialized_start=1884
-  _globals['_PAUSECAPABILITYRESPONSE']._serialized_end=1951
-  _globals['_RESUMECAPABILITYREQUEST']._serialized_start=1953
-  _globals['_RESUMECAPABILITYREQUEST']._serialized_end=1992
-  _globals['_RESUMECAPABILITYRESPONSE']._serialized_start=1994
-  _globals['_RESUMECAPABILITYRESPONSE']._serialized_end=2062
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=2064
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=2086
-  _globals['_DATABASEINFO']._serialized_start=2088
-  _globals['_DATABASEINFO']._serialized_end=2157
-  _globals['_LIVINGSERVER']._serialized_start=2159
-  _globals['_LIVINGSERVER']._serialized_end=2235
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=2238
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=2640
-  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_start=2593
-  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_end=2640
-  _globals['_ADMINSERVICE']._serialized_start=2643
-  _globals['_ADMINSERVICE']._serialized_end=3545
+  _globals['_PROCESSORDRAIN']._serialized_start=293
+  _globals['_PROCESSORDRAIN']._serialized_end=373
+  _globals['_HELDTASK']._serialized_start=375
+  _globals['_HELDTASK']._serialized_end=481
+  _globals['_PROCESSOR']._serialized_start=484
+  _globals['_PROCESSOR']._serialized_end=1010
+  _globals['_PROCESSOR_LABELSENTRY']._serialized_start=965
+  _globals['_PROCESSOR_LABELSENTRY']._serialized_end=1010
+  _globals['_LISTPROCESSORSREQUEST']._serialized_start=1012
+  _globals['_LISTPROCESSORSREQUEST']._serialized_end=1074
+  _globals['_LISTPROCESSORSRESPONSE']._serialized_start=1077
+  _globals['_LISTPROCESSORSRESPONSE']._serialized_end=1216
+  _globals['_DRAINPROCESSORREQUEST']._serialized_start=1218
+  _globals['_DRAINPROCESSORREQUEST']._serialized_end=1277
+  _globals['_DRAINPROCESSORRESPONSE']._serialized_start=1279
+  _globals['_DRAINPROCESSORRESPONSE']._serialized_end=1343
+  _globals['_DISCONNECTPROCESSORREQUEST']._serialized_start=1345
+  _globals['_DISCONNECTPROCESSORREQUEST']._serialized_end=1409
+  _globals['_DISCONNECTPROCESSORRESPONSE']._serialized_start=1411
+  _globals['_DISCONNECTPROCESSORRESPONSE']._serialized_end=1464
+  _globals['_CAPABILITYPAUSE']._serialized_start=1466
+  _globals['_CAPABILITYPAUSE']._serialized_end=1547
+  _globals['_CAPABILITYVIEW']._serialized_start=1550
+  _globals['_CAPABILITYVIEW']._serialized_end=1779
+  _globals['_LISTCAPABILITIESREQUEST']._serialized_start=1781
+  _globals['_LISTCAPABILITIESREQUEST']._serialized_end=1845
+  _globals['_LISTCAPABILITIESRESPONSE']._serialized_start=1848
+  _globals['_LISTCAPABILITIESRESPONSE']._serialized_end=1996
+  _globals['_PAUSECAPABILITYREQUEST']._serialized_start=1998
+  _globals['_PAUSECAPABILITYREQUEST']._serialized_end=2052
+  _globals['_PAUSECAPABILITYRESPONSE']._serialized_start=2054
+  _globals['_PAUSECAPABILITYRESPONSE']._serialized_end=2121
+  _globals['_RESUMECAPABILITYREQUEST']._serialized_start=2123
+  _globals['_RESUMECAPABILITYREQUEST']._serialized_end=2178
+  _globals['_RESUMECAPABILITYRESPONSE']._serialized_start=2180
+  _globals['_RESUMECAPABILITYRESPONSE']._serialized_end=2248
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=2250
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=2272
+  _globals['_DATABASEINFO']._serialized_start=2274
+  _globals['_DATABASEINFO']._serialized_end=2343
+  _globals['_LIVINGSERVER']._serialized_start=2345
+  _globals['_LIVINGSERVER']._serialized_end=2421
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=2424
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=2826
+  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_start=2779
+  _globals['_GETSERVERINFORESPONSE_SETTINGSENTRY']._serialized_end=2826
+  _globals['_ADMINSERVICE']._serialized_start=2829
+  _globals['_ADMINSERVICE']._serialized_end=5256
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,12 @@ import grpc
 import warnings
 
 from taskq.v1 import admin_service_pb2 as taskq_dot_v1_dot_admin__service__pb2
+from taskq.v1 import admin_task_pb2 as taskq_dot_v1_dot_admin__task__pb2
+from taskq.v1 import audit_pb2 as taskq_dot_v1_dot_audit__pb2
+from taskq.v1 import bulk_operation_pb2 as taskq_dot_v1_dot_bulk__operation__pb2
+from taskq.v1 import event_pb2 as taskq_dot_v1_dot_event__pb2
+from taskq.v1 import failure_group_pb2 as taskq_dot_v1_dot_failure__group__pb2
+from taskq.v1 import stats_pb2 as taskq_dot_v1_dot_stats__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -41,6 +47,71 @@ class AdminServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.ListTasks = channel.unary_unary(
+                '/taskq.v1.AdminService/ListTasks',
+                request_serializer=taskq_dot_v1_dot_admin__task__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_admin__task__pb2.ListTasksResponse.FromString,
+                _registered_method=True)
+        self.GetTask = channel.unary_unary(
+                '/taskq.v1.AdminService/GetTask',
+                request_serializer=taskq_dot_v1_dot_admin__task__pb2.AdminServiceGetTaskRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_admin__task__pb2.AdminServiceGetTaskResponse.FromString,
+                _registered_method=True)
+        self.ExplainTask = channel.unary_unary(
+                '/taskq.v1.AdminService/ExplainTask',
+                request_serializer=taskq_dot_v1_dot_admin__task__pb2.ExplainTaskRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_admin__task__pb2.ExplainTaskResponse.FromString,
+                _registered_method=True)
+        self.PruneTasks = channel.unary_unary(
+                '/taskq.v1.AdminService/PruneTasks',
+                request_serializer=taskq_dot_v1_dot_admin__task__pb2.PruneTasksRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_admin__task__pb2.PruneTasksResponse.FromString,
+                _registered_method=True)
+        self.StartBulkOperation = channel.unary_unary(
+                '/taskq.v1.AdminService/StartBulkOperation',
+                request_serializer=taskq_dot_v1_dot_bulk__operation__pb2.StartBulkOperationRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.StartBulkOperationResponse.FromString,
+                _registered_method=True)
+        self.GetBulkOperation = channel.unary_unary(
+                '/taskq.v1.AdminService/GetBulkOperation',
+                request_serializer=taskq_dot_v1_dot_bulk__operation__pb2.GetBulkOperationRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.GetBulkOperationResponse.FromString,
+                _registered_method=True)
+        self.ListBulkOperations = channel.unary_unary(
+                '/taskq.v1.AdminService/ListBulkOperations',
+                request_serializer=taskq_dot_v1_dot_bulk__operation__pb2.ListBulkOperationsRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.ListBulkOperationsResponse.FromString,
+                _registered_method=True)
+        self.CancelBulkOperation = channel.unary_unary(
+                '/taskq.v1.AdminService/CancelBulkOperation',
+                request_serializer=taskq_dot_v1_dot_bulk__operation__pb2.CancelBulkOperationRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.CancelBulkOperationResponse.FromString,
+                _registered_method=True)
+        self.ListFailureGroups = channel.unary_unary(
+                '/taskq.v1.AdminService/ListFailureGroups',
+                request_serializer=taskq_dot_v1_dot_failure__group__pb2.ListFailureGroupsRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_failure__group__pb2.ListFailureGroupsResponse.FromString,
+                _registered_method=True)
+        self.ResolveFailureGroup = channel.unary_unary(
+                '/taskq.v1.AdminService/ResolveFailureGroup',
+                request_serializer=taskq_dot_v1_dot_failure__group__pb2.ResolveFailureGroupRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_failure__group__pb2.ResolveFailureGroupResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/taskq.v1.AdminService/GetStats',
+                request_serializer=taskq_dot_v1_dot_stats__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_stats__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/taskq.v1.AdminService/WatchEvents',
+                request_serializer=taskq_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEntries = channel.unary_unary(
+                '/taskq.v1.AdminService/ListAuditEntries',
+                request_serializer=taskq_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
+                response_deserializer=taskq_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
+                _registered_method=True)
         self.ListProcessors = channel.unary_unary(
                 '/taskq.v1.AdminService/ListProcessors',
                 request_serializer=taskq_dot_v1_dot_admin__service__pb2.ListProcessorsRequest.SerializeToString,
@@ -87,6 +158,170 @@ class AdminServiceServicer:
     PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
     RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
+
+    def ListTasks(self, request, context):
+        """Lists tasks that a filter matches, those enqueued last first. However many tasks there are, a page is answered
+        within a bounded look at them: it may hold less than was asked for, even nothing, and is not the last before
+        `next_page_token` is empty.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault; of `filter`, where it stands.
+        PERMISSION_DENIED PERMISSION_DENIED: `view` is FULL, and `payload:read` is missing.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTask(self, request, context):
+        """Answers one task with its attempts, its timeline, and what it is linked to.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
+        NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
+        PERMISSION_DENIED PERMISSION_DENIED: `view` is FULL, and `payload:read` is missing.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainTask(self, request, context):
+        """Says why a task is not running, or what became of it, in words and as data.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: `task_id` is not a UUID.
+        NOT_FOUND TASK_NOT_FOUND: never enqueued, or pruned.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneTasks(self, request, context):
+        """Deletes finished tasks whose retention has passed, without waiting for the server's own rounds; a batch a call.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartBulkOperation(self, request, context):
+        """Begins to do the same to many tasks, and returns before it is done. The server does it in batches, goes on with it
+        after a restart, and counts. A task that has meanwhile come to a state in which the action is not possible is
+        skipped. Safe to repeat with the same `operation_id`.
+
+        With `dry_run` it answers how many tasks would be matched, and stores nothing.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault; of `filter`, where it stands.
+        ALREADY_EXISTS OPERATION_CONFLICT: the `operation_id` belongs to another operation; nothing has changed.
+        FAILED_PRECONDITION COUNT_MISMATCH: other than `expected_count` tasks are matched; nothing has changed.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again, with the same id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBulkOperation(self, request, context):
+        """Answers one bulk operation as it stands.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: `operation_id` is not a UUID.
+        NOT_FOUND OPERATION_NOT_FOUND: never started, or long ago.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBulkOperations(self, request, context):
+        """Lists bulk operations, those started last first.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelBulkOperation(self, request, context):
+        """Ends a bulk operation after the batch at which it is. What it has done stays done. Safe to repeat.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: `operation_id` is not a UUID.
+        NOT_FOUND OPERATION_NOT_FOUND: never started, or long ago.
+        FAILED_PRECONDITION WRONG_STATE: it has ended.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFailureGroups(self, request, context):
+        """Lists groups of alike failures, the one seen last first.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveFailureGroup(self, request, context):
+        """Notes that a group of failures needs nobody's attention any more, until it is seen again. Safe to repeat.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        NOT_FOUND FAILURE_GROUP_NOT_FOUND: never seen, or forgotten.
+        RESOURCE_EXHAUSTED STORAGE_FULL: the server's disk is full; nothing has changed.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """Tells how many tasks there are of each state, how late they start, and, for a span of time, what was done in it.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """Streams what changes on any server, as hints of what to look at anew: changes in quick succession come as one, with
+        some of their ids. Begins with what is new, or after `cursor`, of what was kept.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        UNAVAILABLE STOPPING, STORAGE_UNAVAILABLE: watch again, from the last cursor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEntries(self, request, context):
+        """Lists what administrators have changed, the last first.
+
+        Errors:
+        INVALID_ARGUMENT INVALID_FIELDS: every fault.
+        UNAVAILABLE STORAGE_UNAVAILABLE: try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListProcessors(self, request, context):
         """Lists the sessions that live, in the order of their registration. A page may hold less than was asked for.
@@ -183,6 +418,71 @@ class AdminServiceServicer:
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=taskq_dot_v1_dot_admin__task__pb2.ListTasksRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_admin__task__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'GetTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTask,
+                    request_deserializer=taskq_dot_v1_dot_admin__task__pb2.AdminServiceGetTaskRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_admin__task__pb2.AdminServiceGetTaskResponse.SerializeToString,
+            ),
+            'ExplainTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainTask,
+                    request_deserializer=taskq_dot_v1_dot_admin__task__pb2.ExplainTaskRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_admin__task__pb2.ExplainTaskResponse.SerializeToString,
+            ),
+            'PruneTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneTasks,
+                    request_deserializer=taskq_dot_v1_dot_admin__task__pb2.PruneTasksRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_admin__task__pb2.PruneTasksResponse.SerializeToString,
+            ),
+            'StartBulkOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartBulkOperation,
+                    request_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.StartBulkOperationRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_bulk__operation__pb2.StartBulkOperationResponse.SerializeToString,
+            ),
+            'GetBulkOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBulkOperation,
+                    request_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.GetBulkOperationRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_bulk__operation__pb2.GetBulkOperationResponse.SerializeToString,
+            ),
+            'ListBulkOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBulkOperations,
+                    request_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.ListBulkOperationsRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_bulk__operation__pb2.ListBulkOperationsResponse.SerializeToString,
+            ),
+            'CancelBulkOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelBulkOperation,
+                    request_deserializer=taskq_dot_v1_dot_bulk__operation__pb2.CancelBulkOperationRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_bulk__operation__pb2.CancelBulkOperationResponse.SerializeToString,
+            ),
+            'ListFailureGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailureGroups,
+                    request_deserializer=taskq_dot_v1_dot_failure__group__pb2.ListFailureGroupsRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_failure__group__pb2.ListFailureGroupsResponse.SerializeToString,
+            ),
+            'ResolveFailureGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveFailureGroup,
+                    request_deserializer=taskq_dot_v1_dot_failure__group__pb2.ResolveFailureGroupRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_failure__group__pb2.ResolveFailureGroupResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=taskq_dot_v1_dot_stats__pb2.GetStatsRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_stats__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=taskq_dot_v1_dot_event__pb2.WatchEventsRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_event__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'ListAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEntries,
+                    request_deserializer=taskq_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.FromString,
+                    response_serializer=taskq_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
             'ListProcessors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProcessors,
                     request_deserializer=taskq_dot_v1_dot_admin__service__pb2.ListProcessorsRequest.FromString,
@@ -235,6 +535,357 @@ class AdminService:
     PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
     RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/ListTasks',
+            taskq_dot_v1_dot_admin__task__pb2.ListTasksRequest.SerializeToString,
+            taskq_dot_v1_dot_admin__task__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/GetTask',
+            taskq_dot_v1_dot_admin__task__pb2.AdminServiceGetTaskRequest.SerializeToString,
+            taskq_dot_v1_dot_admin__task__pb2.AdminServiceGetTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/ExplainTask',
+            taskq_dot_v1_dot_admin__task__pb2.ExplainTaskRequest.SerializeToString,
+            taskq_dot_v1_dot_admin__task__pb2.ExplainTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/PruneTasks',
+            taskq_dot_v1_dot_admin__task__pb2.PruneTasksRequest.SerializeToString,
+            taskq_dot_v1_dot_admin__task__pb2.PruneTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartBulkOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/StartBulkOperation',
+            taskq_dot_v1_dot_bulk__operation__pb2.StartBulkOperationRequest.SerializeToString,
+            taskq_dot_v1_dot_bulk__operation__pb2.StartBulkOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBulkOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/GetBulkOperation',
+            taskq_dot_v1_dot_bulk__operation__pb2.GetBulkOperationRequest.SerializeToString,
+            taskq_dot_v1_dot_bulk__operation__pb2.GetBulkOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBulkOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/ListBulkOperations',
+            taskq_dot_v1_dot_bulk__operation__pb2.ListBulkOperationsRequest.SerializeToString,
+            taskq_dot_v1_dot_bulk__operation__pb2.ListBulkOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelBulkOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/CancelBulkOperation',
+            taskq_dot_v1_dot_bulk__operation__pb2.CancelBulkOperationRequest.SerializeToString,
+            taskq_dot_v1_dot_bulk__operation__pb2.CancelBulkOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailureGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/ListFailureGroups',
+            taskq_dot_v1_dot_failure__group__pb2.ListFailureGroupsRequest.SerializeToString,
+            taskq_dot_v1_dot_failure__group__pb2.ListFailureGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveFailureGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/ResolveFailureGroup',
+            taskq_dot_v1_dot_failure__group__pb2.ResolveFailureGroupRequest.SerializeToString,
+            taskq_dot_v1_dot_failure__group__pb2.ResolveFailureGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/GetStats',
+            taskq_dot_v1_dot_stats__pb2.GetStatsRequest.SerializeToString,
+            taskq_dot_v1_dot_stats__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/taskq.v1.AdminService/WatchEvents',
+            taskq_dot_v1_dot_event__pb2.WatchEventsRequest.SerializeToString,
+            taskq_dot_v1_dot_event__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskq.v1.AdminService/ListAuditEntries',
+            taskq_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
+            taskq_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListProcessors(request,

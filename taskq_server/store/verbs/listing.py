@@ -115,8 +115,8 @@ def _registered(row: Row[Any]) -> Registered:
         row.session_seq,
         row.session_id,
         row.processor_name,
-        _object(row.capabilities),
-        _object(row.labels),
+        object_of(row.capabilities),
+        object_of(row.labels),
         row.max_in_flight,
         row.build_id,
         row.client,
@@ -128,7 +128,7 @@ def _registered(row: Row[Any]) -> Registered:
     )
 
 
-def _object(column: str) -> dict[str, Any]:
+def object_of(column: str) -> dict[str, Any]:
     """Nothing when it cannot be read: one bad row must not hide the others."""
     try:
         return dict(json.loads(column))
@@ -169,13 +169,13 @@ def _capabilities(memory: Memory, tx: Transaction, page: Page) -> list[Supply]:
     columns = session.c.session_seq, session.c.capabilities, session.c.max_in_flight, session.c.drain_time_us
     living = tx.connection.execute(select(*columns).where(schema.IS_ALIVE)).all()
     pauses = {row.name: Pause(*row) for row in tx.connection.execute(select(*pause.c))}
-    able = {row.session_seq: _object(row.capabilities) for row in living}
+    able = {row.session_seq: object_of(row.capabilities) for row in living}
     names = set(tx.connection.execute(select(schema.route.c.name).distinct()).scalars())
     names.update(pauses, *able.values())
     some = sorted(name for name in names if name > page.after)[: page.at_most]
     found = {name: Supply(name, pause=pauses.get(name)) for name in some}
     _add_waiting(tx, found)
-    running = _running(memory, tx, list(able))
+    running = running_of(memory, tx, list(able))
     for held in running.values():
         for name in held.keys() & found.keys():
             found[name].running += held[name]
@@ -196,7 +196,7 @@ def _add_waiting(tx: Transaction, found: dict[str, Supply]) -> None:
             one.first_due_us = first_us if one.first_due_us is None else min(one.first_due_us, first_us)
 
 
-def _running(memory: Memory, tx: Transaction, session_seqs: list[int]) -> dict[int, Counter[str]]:
+def running_of(memory: Memory, tx: Transaction, session_seqs: list[int]) -> dict[int, Counter[str]]:
     """How many tasks of each name each session holds."""
     task = schema.task
     where = schema.IS_RUNNING, tx.sql.among(task.c.session_seq, session_seqs)

@@ -88,6 +88,7 @@ async def _make_queue(path: Path) -> None:
         a_task(payload=Payload(os.urandom(300_000), "video/x", {"m": "n"}), run_timeout=minutes(5)),
         a_task(due_at=clock.now_us() + minutes(1), expires_at=clock.now_us() + minutes(2)),
     )
+    await tamper(store, "UPDATE task SET rerun_of = :old WHERE seq = 3", old=cooked[0].task_id)
     await lease(store, other, slots=3)
     await store.unregister((await a_processor(store, "sweep", name="short")).seq)
     await store.drain_processor(NewDrain(other.session_id, "it leaks"))

@@ -1,0 +1,378 @@
+"""A filter as conditions on tasks, and the way on which a database comes to them soonest.
+
+What a condition says is exact, or holds for more tasks than are meant: then the rows are checked. So nothing that is
+damaged in one row hides the others, and both databases mean the same.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, literal_column, not_, or_, select, text
+
+from taskq_server.core.filter import PRESENT, Filter, Flag, Moment, Op, Term, Text
+from taskq_server.core.matching import Route
+from taskq_server.core.task import TaskState
+from taskq_server.store import rows, schema
+from taskq_server.store.memory import Memory
+from taskq_server.store.transaction import Transaction
+
+MOST_IN_LIST = 5_000
+"""Of numbers that are named in a statement."""
+MOST_PLACES = 512
+"""Routes whose due times are looked for one by one."""
+
+Check = Callable[[Row[Any]], bool]
+Condition = ColumnElement[bool]
+
+_task = schema.task.c
+SEQ = _task.seq + 0
+"""Offers no index."""
+_STATE = _task.state + 0
+_OPERATORS: dict[Op, Callable[[Any, Any], Any]] = {
+    Op.IS: operator.eq,
+    Op.BELOW: operator.lt,
+    Op.AT_MOST: operator.le,
+    Op.ABOVE: operator.gt,
+    Op.AT_LEAST: operator.ge,
+}
+_TIMES: dict[str, Column[int]] = {
+    "due_time": _task.due_time_us,
+    "enqueue_time": _task.enqueue_time_us,
+    "expire_time": _task.expire_time_us,
+    "lease_time": _task.lease_time_us,
+    "finish_time": _task.finish_time_us,
+}
+_NUMBERS: dict[str, Column[int]] = {
+    "priority": _task.priority,
+    "attempt": _task.attempt,
+    "failed_attempts": _task.failed_attempts,
+}
+_TEXTS: dict[str, Column[str]] = {
+    "key": _task.dedup_key,
+    "content_type": _task.content_type,
+    "processor": _task.processor_name,
+}
+_STATES = frozenset(TaskState)
+_OF_FLAG = {
+    Flag.DUE: {TaskState.SCHEDULED},
+    Flag.RETRYING: {TaskState.SCHEDULED},
+    Flag.UNFINISHED: {state for state in TaskState if not state.finished},
+    Flag.FINISHED: {state for state in TaskState if state.finished},
+}
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a filter asks of tasks."""
+
+    now_us: int
+    states: frozenset[TaskState] = _STATES
+    route_ids: frozenset[int] | None = None
+    """Of the names and requirements that are asked for; None for all."""
+    where: list[Condition] = field(default_factory=list)
+    """Of the rest, what a database can say."""
+    checks: list[Check] = field(default_factory=list)
+    """And what it cannot, on rows of CHECKED."""
+    few: Select[Any] | None = None
+    """The numbers of tasks that are looked up as quickly as they are named, all that are asked for among them."""
+    due_until_us: int | None = None
+    """Of those that are scheduled, none is due later."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no task can be meant."""
+        return not self.states or (self.route_ids is not None and not self.route_ids)
+
+    def conditions(self, tx: Transaction) -> list[Condition]:
+        """All of it, on any way to the tasks but the one by state."""
+        found = list(self.where)
+        if self.states < _STATES:
+            found.append(_STATE.in_(sorted(self.states)))
+        if self.route_ids is not None and len(self.route_ids) <= MOST_IN_LIST:
+            found.append(tx.sql.among(_task.route_id, self.route_ids))
+        return found
+
+    def passes(self, row: Row[Any]) -> bool:
+        return all(check(row) for check in self.checks)
+
+
+CHECKED = _task.route_id, _task.tags, _task.last_failure
+
+
+def asked(memory: Memory, tx: Transaction, wanted: Filter) -> Asked:
+    """What a filter asks, at the time of the transaction."""
+    found = Asked(tx.now_us)
+    for term in wanted.terms:
+        _ASK.get(term.key, _ask_column)(tx, found, term)
+    routes = [term for term in wanted.terms if term.key in _ROUTE]
+    if routes:
+        _learn_routes(memory, tx)
+        all_routes = memory.routes
+        found.route_ids = frozenset(number for number, route in all_routes.items() if _is_of(route, routes))
+        if len(found.route_ids) > MOST_IN_LIST:
+            ids = found.route_ids
+            found.checks.append(lambda row: row.route_id in ids)
+    return found
+
+
+# ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _learn_routes(memory: Memory, tx: Transaction) -> None:
+    """Other servers may have stored routes that this one has not heard of."""
+    if tx.connection.execute(select(func.count()).select_from(schema.route)).scalar() != len(memory.routes):
+        memory.learn_routes(tx.connection)
+
+
+def _is_of(route: Route, terms: list[Term]) -> bool:
+    return all(any(_ROUTE[term.key](route, value) for value in term.values) != term.negated for term in terms)
+
+
+def _has_name(route: Route, value: Any) -> bool:
+    return bool(value.matches(route.name))
+
+
+def _requires(route: Route, value: Text) -> bool:
+    if value.begins:
+        return bool(route.requires)
+    return any(value.text in (requirement.key, str(requirement)) for requirement in route.requires)
+
+
+_ROUTE: dict[str, Callable[[Route, Any], bool]] = {"name": _has_name, "requires": _requires}
+
+
+# ── terms ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ask_nothing(tx: Transaction, found: Asked, term: Term) -> None:
+    """Routes are asked for together."""
+
+
+def _ask_state(tx: Transaction, found: Asked, term: Term) -> None:
+    states = frozenset(value for value in term.values if isinstance(value, TaskState))
+    found.states = found.states - states if term.negated else found.states & states
+
+
+def _ask_flag(tx: Transaction, found: Asked, term: Term) -> None:
+    flags = [value for value in term.values if isinstance(value, Flag)]
+    if not term.negated:
+        found.states &= frozenset[TaskState]().union(*(_OF_FLAG[flag] for flag in flags))
+        if flags == [Flag.DUE]:
+            _note_due(found, found.now_us)
+    _add(found, term, [_flag(found, flag) for flag in flags])
+
+
+def _flag(found: Asked, flag: Flag) -> Condition:
+    is_one = _STATE.in_(sorted(_OF_FLAG[flag]))
+    if flag is Flag.DUE:
+        return and_(is_one, _task.due_time_us <= found.now_us)
+    if flag is Flag.RETRYING:
+        return and_(is_one, _task.failed_attempts > 0)
+    return is_one
+
+
+def _ask_time(tx: Transaction, found: Asked, term: Term) -> None:
+    column, compare = _TIMES[term.key], _OPERATORS[term.op]
+    times = [value.at(found.now_us) if isinstance(value, Moment) else None for value in term.values]
+    _add(found, term, [column.is_not(None) if at is None else compare(column, at) for at in times], column)
+    if term.key == "due_time" and not term.negated and term.op in (Op.BELOW, Op.AT_MOST) and times[0] is not None:
+        _note_due(found, times[0])
+
+
+def _note_due(found: Asked, until_us: int) -> None:
+    found.due_until_us = until_us if found.due_until_us is None else min(found.due_until_us, until_us)
+
+
+def _ask_number(tx: Transaction, found: Asked, term: Term) -> None:
+    column, compare = _NUMBERS[term.key], _OPERATORS[term.op]
+    _add(found, term, [compare(column, value) for value in term.values])
+
+
+def _ask_column(tx: Transaction, found: Asked, term: Term) -> None:
+    column = _TEXTS[term.key]
+    _add(found, term, [_is_text(column, value) for value in term.values if isinstance(value, Text)], column)
+
+
+def _ask_id(tx: Transaction, found: Asked, term: Term) -> None:
+    ids = [value.bytes for value in term.values if isinstance(value, uuid.UUID)]
+    among = tx.sql.among(_task.task_id, ids)
+    if term.negated:
+        found.where.append(not_(among))
+    else:
+        found.where.append(among)
+        found.few = select(_task.seq).where(among)
+
+
+def _ask_rerun(tx: Transaction, found: Asked, term: Term) -> None:
+    ids = [value.bytes for value in term.values if isinstance(value, uuid.UUID)]
+    if PRESENT in term.values:
+        _add(found, term, [_task.rerun_of.is_not(None)])
+        return
+    among = tx.sql.among(_task.rerun_of, ids)
+    _add(found, term, [among], _task.rerun_of)
+    if not term.negated:
+        found.few = select(_task.seq).where(schema.IS_RERUN, among)
+
+
+def _ask_schedule(tx: Transaction, found: Asked, term: Term) -> None:
+    schedule, firing = schema.schedule, schema.firing
+    texts = [value for value in term.values if isinstance(value, Text)]
+    if any(value.begins and not value.text for value in texts):
+        _add(found, term, [_task.schedule_seq.is_not(None)])
+        return
+    named = select(schedule.c.schedule_seq).where(or_(*(_is_text(schedule.c.name, value) for value in texts)))
+    numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST)).scalars())
+    _add(found, term, [tx.sql.among(_task.schedule_seq, numbers)], _task.schedule_seq)
+    if not term.negated:
+        fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers)).limit(MOST_IN_LIST + 1)
+        # Read first: joined, a planner that knows nothing of the two might compare each with each.
+        ids = list(tx.connection.execute(fired).scalars())
+        if len(ids) <= MOST_IN_LIST:
+            found.few = select(_task.seq).where(tx.sql.among(_task.task_id, ids))
+
+
+def _ask_tag(tx: Transaction, found: Asked, term: Term) -> None:
+    values = [value for value in term.values if isinstance(value, Text)]
+    if not term.negated:
+        found.where.append(or_(*(_holds(_task.tags, f'"{_in_json(value.text)}') for value in values)))
+
+    def check(row: Row[Any]) -> bool:
+        tags = rows.tags_of(row.tags)
+        return any(value.matches(tag) for value in values for tag in tags) != term.negated
+
+    found.checks.append(check)
+
+
+def _ask_error(tx: Transaction, found: Asked, term: Term) -> None:
+    parts = [value for value in term.values if isinstance(value, Text)]
+    if any(part.begins for part in parts):
+        _add(found, term, [_task.last_failure.is_not(None)])
+        return
+    if not term.negated:
+        found.where.append(or_(*(_holds(_task.last_failure, _in_json(part.text)) for part in parts)))
+    folded = [_fold(part.text) for part in parts]
+
+    def check(row: Row[Any]) -> bool:
+        failure = rows.legible_failure(row.last_failure)
+        said = () if failure is None else (_fold(failure.error_type), _fold(failure.message))
+        return any(part in words for part in folded for words in said) != term.negated
+
+    found.checks.append(check)
+
+
+def _ask_error_type(tx: Transaction, found: Asked, term: Term) -> None:
+    """A failure begins with its type."""
+    column = _task.last_failure
+    ends = [(_in_json(value.text), "" if value.begins else '",') for value in term.values if isinstance(value, Text)]
+    _add(found, term, [_is_text(column, Text(f'["{begin}{end}', begins=True)) for begin, end in ends], column)
+
+
+def _ask_failure(tx: Transaction, found: Asked, term: Term) -> None:
+    """By the group that failures are counted in, once they are."""
+    column = schema.task.c.get("failure_group")
+    if column is None:
+        _add(found, term, [literal_column("1") == literal_column("0")])
+    else:
+        _add(found, term, [_is_text(column, value) for value in term.values if isinstance(value, Text)], column)
+
+
+_ASK: dict[str, Callable[[Transaction, Asked, Term], None]] = {
+    **dict.fromkeys(_ROUTE, _ask_nothing),
+    **dict.fromkeys(_TIMES, _ask_time),
+    **dict.fromkeys(_NUMBERS, _ask_number),
+    "id": _ask_id,
+    "state": _ask_state,
+    "is": _ask_flag,
+    "tag": _ask_tag,
+    "error": _ask_error,
+    "error_type": _ask_error_type,
+    "failure": _ask_failure,
+    "schedule": _ask_schedule,
+    "rerun_of": _ask_rerun,
+}
+
+
+def _add(found: Asked, term: Term, one_of: Iterable[Condition], nullable: Column[Any] | None = None) -> None:
+    """What is NULL makes a term false, and with a `-` true."""
+    condition = or_(*one_of)
+    if term.negated:
+        condition = not_(condition) if nullable is None else or_(nullable.is_(None), not_(condition))
+    found.where.append(condition)
+
+
+# ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _is_text(column: Column[Any], value: Text) -> Condition:
+    if not value.begins:
+        return column == value.text
+    if not value.text:
+        return and_(column.is_not(None), column != "")
+    return func.substr(column, 1, len(value.text)) == value.text
+
+
+def _holds(column: Column[Any], part: str) -> Condition:
+    """Whether a column holds a text, in whatever case; SQLite knows the cases of ASCII alone."""
+    for special in "!%_":
+        part = part.replace(special, f"!{special}")
+    return column.ilike(f"%{part}%", escape="!")
+
+
+def _in_json(part: str) -> str:
+    """A text as it stands within the quotes of a JSON string."""
+    return json.dumps(part, ensure_ascii=False)[1:-1]
+
+
+def _fold(words: str) -> str:
+    return words.translate(_LOWER)
+
+
+_LOWER = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
+
+
+# ── ways ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_BY_INDEX = {
+    TaskState.SCHEDULED: schema.IS_SCHEDULED,
+    TaskState.RUNNING: schema.IS_RUNNING,
+    TaskState.FAILED: schema.IS_FAILED,
+    TaskState.CANCELLED: schema.IS_CANCELLED,
+}
+"""Those that have an index. SUCCEEDED has none: most tasks are."""
+IN_ORDER = {
+    frozenset({TaskState.FAILED}): schema.IS_FAILED,
+    frozenset({TaskState.CANCELLED}): schema.IS_CANCELLED,
+}
+"""Those whose index has them in the order of enqueueing."""
+_ALL_PRIORITIES = text("priority IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)")
+
+
+def ways(memory: Memory, tx: Transaction, wanted: Asked) -> list[Select[Any]]:
+    """Where the tasks that are meant are found among few others, in no order; nothing when there is no such way."""
+    if wanted.few is not None:
+        return [wanted.few]
+    if wanted.states in IN_ORDER or not wanted.states <= _BY_INDEX.keys():
+        return []
+    return [_by_state(memory, tx, wanted, state) for state in sorted(wanted.states)]
+
+
+def _by_state(memory: Memory, tx: Transaction, wanted: Asked, state: TaskState) -> Select[Any]:
+    way = select(_task.seq).where(_BY_INDEX[state])
+    if state is not TaskState.SCHEDULED:
+        return way
+    route_ids = wanted.route_ids
+    if wanted.due_until_us is not None:  # the index has due times in order within a route and a priority
+        if route_ids is None:
+            _learn_routes(memory, tx)
+            route_ids = frozenset(memory.routes)
+        if len(route_ids) <= MOST_PLACES:
+            way = way.where(_ALL_PRIORITIES, _task.due_time_us <= wanted.due_until_us)
+    if route_ids is not None and len(route_ids) <= MOST_IN_LIST:
+        way = way.where(tx.sql.among(_task.route_id, route_ids))
+    return way

@@ -1,0 +1,40 @@
+"""Whichever server is asked, it knows who could run a task on any of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rpc.test_explaining import explained, kinds, only
+from tests.rpc.world import Pair
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> str:
+    return postgres_url
+
+
+async def test_a_processor_of_another_server_counts_with_what_it_holds(pair: Pair) -> None:
+    here, there = pair
+    oven = await there.processor("oven", max_in_flight=1)
+    await there.scheduler.enqueue()
+    await oven.take_one()
+    task_id = await there.scheduler.enqueue()
+
+    reason = only(await explained(here, task_id), "NO_CREDITS")
+
+    assert reason.text == "the one credit of oven, which may run it, is in use"
+
+
+async def test_what_keeps_a_task_is_the_same_for_both(pair: Pair) -> None:
+    here, there = pair
+    task_id = await here.scheduler.enqueue("bake")
+    for world in pair:
+        assert kinds(await explained(world, task_id)) == ["NO_PROCESSOR"]
+    oven = await there.processor("oven", can=("bake",), labels={"zone": "eu"})
+    elsewhere = await here.scheduler.enqueue("bake", requires=["zone = us"])
+    for world in pair:
+        assert kinds(await explained(world, elsewhere)) == ["REQUIREMENTS_NOT_MET"]
+    await here.admin.drain(oven.session_id)
+    fits = await here.scheduler.enqueue("bake", requires=["zone = eu"])
+    for world in pair:
+        assert kinds(await explained(world, fits)) == ["DRAINED"]
