@@ -39,8 +39,18 @@ $(PEERS_READY): benchmarks/peers/requirements.txt
 	$(PEERS_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-.PHONY: proto
-proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
+# The locale's variable has the same name: only what is said to make itself counts, and no program takes it for a locale.
+ifeq ($(origin LANG),command line)
+LANGUAGE := $(or $(filter python go typescript java,$(LANG)),$(error LANG is $(LANG); must be python, go, typescript or java))
+unexport LANG
+else
+LANGUAGE := python
+endif
+
+.PHONY: proto proto-$(LANGUAGE)
+proto: proto-$(LANGUAGE)  ## regenerate generated/ from protos/; LANG=go, typescript or java: generated/<that>
+
+proto-python: $(GENERATOR_READY)
 	rm -rf $(GENERATED)/taskq/v1 && mkdir -p $(GENERATED)/taskq/v1
 	PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
 	  --proto_path=protos \
@@ -51,6 +61,8 @@ proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
 	  protos/taskq/v1/*.proto
 	touch $(GENERATED)/taskq/__init__.py $(GENERATED)/taskq/py.typed $(GENERATED)/taskq/v1/__init__.py
 
+include protos/languages.mk
+
 .PHONY: lint
 lint: $(READY) docs  ## check style, types, the contract, who imports whom, and that the manual builds
 	$(BIN)/ruff check $(CODE)
@@ -59,12 +71,15 @@ lint: $(READY) docs  ## check style, types, the contract, who imports whom, and 
 	$(BIN)/lint-imports
 
 .PHONY: lint-proto
-lint-proto: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
+lint-proto: buf-workspace
+	cd .cache/buf && ../../$(BIN)/buf lint
+
+.PHONY: buf-workspace
+buf-workspace: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
 	rm -rf .cache/buf && mkdir -p .cache/buf/google/google/api
 	cp -r protos .cache/buf/protos && rm .cache/buf/protos/buf.yaml
 	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http,field_behavior}.proto .cache/buf/google/google/api/
 	sed 's|- path: \.|- path: protos\n  - path: google\n    lint: {ignore: [google]}|' protos/buf.yaml >.cache/buf/buf.yaml
-	cd .cache/buf && ../../$(BIN)/buf lint
 
 .PHONY: docs
 docs: $(READY) lint-proto  ## build the manual into docs/_build/html
@@ -105,6 +120,10 @@ bench-scale: $(READY)  ## measure more rows, processors, capabilities and bytes:
 .PHONY: bench-idle
 bench-idle: $(READY)  ## measure a server that has nothing to do: twenty minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.idle --database $(DATABASE) $(BENCH_ARGS)
+
+.PHONY: bench-bulk
+bench-bulk: $(READY)  ## measure what 100,000 tasks cancelled at once cost those that flow; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.bulk --database $(DATABASE) $(BENCH_ARGS)
 
 .PHONY: bench-listing
 bench-listing: $(READY)  ## measure pages of tasks by filters, among a million: two minutes; DATABASE=postgres too

@@ -1,25 +1,106 @@
-"""The `taskq` command: one verb for each thing that an operator does."""
+"""The `taskq` command: noun, then verb. A noun's module is imported when it is used."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any, Final
 
 import click
 
-from admin_client.health import health
+from admin_client import errors
 
 USAGE_ERROR = 2
 
+NOUNS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Run": {
+        "dev": "Server, pages and a processor in one command, on a SQLite file in this folder.",
+        "server": "Run the server until SIGTERM; `taskq server --help` lists its settings.",
+        "processor": "Run a processor; look at those that are registered, drain and disconnect them.",
+        "scheduler": "Run a main scheduler.",
+    },
+    "Look and steer": {
+        "task": "Enqueue, find, explain, cancel, rerun, move and delete tasks, one or many.",
+        "schedule": "What recurs: create, look ahead, pause, trigger, backfill.",
+        "capability": "What tasks ask for and what there is for them; pause and resume.",
+        "failure": "Failures, alike ones together.",
+        "op": "What is being done to many tasks.",
+        "audit": "Who has changed what, and why.",
+        "top": "Look on as it works.",
+        "server-info": "What runs, on what database, by which settings.",
+    },
+    "Set up": {
+        "db": "Upgrade a database, check it, or copy it to another; `taskq db --help` says how.",
+        "token": "Make, list and revoke the API tokens of those who call; `taskq token --help` says how.",
+        "certs": "Certificates for development.",
+        "health": "Ask whether a server can serve, for probes.",
+        "conformance": "Does a processor, in any language, keep what processors promise?",
+        "completion": "Completion for your shell.",
+    },
+}
+_ELSEWHERE: Final = {"health": "admin_client.health", "conformance": "admin_client.conformance.command"}
+"""What does not stand in `commands/`."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Taskq(click.Group):
+    """The nouns, imported when they are used; and how the command ends."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in NOUNS.values() for name in section if name in self.commands or _find(name)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (known := super().get_command(ctx, cmd_name)) is not None:
+            return known
+        if not any(cmd_name in section for section in NOUNS.values()) or not _find(cmd_name):
+            return None
+        module = importlib.import_module(_module(cmd_name))
+        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        self.add_command(found, cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        there = set(self.list_commands(ctx))
+        for title, section in NOUNS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, text in section.items() if name in there])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        arguments = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(arguments, prog_name or "taskq", complete_var, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as nothing:
+            click.echo(nothing.ctx.get_help() if nothing.ctx else "", err=True)
+            sys.exit(errors.USAGE)
+        except click.Abort:
+            click.echo("", err=True)
+            sys.exit(errors.INTERRUPTED)
+        except click.ClickException as error:
+            sys.exit(errors.report(error, "", _wants_json(arguments)))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=Taskq, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(version("taskq"), prog_name="taskq")
 def main() -> None:
-    """Durable scheduled tasks, pushed on time to the processors that can run them."""
+    """Durable scheduled tasks, pushed on time to the processors that can run them.
+
+    Data goes to stdout, all else to stderr. Exit codes: 0 done, 2 wrong use, 3 a task that was waited for has failed,
+    4 it was cancelled or not finished in time, 64 + n the gRPC status n (69 not found, 78 no server), 130 Ctrl-C.
+    """
 
 
 def _program(name: str) -> Callable[[Callable[[tuple[str, ...]], None]], click.Command]:
@@ -50,49 +131,30 @@ def token(flags: tuple[str, ...]) -> None:
     _become("taskq_server.tokens", flags)
 
 
-main.add_command(health)
-
-
-@main.group()
-def certs() -> None:
-    """Certificates for development."""
-
-
-@certs.command("init")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="certs")
-@click.option("--host", "hosts", multiple=True, help="a name or IP address of the server, beside those of this machine")
-@click.option("--force", is_flag=True, help="make all of it anew, also where files would be overwritten")
-def certs_init(folder: Path, hosts: tuple[str, ...], force: bool) -> None:
-    """Make a CA, and a certificate each for a server, a scheduler, a processor and an administrator, in FOLDER.
-
-    Whoever has the ca.key that this writes can make more of them.
-    """
-    from admin_client import certificates
-
-    try:
-        files, end = certificates.make(hosts)
-    except ValueError as fault:
-        raise click.BadParameter(str(fault), param_hint="--host") from None
-    if not force and (there := certificates.in_the_way(folder, files)):
-        raise click.UsageError(f"{folder} has {', '.join(there)} already; choose another folder, or --force")
-    try:
-        certificates.write(folder, files)
-    except OSError as error:
-        raise click.FileError(str(folder), error.strerror) from error
-    click.echo(f"{len(files)} files in {folder}, valid until {end:%Y-%m-%d}. To use them:", err=True)
-    own = f"TASKQ_TLS_CERT={folder}/%s.pem TASKQ_TLS_KEY={folder}/%s.key"
-    required = f"TASKQ_TLS_CLIENT_CA={folder}/ca.pem TASKQ_TLS_CLIENT_AUTH=require"
-    click.echo(f"server: {own % ('server', 'server')} {required}")
-    for role in certificates.CLIENTS:
-        click.echo(f"{role}: TASKQ_TLS_CA={folder}/ca.pem {own % (role, role)}")
-
-
 def _become(module: str, flags: tuple[str, ...]) -> None:
     # A process of its own, not an import: a client must not carry the server with it.
     if importlib.util.find_spec("taskq_server") is None:
         click.echo("taskq: the server is not installed; pip install 'taskq[server]'", err=True)
         sys.exit(USAGE_ERROR)
     os.execv(sys.executable, [sys.executable, "-m", module, *flags])
+
+
+def _module(name: str) -> str:
+    return _ELSEWHERE.get(name, f"admin_client.commands.{name.replace('-', '_')}")
+
+
+def _find(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(_module(name)) is not None
+    except ModuleNotFoundError:  # a package that is not there
+        return False
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether JSON was asked for, of a command line that cannot be read."""
+    pairs = set(itertools.pairwise(arguments))
+    formats = {(flag, kind) for flag in ("-o", "--output") for kind in ("json", "jsonl")}
+    return bool({"--json", "-ojson", "-ojsonl", "--output=json", "--output=jsonl"} & set(arguments) or pairs & formats)
 
 
 if __name__ == "__main__":

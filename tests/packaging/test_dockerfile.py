@@ -62,7 +62,7 @@ def test_what_is_copied_is_there_and_is_sent_to_the_engine() -> None:
 def test_the_images_are_made_of_all_packages_of_the_wheel() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for package in wheel["packages"]:
-        assert f"COPY {package.split('/')[0]} " in DOCKERFILE
+        assert f"COPY {package} /source/{package}\n" in DOCKERFILE
 
 
 def test_the_server_keeps_its_database_in_its_volume(monkeypatch: pytest.MonkeyPatch) -> None:

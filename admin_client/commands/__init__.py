@@ -1,0 +1,1 @@
+"""The nouns of the `taskq` command, one a file."""

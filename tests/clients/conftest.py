@@ -1,0 +1,17 @@
+"""What the tests of clients share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture
+def quiet_server() -> Iterator[None]:
+    """A server in this process logs nothing: the standard output is the command's."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
