@@ -151,6 +151,30 @@ bench-peers: $(READY) $(PEERS_READY)  ## measure ours and the peers side by side
 certs: $(READY)  ## make a CA and certificates for development in certs/; CERTS_ARGS="--host queue.lan --force"
 	$(BIN)/taskq certs init certs $(CERTS_ARGS)
 
+.PHONY: dist
+dist: $(READY)  ## make the wheel and the sdist in dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
+PYTHONS ?= $(PYTHON)
+
+.PHONY: dist-test
+dist-test: dist  ## install the wheel into new environments and run a task there; PYTHONS="python3.11 python3.13"
+	$(BIN)/python -m tests.packaging.installed dist/*.whl $(PYTHONS)
+
+.PHONY: up
+up:  ## build the images and start the stack of docker/compose.yaml; needs Docker
+	docker compose up --build --detach
+
+.PHONY: down
+down:  ## stop that stack; its volumes stay
+	docker compose --profile '*' down
+
+.PHONY: docker-test
+docker-test: $(READY)  ## bring the stack up in each profile, kill parts of it, count the tasks: five minutes; needs Docker
+	$(BIN)/python -m tests.stack $(DOCKER_BUILD_ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
-	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) dist docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,7 +24,7 @@ Start at `server.py`, which builds everything, or follow a task:
 `core/origin.py` is who asks for a change, which the audit keeps; `rpc/origin.py` says it around every call.
 
 `database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
-`certificates.py` is what TLS shows; `rpc/tls.py` shows it.
+`certificates.py` is what TLS shows; `rpc/tls.py` shows it. `notify.py` tells systemd that the server serves.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> schedules ->
 {figures, stats} -> {events, dispatcher, housekeeper, firing, gauges, task_queue, admin, bulk, access, sessions} ->
