@@ -46,16 +46,16 @@ async def run(line: str, program: Path) -> Any:
     return json.loads(ended.stdout)
 
 
-@pytest.mark.parametrize("name", ["it's", '"quoted" $HOME `id` \\', "Küche\nund Herd"])
-async def test_grpcurl_does_what_is_printed_whatever_stands_in_it(taskq: Taskq, program: Path, name: str) -> None:
-    data = json.dumps({"name": name}, ensure_ascii=False)
-    line = await printed(taskq, "task", "enqueue", "greet", "-d", data, "--delay", "1h")
+@pytest.mark.parametrize("note", ["it's", '"quoted" $HOME `id` \\', "Küche\nund Herd"])
+async def test_grpcurl_does_what_is_printed_whatever_stands_in_it(taskq: Taskq, program: Path, note: str) -> None:
+    line = await printed(taskq, "task", "enqueue", "greet", "--header", f"note={note}", "--delay", "1h")
 
     answer = await run(line, program)
     (result,) = answer["results"]
     assert result["outcome"] == "ENQUEUE_OUTCOME_CREATED"
     cancelled = await run(await printed(taskq, "task", "cancel", result["taskId"]), program)
     assert cancelled["task"]["state"] == "TASK_STATE_CANCELLED"
+    assert cancelled["task"]["headers"] == {"note": note}
 
 
 @pytest.mark.parametrize(

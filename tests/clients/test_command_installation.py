@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 
@@ -57,7 +58,7 @@ async def test_what_failed_is_found_looked_at_and_run_again(taskq: Taskq, oven: 
     assert (await taskq("task", "list", "--filter", "state:FAILED tag:monday", "-o", "name")).out == f"{task_id}\n"
     assert await taskq.table("task", "count", "--filter", "state:FAILED") == "1\n"
     shown = await taskq.table("task", "get", task_id, "--full")
-    assert "failure:  Fail: the oven is cold" in shown and "Attempts\n" in shown and "Timeline\n" in shown
+    assert "Fail: the oven is cold" in shown and "Attempts\n" in shown and "Timeline\n" in shown
     assert "FAILED: " in await taskq.table("task", "explain", task_id)
 
     # when
@@ -110,9 +111,12 @@ async def test_tasks_are_moved_and_named_ones_that_cannot_be_say_why(taskq: Task
 async def test_failures_that_are_alike_are_one(taskq: Taskq, oven: Oven) -> None:
     for _ in range(2):
         await taskq("task", "enqueue", "bake", "--wait")
-    (group,) = (await taskq("failure", "list")).lines
-    assert (group["name"], group["failures"]) == ("bake", "2")
-    assert "2 failed" in await taskq.table("top", "--once")
+    async with asyncio.timeout(60):  # what is counted is written down within a second
+        while [one["failures"] for one in (groups := (await taskq("failure", "list")).lines)] != ["2"]:
+            pass
+    (group,) = groups
+    assert group["name"] == "bake"
+    assert "FAILED 2" in await taskq.table("top", "--once")
 
     oven.is_lit = True
     assert (await taskq.done("failure", "rerun", group["fingerprint"], "--yes"))["operation"]["doneTasks"] == "2"
