@@ -39,8 +39,18 @@ $(PEERS_READY): benchmarks/peers/requirements.txt
 	$(PEERS_VENV)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-.PHONY: proto
-proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
+# The locale's variable has the same name: only what is said to make itself counts, and no program takes it for a locale.
+ifeq ($(origin LANG),command line)
+LANGUAGE := $(or $(filter python go typescript java,$(LANG)),$(error LANG is $(LANG); must be python, go, typescript or java))
+unexport LANG
+else
+LANGUAGE := python
+endif
+
+.PHONY: proto proto-$(LANGUAGE)
+proto: proto-$(LANGUAGE)  ## regenerate generated/ from protos/; LANG=go, typescript or java: generated/<that>
+
+proto-python: $(GENERATOR_READY)
 	rm -rf $(GENERATED)/taskq/v1 && mkdir -p $(GENERATED)/taskq/v1
 	PATH="$(CURDIR)/$(GENERATOR_VENV)/bin:$$PATH" $(GENERATOR_VENV)/bin/python -m grpc_tools.protoc \
 	  --proto_path=protos \
@@ -51,6 +61,8 @@ proto: $(GENERATOR_READY)  ## regenerate generated/ from protos/
 	  protos/taskq/v1/*.proto
 	touch $(GENERATED)/taskq/__init__.py $(GENERATED)/taskq/py.typed $(GENERATED)/taskq/v1/__init__.py
 
+include protos/languages.mk
+
 .PHONY: lint
 lint: $(READY) docs  ## check style, types, the contract, who imports whom, and that the manual builds
 	$(BIN)/ruff check $(CODE)
@@ -59,12 +71,15 @@ lint: $(READY) docs  ## check style, types, the contract, who imports whom, and 
 	$(BIN)/lint-imports
 
 .PHONY: lint-proto
-lint-proto: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
+lint-proto: buf-workspace
+	cd .cache/buf && ../../$(BIN)/buf lint
+
+.PHONY: buf-workspace
+buf-workspace: $(READY)  # buf finds google/api/*.proto, which its registry would bring, in an installed package
 	rm -rf .cache/buf && mkdir -p .cache/buf/google/google/api
 	cp -r protos .cache/buf/protos && rm .cache/buf/protos/buf.yaml
 	cp $$($(BIN)/python -c 'import google.api, os; print(os.path.dirname(google.api.__path__[0] + "/x"))')/{annotations,http,field_behavior}.proto .cache/buf/google/google/api/
 	sed 's|- path: \.|- path: protos\n  - path: google\n    lint: {ignore: [google]}|' protos/buf.yaml >.cache/buf/buf.yaml
-	cd .cache/buf && ../../$(BIN)/buf lint
 
 .PHONY: docs
 docs: $(READY) lint-proto  ## build the manual into docs/_build/html
@@ -106,6 +121,10 @@ bench-scale: $(READY)  ## measure more rows, processors, capabilities and bytes:
 bench-idle: $(READY)  ## measure a server that has nothing to do: twenty minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.idle --database $(DATABASE) $(BENCH_ARGS)
 
+.PHONY: bench-bulk
+bench-bulk: $(READY)  ## measure what 100,000 tasks cancelled at once cost those that flow; DATABASE=postgres too
+	$(BIN)/python -m benchmarks.bulk --database $(DATABASE) $(BENCH_ARGS)
+
 .PHONY: bench-listing
 bench-listing: $(READY)  ## measure pages of tasks by filters, among a million: two minutes; DATABASE=postgres too
 	$(BIN)/python -m benchmarks.listing --database $(DATABASE) $(BENCH_ARGS)
@@ -132,6 +151,30 @@ bench-peers: $(READY) $(PEERS_READY)  ## measure ours and the peers side by side
 certs: $(READY)  ## make a CA and certificates for development in certs/; CERTS_ARGS="--host queue.lan --force"
 	$(BIN)/taskq certs init certs $(CERTS_ARGS)
 
+.PHONY: dist
+dist: $(READY)  ## make the wheel and the sdist in dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+
+PYTHONS ?= $(PYTHON)
+
+.PHONY: dist-test
+dist-test: dist  ## install the wheel into new environments and run a task there; PYTHONS="python3.11 python3.13"
+	$(BIN)/python -m tests.packaging.installed dist/*.whl $(PYTHONS)
+
+.PHONY: up
+up:  ## build the images and start the stack of docker/compose.yaml; needs Docker
+	docker compose up --build --detach
+
+.PHONY: down
+down:  ## stop that stack; its volumes stay
+	docker compose --profile '*' down
+
+.PHONY: docker-test
+docker-test: $(READY)  ## bring the stack up in each profile, kill parts of it, count the tasks: five minutes; needs Docker
+	$(BIN)/python -m tests.stack $(DOCKER_BUILD_ARGS)
+
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
-	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) dist docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -23,6 +23,8 @@ running.py       programs of ours and of yours, as processes of their own
 supervising.py   which run under this one;                reload.py anew when their files change
 demo.py          what `taskq dev` runs when it is given nothing
 certificates.py  certificates for development
+health.py        whether a server would take calls, for probes
+conformance/     whether a processor, in any language, keeps its promises
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ NOUNS: Final[Mapping[str, Mapping[str, str]]] = {
         "token": "Make, list and revoke the API tokens of those who call; `taskq token --help` says how.",
         "certs": "Certificates for development.",
         "health": "Ask whether a server can serve, for probes.",
-        "conformance": "Does a client of another language keep the contract?",
+        "conformance": "Does a processor, in any language, keep what processors promise?",
         "completion": "Completion for your shell.",
     },
 }

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from client_core.times import from_timestamp
-from processor_client.attempt import Attempt, Phase, Stop
+from processor_client.attempt import Attempt, AttemptKey, Phase, Stop
 from processor_client.handler import Handler
 from processor_client.heart import Beat
 from processor_client.report import cancelled
@@ -73,12 +73,13 @@ class Inbox:
 
     def _take(self, batch: TaskBatch) -> None:
         session, held, handlers = self._session, self._held, self._handlers
-        fresh: list[Attempt] = []
+        arrived: dict[AttemptKey, Attempt] = {}
         for assigned in batch.tasks:
             key = (assigned.task_id, assigned.attempt)
             # The stream may bring again what it brought before it broke.
-            if key not in held:
-                fresh.append(Attempt(key, assigned, handlers.get(assigned.name, _NOBODY), session))
+            if key not in held and key not in arrived:
+                arrived[key] = Attempt(key, assigned, handlers.get(assigned.name, _NOBODY), session)
+        fresh = list(arrived.values())
         if fresh and self._lay_too_long(fresh[0]):
             logger.warning("%d tasks were read too late to be ours and are left to others", len(fresh))
             return

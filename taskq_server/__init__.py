@@ -8,18 +8,25 @@ Start at `server.py`, which builds everything, or follow a task:
     firing  ->  store                                       what schedules are due to fire becomes tasks
     admin  ->  store, sessions                              an administrator looks at it, and steers it
     admin_tasks  ->  store, sessions                        and at tasks: lists by a filter, and why one is not running
+    bulk  ->  store, sessions                                the same is done to many tasks, a batch at a time
     housekeeper  ->  store                                  what nobody reports is taken back; what is old is pruned
     neighbours   ->  store, sessions                        what other servers on the database have done is heard
+    figures  ->  store                                      what was done, and has failed, is written down once a second
+    stats  ->  store                                        and told, by minute and hour
+    events  ->  store                                       what changes is told to whoever watches, on any server
     gauges  ->  store, sessions  ->  metrics                what waits, and who could take it, for whoever scrapes
     readiness  ->  store                                    whether calls should come here: rpc/health, http/app
     http/json_api  ->  rpc                                  the same calls by HTTP, as JSON
+    http/dashboard  ->  rpc                                 pages for people, over the same calls
 
 `access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
 
+`core/origin.py` is who asks for a change, which the audit keeps; `rpc/origin.py` says it around every call.
+
 `database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
-`certificates.py` is what TLS shows; `rpc/tls.py` shows it.
+`certificates.py` is what TLS shows; `rpc/tls.py` shows it. `notify.py` tells systemd that the server serves.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> schedules ->
-{dispatcher, housekeeper, firing, gauges, task_queue, admin, access, sessions} -> store -> core`; `clock`, `config` and
-`metrics` are leaves.
+{figures, stats} -> {events, dispatcher, housekeeper, firing, gauges, task_queue, admin, bulk, access, sessions} ->
+store -> core`; `clock`, `config` and `metrics` are leaves.
 """

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 
-from taskq_server import before_grpc, logs  # noqa: F401 - before_grpc acts by being imported first
+from taskq_server import before_grpc, logs, notify  # noqa: F401 - before_grpc acts by being imported first
 from taskq_server.config import Config, WrongSettings, load
 from taskq_server.core.errors import CannotListen, CertificateRefused, StoreRefused
 from taskq_server.server import Server
@@ -27,6 +27,7 @@ async def serve(config: Config) -> int:
     def stop() -> None:
         if server.stopping.is_set():
             os._exit(130)  # asked twice: now
+        notify.tell(notify.STOPPING)
         server.stopping.set()
 
     loop = asyncio.get_running_loop()
@@ -41,6 +42,7 @@ async def serve(config: Config) -> int:
     if server.http_address:
         scheme = "http" if config.tls_cert is None else "https"
         print(f"taskq server answers HTTP on {scheme}://{server.http_address}", flush=True)
+    notify.tell(notify.READY)
     try:
         await server.run()
     except Exception:  # noqa: BLE001 - logged where it happened

@@ -215,7 +215,7 @@ class Access:
             log.warning("a caller was refused", peer=peer, why=why)
         return Unauthenticated(why, token_id) if many <= MOST_FAILURES else TooManyFailures(MOST_FAILURES)
 
-    def _holds(self, caller: Caller) -> bool:
+    def holds(self, caller: Caller) -> bool:
         """Whether a caller's credential still holds."""
         is_known = caller.token is None or self._by_hash.get(caller.token.hash) is caller
         return is_known and caller.is_in_time(self._clock.now_us())
@@ -279,7 +279,7 @@ class Access:
 
     def _sweep(self) -> None:
         if self.required:
-            for stream in [stream for stream in self._streams if not self._holds(stream.caller)]:
+            for stream in [stream for stream in self._streams if not self.holds(stream.caller)]:
                 self._streams.discard(stream)
                 stream.limit.reschedule(asyncio.get_running_loop().time())
 

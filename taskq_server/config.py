@@ -156,7 +156,7 @@ class Config(BaseModel):
     )
     http_listen: Annotated[str, BeforeValidator(_http_address)] = Field(
         "127.0.0.1:8080",
-        description="where HTTP listens: calls as JSON, /openapi.json, /metrics, /livez, /readyz; "
+        description="where HTTP listens: the dashboard, calls as JSON, /openapi.json, /metrics, /livez, /readyz; "
         "port 0 takes any free one, which is printed; empty is off",
         validate_default=False,
     )
@@ -174,6 +174,12 @@ class Config(BaseModel):
     )
     retention: Span = Field(
         7 * 86400.0, ge=0, le=3650 * 86400, description="how long finished tasks are kept, unless a task asks otherwise"
+    )
+    audit_retention: Span = Field(
+        90 * 86400.0,
+        ge=0,
+        le=3650 * 86400,
+        description="how long it is kept who has changed what, and what bulk operations have done",
     )
     max_connections: int = Field(
         10_000, ge=1, le=1_000_000, description="of clients at a time; a processor has three, a scheduler one or two"

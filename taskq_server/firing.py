@@ -6,8 +6,6 @@ they are due. What waits in buffers is looked at four times a second, as long as
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import structlog
 
 from taskq_server.clock import MILLISECOND_US, SECOND_US, Alarm, Clock
@@ -16,7 +14,6 @@ from taskq_server.metrics import Metrics
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.firing import Fired
-from taskq_server.store.verbs.firing_round import Stopped
 from taskq_server.store.verbs.schedules import ToFire
 
 log = structlog.get_logger("taskq.firing")
@@ -102,7 +99,7 @@ class Firer:
         return min(times)
 
     def _tell(self, fired: Fired) -> None:
-        stop(self._sessions, fired.stopped)
+        self._sessions.stop(fired.stopped)
         self._metrics.fired(fired.tasks, fired.skipped, fired.missed)
         if fired.missed:
             log.warning("firings were missed", many=sum(fired.missed.values()), schedules=_shown(fired.missed))
@@ -116,13 +113,6 @@ class Firer:
         self._follows_zones = True
         if many:
             log.info("the time zone database is another; schedules were computed anew", schedules=many)
-
-
-def stop(sessions: Sessions, stopped: Iterable[Stopped]) -> None:
-    """Tells processors of this server of attempts that were cancelled."""
-    for one in stopped:
-        if (session := sessions.by_seq(one.session_seq)) is not None:
-            session.revoke((one.task_id, one.attempt), cancelled=True)
 
 
 def _is_near(due_us: int | None, now_us: int) -> bool:

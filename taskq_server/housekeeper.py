@@ -19,6 +19,8 @@ log = structlog.get_logger("taskq.housekeeper")
 LOCKED_US = 100 * MILLISECOND_US
 """What is out of time and could not be taken back is in the hands of another server: so long it is left alone."""
 
+FORGET_US = 3_600 * SECOND_US
+
 
 class Housekeeper:
     """Wakes when the first session or attempt runs out of time.
@@ -36,6 +38,7 @@ class Housekeeper:
         dispatch: Callable[[], None],
         lease_duration_us: int,
         retention_us: int,
+        audit_retention_us: int,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -45,10 +48,12 @@ class Housekeeper:
         self._grace_us = lease_duration_us // 2
         self._pulse_us = lease_duration_us // 8
         self._retention_us = retention_us
+        self._audit_retention_us = audit_retention_us
         self._last_tick_us = 0
         self._storage_was_away = False
         self._reclaim_at_us = 0
         self._prune_at_us = 0
+        self._forget_at_us = 0
 
     async def run(self) -> None:
         while True:
@@ -73,7 +78,7 @@ class Housekeeper:
         """Does what is due and answers when to come back."""
         now_us = self._clock.now_us()
         if now_us < self._last_tick_us - SET_BACK_US:
-            self._reclaim_at_us = self._prune_at_us = 0
+            self._reclaim_at_us = self._prune_at_us = self._forget_at_us = 0
         paused = now_us - self._last_tick_us > 2 * self._pulse_us
         if paused:
             await self._store.spare(Grace(self._grace_us, everybody=self._storage_was_away))
@@ -111,7 +116,14 @@ class Housekeeper:
             self._prune_at_us = now_us + SECOND_US
             self._storage_was_away = True
 
+    async def _forget(self, now_us: int) -> None:
+        """What administrators did long ago: some at a time, as often as tasks are pruned, then again in an hour."""
+        gone = await self._store.forget_history(self._audit_retention_us)
+        self._forget_at_us = now_us if gone else now_us + FORGET_US
+
     async def _prune(self, now_us: int) -> None:
+        if now_us >= self._forget_at_us:
+            await self._forget(now_us)
         pruned = await self._store.prune(self._retention_us)
         if pruned.tasks == MOST_TASKS_PER_PRUNE:
             self._prune_at_us = now_us

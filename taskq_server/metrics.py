@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector
@@ -35,14 +35,16 @@ ITEMS = 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000
 class Names:
     """Which task names may be labels: first come, first served, and never more than so many."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_registered: int = MOST_REGISTERED, most_unregistered: int = MOST_UNREGISTERED) -> None:
         self._registered: set[str] = set()
         self._unregistered: set[str] = set()
+        self._most_registered = most_registered
+        self._most_unregistered = most_unregistered
 
     def register(self, names: Iterable[str]) -> None:
         """A processor runs these."""
         for name in names:
-            if len(self._registered) < MOST_REGISTERED:
+            if len(self._registered) < self._most_registered:
                 self._registered.add(name)
 
     def known(self, name: str) -> str:
@@ -51,9 +53,23 @@ class Names:
 
     def waiting(self, name: str) -> str:
         """The label of a name of which tasks wait, whether somebody runs it or not."""
-        if name not in self._registered and len(self._unregistered) < MOST_UNREGISTERED:
+        if name not in self._registered and len(self._unregistered) < self._most_unregistered:
             self._unregistered.add(name)
         return name if name in self._registered or name in self._unregistered else OTHER
+
+
+def count_into(counts: list[int], bounds: Sequence[float], values: Collection[float]) -> None:
+    """Counts values by the first bound that is no smaller, or else behind the last."""
+    if len(values) < MANY:
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        return
+    in_order, before = sorted(values), 0
+    for i, bound in enumerate(bounds):  # each bound is looked up among the values, not each value among the bounds
+        until = bisect_right(in_order, bound)
+        counts[i] += until - before
+        before = until
+    counts[-1] += len(in_order) - before
 
 
 class _Child:
@@ -82,21 +98,8 @@ class Spread(Collector):
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = _Child(len(self._bounds))
-        if len(values) < MANY:
-            for value in values:
-                child.counts[bisect_left(self._bounds, value)] += 1
-        else:
-            self._count_sorted(child.counts, sorted(values))
+        count_into(child.counts, self._bounds, values)
         child.total += sum(values)
-
-    def _count_sorted(self, counts: list[int], values: list[float]) -> None:
-        """Looks each bound up among the values, rather than each value among the bounds."""
-        before = 0
-        for i, bound in enumerate(self._bounds):
-            until = bisect_right(values, bound)
-            counts[i] += until - before
-            before = until
-        counts[-1] += len(values) - before
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         yield HistogramMetricFamily(self._name, self._help, labels=self._labels)
@@ -119,6 +122,9 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.names = Names()
+        self.on_pushed: Callable[[Mapping[str, Collection[float]]], None] = _nobody
+        self.on_ran: Callable[[Mapping[tuple[str, str], Collection[float]]], None] = _nobody
+        """Told the same as `pushed` and `ran`: for whoever keeps a history."""
 
         def counter(name: str, help: str, *labels: str) -> Counter:
             return Counter(name, help, labels, registry=registry)
@@ -225,11 +231,13 @@ class Metrics:
         """How many seconds late tasks were written to a stream, by name."""
         for name, seconds in lateness.items():
             self._lateness.add((self.names.known(name),), seconds)
+        self.on_pushed(lateness)
 
     def ran(self, spans: Mapping[tuple[str, str], Collection[float]]) -> None:
         """How many seconds attempts took, by name and outcome."""
         for (name, outcome), seconds in spans.items():
             self._run.add((self.names.known(name), outcome), seconds)
+        self.on_ran(spans)
 
     def committed(self, items: int) -> None:
         """A transaction was committed."""
@@ -254,3 +262,7 @@ class Metrics:
     def handled(self, call: tuple[str, str, str], seconds: float) -> None:
         """A call has taken so long."""
         self._handling.add(call, (seconds,))
+
+
+def _nobody(told: object) -> None:
+    """Nobody wants to know."""

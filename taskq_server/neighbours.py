@@ -38,6 +38,7 @@ class Neighbours:
         alarm: Alarm,
         dispatch: Callable[[int], None],
         hear_schedules: Callable[[ToFire], None],
+        hear_watchers: Callable[[int], None] = lambda until_us: None,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -46,6 +47,7 @@ class Neighbours:
         self._alarm = alarm
         self._dispatch = dispatch
         self._hear_schedules = hear_schedules
+        self._hear_watchers = hear_watchers
         self._renew_at_us = 0
         self._wait_us = LOOK_UNHEARD_US
         """Until the next look, where rings are not heard: longer and longer while there is no news."""
@@ -78,6 +80,7 @@ class Neighbours:
         if news.earliest_us is not None:
             self._dispatch(news.earliest_us)
         self._hear_schedules(news.to_fire)
+        self._hear_watchers(news.watched_until_us)
         await self._tasks.look_again(self._store.versions)
         is_news = bool(news.signals) or news.resumed or news.earliest_us is not None
         self._wait_us = LOOK_UNHEARD_US if is_news else min(2 * self._wait_us, LOOK_US)

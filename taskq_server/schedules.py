@@ -10,7 +10,7 @@ from taskq_server.clock import Clock
 from taskq_server.core.errors import ScheduleNotFound
 from taskq_server.core.recurring import Key, Schedule
 from taskq_server.core.schedule import Preview, Recurrence, Rule
-from taskq_server.firing import Firer, stop
+from taskq_server.firing import Firer
 from taskq_server.sessions import Sessions
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.firing_by_hand import Backfill, Backfilled, Trigger, Triggered
@@ -72,7 +72,7 @@ class Schedules:
     async def _trigger(self, trigger: Trigger) -> Triggered:
         """Shielded: whoever asked may go away during the commit, and processors must be told all the same."""
         triggered = await self._store.trigger_schedule(trigger)
-        stop(self._sessions, triggered.stopped)
+        self._sessions.stop(triggered.stopped)
         self._expected(triggered.schedule)
         return triggered
 
@@ -83,7 +83,7 @@ class Schedules:
     async def _backfill(self, backfill: Backfill) -> Backfilled:
         """Shielded as a trigger is."""
         backfilled = await self._store.backfill_schedule(backfill)
-        stop(self._sessions, backfilled.stopped)
+        self._sessions.stop(backfilled.stopped)
         self._expected(backfilled.schedule)
         return backfilled
 

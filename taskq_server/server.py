@@ -14,17 +14,21 @@ import structlog
 from taskq_server.access import Access
 from taskq_server.admin import Admin
 from taskq_server.admin_tasks import AdminTasks
+from taskq_server.bulk import Bulk
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
 from taskq_server.config import Config, shown
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
+from taskq_server.events import Events
+from taskq_server.figures import Figures
 from taskq_server.firing import Firer
 from taskq_server.gauges import Gauges
 from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
 from taskq_server.http.calls import all_calls
+from taskq_server.http.dashboard.dashboard import Dashboard
 from taskq_server.http.json_api import JsonApi
 from taskq_server.http.safety import Hosts
 from taskq_server.http.server import MOST_FILES, HttpServer
@@ -33,12 +37,17 @@ from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.admin_tasks_service import AdminTasksService
+from taskq_server.rpc.audit_service import AuditService
+from taskq_server.rpc.bulk_service import BulkService
+from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.processor_service import ProcessorService
 from taskq_server.rpc.schedule_service import ScheduleService
 from taskq_server.rpc.scheduler_service import SchedulerService
 from taskq_server.rpc.server import RpcServer
 from taskq_server.schedules import Schedules
+from taskq_server.session import Session
 from taskq_server.sessions import Sessions, microseconds
+from taskq_server.stats import Stats
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
@@ -85,10 +94,20 @@ class Server:
         self.readiness = Readiness(self._store)
         self._store.on_commit, self._store.on_answer = self._count, self._measure
         self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
-        self._sessions.on_keep = lambda session: self.metrics.names.register(session.capabilities)
+        self.events = Events(self._store, self._clock)
+        self.figures = Figures(self._store, self._clock, self.events, self._build_of)
+        self.metrics.on_pushed, self.metrics.on_ran = self.figures.pushed, self.figures.ran
+        self._sessions.on_keep = self._meet
         dispatch, housekeeping = Alarm(self._clock), Alarm(self._clock)
         self.housekeeper = Housekeeper(
-            self._store, self._sessions, self._clock, housekeeping, dispatch.ring, lease_us, retention_us
+            self._store,
+            self._sessions,
+            self._clock,
+            housekeeping,
+            dispatch.ring,
+            lease_us,
+            retention_us,
+            microseconds(config.audit_retention),
         )
         told = self._clock, dispatch, self.housekeeper.expect, self.metrics
         self.dispatcher = Dispatcher(self._store, self._sessions, *told)
@@ -102,27 +121,34 @@ class Server:
         if isinstance(self._store, SharedStore):
             looking = Alarm(self._clock)
             self.neighbours = Neighbours(
-                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear
-            )
+                self._store, self._sessions, self._tasks, self._clock, looking, dispatch.ring, self.firer.hear,
+                self.events.hear,
+            )  # fmt: skip
+        self.bulk = Bulk(self._store, self._sessions, self._clock, Alarm(self._clock))
         admin = AdminService(Admin(self._store, self._sessions), self._clock, config)
         scheduler = SchedulerService(self._tasks, self.access, self._clock, config)
         schedules = ScheduleService(
             Schedules(self._store, self._sessions, self.firer, self._clock), self.access, self._clock, config
         )
+        figures = FiguresService(self._store, Stats(self._store, self._clock), self.events, self._clock)
         admin_tasks = AdminTasksService(AdminTasks(self._store, self._sessions), self.access, self._clock)
-        servicers: list[object] = [scheduler, self._processors, schedules, admin, admin_tasks]
+        self.servicers: list[object] = [
+            *(scheduler, self._processors, schedules, admin, admin_tasks),
+            *(BulkService(self.bulk, config), AuditService(self._store), figures),
+        ]
         self._rpc = RpcServer(
-            servicers,
+            self.servicers,
             self.access,
             self.metrics,
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         https = self.certificates if config.http_listen else None
-        self._api = JsonApi(all_calls(servicers, self.metrics), self.access)
+        self._api = JsonApi(all_calls(self.servicers, self.metrics, self.access), self.access)
+        self._dashboard = Dashboard(self.servicers, self.access, self._clock)
         hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)
-        api = self._api if config.serves_calls_by_http else None
-        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness, hosts, api), https)
+        called = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
+        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness, hosts, *called), https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
@@ -140,6 +166,8 @@ class Server:
             self.dispatcher.run(),
             self.firer.run(),
             self.readiness.run(),
+            self.events.run(),
+            self.bulk.run(),
         ]
         if config.http_listen:
             loops += [self.gauges.run(), self.gauges.run_lag()]
@@ -149,6 +177,7 @@ class Server:
             loops.append(self.certificates.run())
         self._loops = [self._keep(loop) for loop in loops]
         self._guarding = self._keep(self.access.run())
+        self._writing = self._keep(self.figures.run())
         log.info(
             "server started",
             address=self.address,
@@ -206,11 +235,14 @@ class Server:
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._processors.stop()
         self._tasks.stop()
+        self.events.stop()
         self._sessions.drain_streams("the server is stopping")
         grace = 0 if self.fatal else self._config.stop_grace
         await asyncio.gather(self._rpc.stop(grace), self._api.stop(grace))
         self._guarding.cancel()  # until here credentials may end
-        await asyncio.gather(self._guarding, return_exceptions=True)
+        self.figures.stop()
+        await asyncio.gather(self._guarding, self._writing, return_exceptions=True)
+        self._dashboard.stop()
         await self._http.stop()  # last: it says until then that the server is not ready
         await self._store.close()
         self.stopped = True
@@ -222,6 +254,15 @@ class Server:
             self.metrics.enqueued(transaction.added)
         if transaction.ended:
             self.metrics.ended(transaction.ended)
+        self.figures.committed(transaction)
+
+    def _meet(self, session: Session) -> None:
+        self.metrics.names.register(session.capabilities)
+        self.figures.register(session.capabilities)
+
+    def _build_of(self, session_seq: int) -> str:
+        session = self._sessions.by_seq(session_seq)
+        return "" if session is None else session.build_id
 
     def _measure(self, verb: str, seconds: float | None) -> None:
         self.readiness.heard(seconds)

@@ -102,6 +102,7 @@ class Session:
         self.capabilities = new.capabilities
         self.labels = new.labels
         self.max_in_flight = new.max_in_flight
+        self.build_id = new.build_id
         self.principal = new.principal
         self.stream: Stream | None = None
         self.draining = False

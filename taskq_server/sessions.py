@@ -21,6 +21,7 @@ from taskq_server.session import AttemptKey, Pulse, Session, Sighting
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.firing_round import Stopped
 from taskq_server.store.verbs.living import Advance, Held, NewSession, Sign
 from taskq_server.store.verbs.reading import Fate
 from taskq_server.store.verbs.servers import Signal
@@ -249,6 +250,12 @@ class Sessions:
             if session.stream is not None:
                 session.stream.error = SessionDisconnected(to_text(session.session_id))
             self.drop(session_seq, "disconnected by an administrator")
+
+    def stop(self, stopped: Iterable[Stopped]) -> None:
+        """Tells processors that are connected here of attempts that were cancelled; others hear it from the store."""
+        for one in stopped:
+            if (session := self._by_seq.get(one.session_seq)) is not None:
+                session.revoke((one.task_id, one.attempt), cancelled=True)
 
     def drop(self, session_seq: int, why: str) -> None:
         """The session has ended, or another server pushes to it."""

@@ -8,6 +8,7 @@ use or cannot be reached now; 78 it must not be used; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +36,7 @@ def create(options: argparse.Namespace, settings: Config) -> int:
     token_id, rights = api_token.id_of(text), tuple(options.right)
     assert token_id is not None
     expiry_us = None if options.expire_after is None else round(options.expire_after * 1_000_000)
-    new = NewToken(token_id, api_token.hash_of(text), options.principal, rights, expiry_us)
+    new = NewToken(token_id, api_token.hash_of(text), options.principal, rights, expiry_us, _user())
     database_at(settings.database_url, settings).change_tokens(new)
     if not any(one.token_id == token_id for one in _known(settings)):
         raise StoreRefused("the token was not kept", "look at the log of the server", NO_SUCH_TOKEN)
@@ -62,7 +63,7 @@ def revoke(options: argparse.Namespace, settings: Config) -> int:
     known = {one.token_id for one in _known(settings)}
     if missing := [token_id for token_id in options.token if token_id not in known]:
         raise StoreRefused(f"there is no token {', '.join(missing)}", "`taskq token list` lists them", NO_SUCH_TOKEN)
-    database_at(settings.database_url, settings).change_tokens(Revocation(tuple(options.token)))
+    database_at(settings.database_url, settings).change_tokens(Revocation(tuple(options.token), _user()))
     _say(f"revoked {', '.join(options.token)}")
     return 0
 
@@ -143,6 +144,14 @@ def _known(settings: Config) -> Iterable[Token]:
         if not migrate.serves(connection, found):
             raise StoreRefused(f"the database has schema {found}, older than {migrate.HEAD}", "run `taskq db upgrade`")
         return tokens.every(connection)
+
+
+def _user() -> str:
+    """Who runs this, for the audit; empty where the operating system has no name for them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def _time(time_us: int | None) -> str:

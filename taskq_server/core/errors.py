@@ -12,9 +12,14 @@
      ├── ScheduleNotFound
      ├── ScheduleExists        a schedule has this id or name, and is another
      ├── ScheduleChanged       since it was read
+     ├── FailureGroupNotFound
      ├── SessionNotFound
      ├── SessionDisconnected   by an administrator
      ├── WrongState            the task is in a state that does not allow it
+     ├── OperationNotFound
+     ├── OperationConflict     an operation has this id, and is another
+     ├── OperationEnded        so it cannot be cancelled
+     ├── CountMismatch         other than so many tasks are matched
      ├── Stopping              the server goes away
      ├── StorageUnavailable    the database does not answer
      └── StorageFull           the disk is full
@@ -147,6 +152,14 @@ class ScheduleChanged(TaskqError):
         super().__init__(f"schedule {schedule!r} has etag {current!r} by now, not {etag!r}; read it again")
 
 
+class FailureGroupNotFound(TaskqError):
+    """No failures are kept under this fingerprint."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        super().__init__(f"failure group {fingerprint!r} does not exist, or was not seen for so long that it is gone")
+
+
 class SessionNotFound(TaskqError):
     """No such session: it ended."""
 
@@ -171,6 +184,41 @@ class WrongState(TaskqError):
         self.state = state
         self.allowed = allowed
         super().__init__(f"task {task_id!r} is {state}; must be {' or '.join(allowed)}")
+
+
+class OperationNotFound(TaskqError):
+    """No such bulk operation: never started, or long ago."""
+
+    def __init__(self, operation_id: str) -> None:
+        self.operation_id = operation_id
+        super().__init__(f"operation {operation_id!r} does not exist; it was never started, or long ago")
+
+
+class OperationConflict(TaskqError):
+    """A bulk operation has this id, and is not what was asked for."""
+
+    def __init__(self, operation_id: str) -> None:
+        self.operation_id = operation_id
+        super().__init__(f"operation {operation_id!r} exists, and does something else; must be a new id")
+
+
+class OperationEnded(TaskqError):
+    """The bulk operation has come to its end."""
+
+    def __init__(self, operation_id: str, state: str) -> None:
+        self.operation_id = operation_id
+        self.state = state
+        super().__init__(f"operation {operation_id!r} is {state}; must be running")
+
+
+class CountMismatch(TaskqError):
+    """Other than the expected number of tasks are matched."""
+
+    def __init__(self, expected_count: int, matched_tasks: int, is_partial: bool) -> None:
+        self.expected_count = expected_count
+        self.matched_tasks = matched_tasks
+        matched = f"{matched_tasks:,} or more" if is_partial else f"{matched_tasks:,}"
+        super().__init__(f"{matched} tasks are matched; must be {expected_count:,}, as expected; nothing was changed")
 
 
 class Stopping(TaskqError):

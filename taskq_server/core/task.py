@@ -57,6 +57,8 @@ class Event(IntEnum):
     RELEASE = 5
     CANCEL = 6
     EXPIRE = 7
+    RERUN = 8
+    """An administrator lets it run again, as if it had not been tried."""
 
 
 TRANSITIONS: dict[tuple[TaskState, Event], TaskState] = {
@@ -68,6 +70,9 @@ TRANSITIONS: dict[tuple[TaskState, Event], TaskState] = {
     (TaskState.RUNNING, Event.RELEASE): TaskState.SCHEDULED,
     (TaskState.RUNNING, Event.GIVE_UP): TaskState.FAILED,
     (TaskState.RUNNING, Event.CANCEL): TaskState.CANCELLED,
+    (TaskState.SUCCEEDED, Event.RERUN): TaskState.SCHEDULED,
+    (TaskState.FAILED, Event.RERUN): TaskState.SCHEDULED,
+    (TaskState.CANCELLED, Event.RERUN): TaskState.SCHEDULED,
 }
 """Every legal change. What is not here cannot happen."""
 

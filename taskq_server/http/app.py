@@ -1,4 +1,4 @@
-"""What HTTP answers: whether the server lives, whether it is ready, its metrics, and calls as JSON."""
+"""What HTTP answers: whether the server lives, whether it is ready, its metrics, calls as JSON, and the dashboard."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from taskq_server.access import Access
 from taskq_server.core.errors import TaskqError
 from taskq_server.core.rights import Need
 from taskq_server.gauges import Gauges
 from taskq_server.http.auth import refusal, who
+from taskq_server.http.dashboard.dashboard import Dashboard
 from taskq_server.http.errors import Failure
 from taskq_server.http.json_api import JsonApi, google_error
 from taskq_server.http.openapi import document
@@ -27,7 +28,13 @@ from taskq_server.readiness import Readiness
 
 
 def app(
-    access: Access, metrics: Metrics, gauges: Gauges, readiness: Readiness, hosts: Hosts, api: JsonApi | None
+    access: Access,
+    metrics: Metrics,
+    gauges: Gauges,
+    readiness: Readiness,
+    hosts: Hosts,
+    api: JsonApi | None,
+    dashboard: Dashboard | None,
 ) -> Starlette:
     """The application; whoever calls it has been listened to by `HttpServer`.
 
@@ -56,9 +63,11 @@ def app(
         text = await asyncio.to_thread(encode, metrics.registry)
         return Response(text, headers={"content-type": content_type})
 
-    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
+    routes: list[BaseRoute] = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     if api is not None:
         routes.append(Route("/openapi.json", _describes(api, access)))
+    if dashboard is not None:
+        routes += dashboard.routes()
     application = Starlette(routes=routes, middleware=[Middleware(Safety, hosts=hosts)])
     if api is not None:
         application.router.redirect_slashes = False

@@ -10,10 +10,14 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.rpc import code_pb2
+from starlette.requests import Request
 
+from taskq_server.access import Access
+from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
 from taskq_server.http.errors import Failure, Refusal
 from taskq_server.metrics import Metrics
+from taskq_server.rpc import origin
 from taskq_server.rpc.auth import NEEDS
 from taskq_server.rpc.metering import Meter
 from taskq_server.rpc.server import SERVICES
@@ -27,12 +31,15 @@ Answer = Callable[[], Awaitable[Message]]
 class Call:
     """One method of one service."""
 
-    def __init__(self, servicer: object, method: MethodDescriptor, need: Need, metrics: Metrics) -> None:
+    def __init__(
+        self, servicer: object, method: MethodDescriptor, need: Need, metrics: Metrics, access: Access
+    ) -> None:
         self.method = method
         self.need = need
         self.request_type: type[Message] = message_factory.GetMessageClass(method.input_type)
         self._behaviour: Callable[[Any], Awaitable[Message]] = getattr(servicer, method.name)
         self._meter = Meter(metrics, method, "http")
+        self._teller = origin.Teller(method, access) if origin.is_audited(method) else None
 
     @property
     def is_stream(self) -> bool:
@@ -42,8 +49,12 @@ class Call:
     def path(self) -> str:
         return path_of(self.method)
 
-    async def run(self, request: Message, seconds: float | None) -> Message:
-        """The answer, if there is one within so many seconds."""
+    async def run(self, request: Message, seconds: float | None, asked_by: Request) -> Message:
+        """The answer, if there is one within so many seconds. `asked_by` says where it comes from, for the audit."""
+        if self._teller is not None:
+            peer = asked_by.client.host if asked_by.client else ""
+            request_id = asked_by.headers.get("x-request-id", "")
+            self._teller.tell(request, source=Source.HTTP, peer=peer, request_id=request_id)
         limit = MOST_SECONDS if seconds is None else min(seconds, MOST_SECONDS)
         try:
             async with asyncio.timeout(limit) as timer:
@@ -77,9 +88,9 @@ def path_of(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
 
 
-def all_calls(servicers: Iterable[object], metrics: Metrics) -> Iterator[Call]:
+def all_calls(servicers: Iterable[object], metrics: Metrics, access: Access) -> Iterator[Call]:
     """Those of these servicers that somebody may make at all."""
     for servicer in servicers:
         for method in SERVICES[type(servicer)].methods:
             if (need := NEEDS.get(path_of(method))) is not None and hasattr(servicer, method.name):
-                yield Call(servicer, method, need, metrics)
+                yield Call(servicer, method, need, metrics, access)

@@ -87,7 +87,7 @@ class JsonApi:
                 raise Refusal(400, code_pb2.INVALID_ARGUMENT, "UNEXPECTED_BODY", message)
             query = request.scope["query_string"].decode("latin-1")
             asked = await self._convert(len(data), lambda: binding.message(values, query, data))
-            answered = await binding.call.run(asked, seconds)
+            answered = await binding.call.run(asked, seconds, request)
             return await self._convert(answered.ByteSize(), lambda: json_body.text_of(answered))
 
         found = await self._counted(binding.call, answer)
@@ -108,7 +108,7 @@ class JsonApi:
                 raise Refusal(501, code_pb2.UNIMPLEMENTED, "STREAMS_BY_GRPC", message)
             data = await body.read(request, request.headers.get("content-type", ""))
             asked = await self._convert(len(data), lambda: connect.request_of(call, kind, data))
-            answered = await call.run(asked, seconds)
+            answered = await call.run(asked, seconds, request)
             return await self._convert(answered.ByteSize(), lambda: connect.response_of(answered, kind))
 
         found = await self._counted(call, answer)

@@ -55,6 +55,7 @@ class AdminService:
     ) -> admin_pb2.DisconnectProcessorResponse:
         faults = Faults()
         session_id = faults.uuid("session_id", request.session_id)
+        faults.text("reason", request.reason, MOST_REASON)
         faults.raise_if_any()
         return admin_pb2.DisconnectProcessorResponse(released_tasks=await self._admin.disconnect(session_id))
 
@@ -79,6 +80,7 @@ class AdminService:
     async def ResumeCapability(self, request: admin_pb2.ResumeCapabilityRequest) -> admin_pb2.ResumeCapabilityResponse:
         faults = Faults()
         faults.name("name", request.name)
+        faults.text("reason", request.reason, MOST_REASON)
         faults.raise_if_any()
         ended = await self._admin.resume(request.name)
         return admin_pb2.ResumeCapabilityResponse(pause=None if ended is None else convert.pause(ended))

@@ -18,10 +18,13 @@ from taskq_server.access import Access
 from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CannotListen, TaskqError
 from taskq_server.metrics import Metrics
-from taskq_server.rpc import malformed, reflection
+from taskq_server.rpc import malformed, origin, reflection
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.admin_tasks_service import AdminTasksService
+from taskq_server.rpc.audit_service import AuditService
 from taskq_server.rpc.auth import Guard
+from taskq_server.rpc.bulk_service import BulkService
+from taskq_server.rpc.figures_service import FiguresService
 from taskq_server.rpc.health import Health
 from taskq_server.rpc.metering import Meter
 from taskq_server.rpc.processor_service import ProcessorService
@@ -66,7 +69,10 @@ SERVICES: dict[type, ServiceDescriptor] = {
     ProcessorService: processor_service_pb2.DESCRIPTOR.services_by_name["ProcessorService"],
     ScheduleService: schedule_service_pb2.DESCRIPTOR.services_by_name["ScheduleService"],
     AdminService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    BulkService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    AuditService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
     AdminTasksService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
+    FiguresService: admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"],
 }
 """A service may be answered by several, each of which knows one subject."""
 
@@ -93,7 +99,7 @@ class RpcServer:
         self._names += services
         for name, service in services.items():
             methods = {
-                method.name: _handler(servicer, method, metrics)
+                method.name: _handler(servicer, method, access, metrics)
                 for method in service.methods
                 for servicer in servicers
                 if SERVICES[type(servicer)] is service and hasattr(servicer, method.name)
@@ -130,7 +136,9 @@ class RpcServer:
         await self._server.stop(grace_seconds)
 
 
-def _handler(servicer: object, method: MethodDescriptor, metrics: Metrics) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(
+    servicer: object, method: MethodDescriptor, access: Access, metrics: Metrics
+) -> grpc.RpcMethodHandler[Any, Any]:
     behaviour = getattr(servicer, method.name)
     meter = Meter(metrics, method)
     request_type = message_factory.GetMessageClass(method.input_type)
@@ -146,18 +154,23 @@ def _handler(servicer: object, method: MethodDescriptor, metrics: Metrics) -> gr
         return grpc.unary_stream_rpc_method_handler(meter.around(_stream(behaviour)), parse, _serialize)
     # Made into bytes by the handler: gRPC keeps what a handler returns until its peer has read it, and 100 answers of a
     # peer that never reads would be kept as messages and as bytes.
-    return grpc.unary_unary_rpc_method_handler(meter.around(_unary(behaviour)), parse, None)
+    teller = origin.Teller(method, access) if origin.is_audited(method) else None
+    return grpc.unary_unary_rpc_method_handler(meter.around(_unary(behaviour, teller)), parse, None)
 
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _unary(behaviour: Callable[[Any], Awaitable[Message]]) -> Callable[..., Awaitable[bytes]]:
+def _unary(
+    behaviour: Callable[[Any], Awaitable[Message]], teller: origin.Teller | None
+) -> Callable[..., Awaitable[bytes]]:
     async def call(request: Message | TaskqError, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
             if isinstance(request, TaskqError):
                 raise request
+            if teller is not None:
+                teller.tell_grpc(request, context)
             return _serialize(await behaviour(request))
         except Exception as error:
             await context.abort_with_status(to_status(error))

@@ -7,9 +7,10 @@ is open goes into the next one.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from taskq_server.core.origin import Origin, current
 from taskq_server.store.transaction import Transaction, Verb
 
 Item = TypeVar("Item")
@@ -29,6 +30,8 @@ class Waiting(Generic[Item, Answer]):
     future: asyncio.Future[list[Answer]]
     size_bytes: int = 0
     """About what its items hold, of those that may hold much."""
+    origin: Origin | None = field(default_factory=current)
+    """Who has asked for them."""
     has_begun: bool = False
     """A transaction has taken it up."""
 
@@ -60,6 +63,7 @@ def apply(transaction: Transaction, group: Group) -> list[list[Any]]:
         by_verb.setdefault(waiting.verb, []).append(waiting)
     answers: dict[int, list[Any]] = {}
     for verb, together in by_verb.items():
+        transaction.origins = [(len(waiting.items), waiting.origin) for waiting in together]
         flat = verb(transaction, [item for waiting in together for item in waiting.items])
         start = 0
         for waiting in together:

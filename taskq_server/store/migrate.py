@@ -15,7 +15,7 @@ from taskq_server.core.errors import StoreRefused
 
 log = structlog.get_logger("taskq.store")
 
-HEAD = "0006"
+HEAD = "0008"
 SCRIPTS = Path(__file__).parent / "migrations"
 
 _SAVE_SERVES_FROM = text(

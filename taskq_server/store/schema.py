@@ -88,6 +88,8 @@ task = Table(
     Column("schedule_seq", Number, comment="of which it is a firing"),
     Column("nominal_us", Number, comment="which firing of that schedule"),
     Column("rerun_of", LargeBinary(16), comment="the task that it repeats with another payload"),
+    # what has ended it
+    Column("failure_group", Text, comment="of one that is FAILED: the fingerprint of its last failure"),
 )
 
 
@@ -106,6 +108,8 @@ LIVES = text("end_time_us + 0 IS NULL")
 """The same of a session that is looked for by its id; it does not offer the index of all that live."""
 IS_FIRING = text("pause_time_us IS NULL AND next_due_us IS NOT NULL")
 IS_BUFFERED = text("outcome = 3")
+IS_WORKED_ON = text("state = 1")
+"""Of a bulk operation."""
 
 
 def _partial(name: str, *columns: Column[Any], where: TextClause) -> Index:
@@ -124,6 +128,8 @@ _partial("task_of_schedule", task.c.schedule_seq, where=IS_OF_SCHEDULE)
 # What went wrong and what was given up, for whoever looks for it among all that went well, which pays nothing for it.
 _partial("task_failed_seq", task.c.seq, where=IS_FAILED)
 _partial("task_cancelled_seq", task.c.seq, where=IS_CANCELLED)
+# Which tasks have failed so.
+_partial("task_failed", task.c.failure_group, task.c.seq, where=IS_FAILED)
 _partial("task_rerun", task.c.rerun_of, where=IS_RERUN)
 
 attempt = Table(
@@ -258,6 +264,63 @@ token = Table(
     Column("last_use_time_us", Number, comment="to the minute"),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    Column("audit_seq", Number, primary_key=True),
+    Column("change_time_us", Number, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("source", SmallInteger, nullable=False, comment="Source"),
+    Column("action", Text, nullable=False),
+    Column("target_kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("before", Text, nullable=False, comment="JSON object; empty: there was none"),
+    Column("after", Text, nullable=False, comment="JSON object; empty: there is none"),
+    Column("request_id", Text, nullable=False),
+    comment="who has changed what; each in the transaction of its change",
+    sqlite_autoincrement=True,
+)
+Index("audit_time", audit.c.change_time_us)
+Index("audit_target", audit.c.target_kind, audit.c.target, audit.c.audit_seq)
+Index("audit_principal", audit.c.principal, audit.c.audit_seq)
+
+bulk_operation = Table(
+    "bulk_operation",
+    metadata,
+    Column("operation_seq", Number, primary_key=True),
+    Column("operation_id", LargeBinary(16), nullable=False, unique=True),
+    Column("content_hash", LargeBinary(16), nullable=False, comment="tells a retried start from a conflict"),
+    Column("state", SmallInteger, nullable=False, comment="OperationState"),
+    # what is asked for
+    Column("kind", SmallInteger, nullable=False, comment="ActionKind"),
+    Column("due_time_us", Number, comment="of RESCHEDULE: either this or the next"),
+    Column("delay_us", Number),
+    Column("priority", SmallInteger, comment="of REPRIORITISE"),
+    Column("payload", LargeBinary, comment="of RERUN, until the operation has ended"),
+    Column("content_type", Text, comment="NULL: tasks run again as they are"),
+    Column("payload_metadata", Text, comment="JSON object"),
+    Column("filter", Text, nullable=False, comment="empty: those of task_ids"),
+    Column("task_ids", LargeBinary, comment="16 bytes each"),
+    Column("reason", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("max_tasks", Number, nullable=False, comment="0: no limit"),
+    # how far it is
+    Column("start_time_us", Number, nullable=False),
+    Column("end_time_us", Number),
+    Column("matched", Number, nullable=False),
+    Column("matched_is_partial", SmallInteger, nullable=False, comment="1: as many, or more"),
+    Column("place", Number, nullable=False, comment="what comes before is left: a seq, or a place in task_ids"),
+    Column("done", Number, nullable=False, server_default="0"),
+    Column("skipped", Number, nullable=False, server_default="0"),
+    Column("skipped_samples", Text, nullable=False, server_default="[]", comment="JSON array"),
+    Column("server_seq", Number, nullable=False, comment="the server that works on it"),
+    Column("work_time_us", Number, nullable=False, comment="of its last batch"),
+    sqlite_autoincrement=True,
+)
+_partial("bulk_operation_running", bulk_operation.c.operation_seq, where=IS_WORKED_ON)
+
 server = Table(
     "server",
     metadata,
@@ -282,6 +345,69 @@ signal = Table(
     sqlite_autoincrement=True,
 )
 Index("signal_server", signal.c.server_seq, signal.c.signal_seq)
+
+LATENESS_BUCKETS = 15
+RUN_BUCKETS = 13
+LATENESS_COLUMNS = tuple(f"late_{i}" for i in range(LATENESS_BUCKETS))
+RUN_COLUMNS = tuple(f"ran_{i}" for i in range(RUN_BUCKETS))
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default="0")
+
+
+stat = Table(
+    "stat",
+    metadata,
+    Column("step_seconds", Integer, primary_key=True, comment="60 or 3600"),
+    Column("start_us", Number, primary_key=True),
+    Column("name", InOrder, primary_key=True, comment="empty for all together"),
+    _count("enqueued"),
+    _count("leased"),
+    _count("succeeded"),
+    _count("failed"),
+    _count("cancelled"),
+    _count("retried"),
+    *map(_count, LATENESS_COLUMNS),
+    *map(_count, RUN_COLUMNS),
+    comment="what was done in each minute and hour; late_ and ran_ count by how long it took",
+    sqlite_with_rowid=False,
+)
+
+failure_group = Table(
+    "failure_group",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("name", InOrder, nullable=False),
+    Column("error_type", Text, nullable=False),
+    Column("pattern", Text, nullable=False, comment="the message without what changes"),
+    Column("last_message", Text, nullable=False),
+    Column("top_frame", Text, nullable=False),
+    Column("failures", Number, nullable=False),
+    Column("first_time_us", Number, nullable=False),
+    Column("last_time_us", Number, nullable=False),
+    Column("last_task_id", LargeBinary(16), nullable=False),
+    Column("processor_names", Text, nullable=False, comment="JSON array"),
+    Column("build_ids", Text, nullable=False, comment="JSON array"),
+    Column("trend", Text, nullable=False, comment="JSON array of hours since 1970 and how many failed in them"),
+    Column("resolve_time_us", Number),
+    Column("resolve_note", Text),
+    comment="failed attempts that are alike, together",
+    sqlite_with_rowid=False,
+)
+Index("failure_group_last", failure_group.c.last_time_us, failure_group.c.fingerprint)
+
+event = Table(
+    "event",
+    metadata,
+    Column("event_seq", Number, primary_key=True, comment="in the order of the commits"),
+    Column("event_time_us", Number, nullable=False),
+    Column("topic", SmallInteger, nullable=False, comment="Topic"),
+    Column("changes", Number, nullable=False),
+    Column("ids", Text, nullable=False, comment="JSON array: some of them"),
+    comment="hints of what has changed, while somebody watches",
+    sqlite_autoincrement=True,
+)
 
 meta = Table(
     "meta",

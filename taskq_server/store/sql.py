@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Connection
+from sqlalchemy import Column, ColumnElement, Connection, Select
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store.transaction import Transaction
@@ -83,6 +83,10 @@ class Sql(ABC):
         """Whether a column has one of many values."""
 
     @abstractmethod
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
+        """The numbers of tasks that a statement finds, a few hundred; its column is `seq`."""
+
+    @abstractmethod
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
         """New numbers for tasks, in the order of enqueueing."""
 
@@ -110,6 +114,11 @@ class Sql(ABC):
     @abstractmethod
     def keep_from_leasing(self, tx: Transaction) -> None:
         """Waits until the leases that go on have ended, and lets no other begin before the transaction has ended."""
+
+    @abstractmethod
+    def in_turn(self, tx: Transaction) -> None:
+        """Waits until those who have said the same have ended: what is numbered from now on, is in the order of the
+        commits."""
 
     @abstractmethod
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:

@@ -13,19 +13,29 @@ from functools import partial
 from typing import Any, TypeVar
 
 from taskq_server.clock import Clock
+from taskq_server.core.bulk_operation import NewOperation, Operation
 from taskq_server.core.errors import TaskqError
+from taskq_server.core.event import Event
 from taskq_server.core.explaining import Facts
 from taskq_server.core.history import History
 from taskq_server.core.matching import Demand, Route
 from taskq_server.core.recurring import Key, Schedule
+from taskq_server.core.sums import Sums
 from taskq_server.core.task import Ended, Ending, Enqueued, NewTask, Outcome, Task
 from taskq_server.store.memory import Memory
 from taskq_server.store.offer import Offer
 from taskq_server.store.transaction import THE_ONLY_SERVER, Transaction, Verb, name_of
 from taskq_server.store.verbs import (
+    audit_log,
+    auditing,
     backlog,
+    bulk,
+    counting,
     describing,
     draining,
+    events,
+    failures,
+    figures,
     firing,
     firing_by_hand,
     inspecting,
@@ -40,7 +50,9 @@ from taskq_server.store.verbs import (
     scheduling,
     tokens,
 )
+from taskq_server.store.verbs.audit_log import Audited, Wanted
 from taskq_server.store.verbs.backlog import Backlog
+from taskq_server.store.verbs.bulk import Advanced, Step
 from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
@@ -102,6 +114,8 @@ class Store(ABC):
         self._backlog = partial(backlog.backlog, self.memory)
         self._pause = partial(pausing.pause, self.memory)
         self._resume = partial(pausing.resume, self.memory)
+        self._next_steps = partial(bulk.next_steps, self.memory)
+        self._advance = partial(bulk.advance, self.memory, rules)
         self._fire = partial(firing.fire, self.memory, rules)
         self._trigger = partial(firing_by_hand.trigger, self.memory, rules)
         self._backfill = partial(firing_by_hand.backfill, self.memory, rules)
@@ -304,6 +318,42 @@ class Store(ABC):
         """What the database is, and which servers live on it."""
         return (await self.read(describing.describe, [None]))[0]
 
+    async def keep_figures(self, round: figures.Round) -> None:
+        """Writes down what this server has done, seen to fail, and changed, since it wrote last."""
+        await self.write(figures.keep, [round])
+
+    async def sums(self, asked: figures.Asked) -> list[tuple[figures.Span, Sums]]:
+        """What was done, in the order of time and then of names."""
+        return (await self.read(figures.history, [asked]))[0]
+
+    async def count(self, kind: counting.Kind) -> int:
+        """How many tasks there are of a kind; MOST_COUNTED are as many or more."""
+        return (await self.read(counting.tasks, [kind]))[0]
+
+    async def fleet(self) -> counting.Fleet:
+        """The processors of all servers."""
+        return (await self.read(counting.fleet, [None]))[0]
+
+    async def failure_groups(self, page: failures.GroupPage) -> list[failures.FailureGroup]:
+        """Failures that are alike, the ones seen last first."""
+        return (await self.read(failures.find, [page]))[0]
+
+    async def resolve_failures(self, resolution: failures.Resolution) -> failures.FailureGroup | None:
+        """Notes a group as resolved, until it is seen again; None when it is not kept."""
+        return (await self.write(failures.resolve, [resolution]))[0]
+
+    async def last_event(self) -> Event | None:
+        """The last hint of a change that is kept."""
+        return (await self.read(events.last, [None]))[0]
+
+    async def events_after(self, since: events.Since) -> events.Found:
+        """The hints of changes that came after one, as many as are read at once."""
+        return (await self.read(events.after, [since]))[0]
+
+    async def watch_until(self, until_us: int) -> None:
+        """Lets every server keep hints of what it changes until then."""
+        await self.write(events.watch, [until_us])
+
     async def ping(self) -> None:
         """Returns when the database has answered."""
         await self.read(reading.ping, [None])
@@ -315,6 +365,50 @@ class Store(ABC):
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
+
+    async def list_audit(self, wanted: Wanted) -> list[Audited]:
+        """What was changed by whom, the last first."""
+        return (await self.read(audit_log.find, [wanted]))[0]
+
+    async def forget_history(self, keep_us: int) -> int:
+        """Deletes some of what administrators did longer ago than that; answers how much."""
+        entries = (await self.write(auditing.forget, [keep_us]))[0]
+        return entries + (await self.write(bulk.forget, [keep_us]))[0]
+
+    async def prune_asked(self, at_most: int) -> Pruned:
+        """Deletes finished tasks past their retention, no more than a small batch, since somebody asks for it."""
+        return (await self.write(pruning.prune_asked, [pruning.Asked(at_most)]))[0]
+
+    async def start_operation(self, new: NewOperation) -> Operation:
+        """Stores a bulk operation; answers how it stands, also when it is there already with the same content."""
+        return _unless_refused((await self.write(bulk.start, [new]))[0])
+
+    async def last_number(self) -> int:
+        """The number of the task that was enqueued last; 0 when there is none."""
+        return (await self.read(bulk.last_number, [None]))[0]
+
+    async def count_tasks(self, task_ids: tuple[bytes, ...]) -> int:
+        """How many of these there are."""
+        return (await self.read(bulk.count_ids, [task_ids]))[0]
+
+    async def get_operation(self, operation_id: bytes) -> Operation | None:
+        return (await self.read(bulk.get, [operation_id]))[0]
+
+    async def list_operations(self, page: Page) -> list[Operation]:
+        """Bulk operations, those started last first."""
+        return (await self.read(bulk.find, [page]))[0]
+
+    async def cancel_operation(self, operation_id: bytes) -> Operation:
+        """Ends a bulk operation after the batch at which it is."""
+        return _unless_refused((await self.write(bulk.cancel, [operation_id]))[0])
+
+    async def next_steps(self) -> list[Step]:
+        """What comes next in the bulk operations at which this server is to work, those of each in their order."""
+        return (await self.read(self._next_steps, [None]))[0]
+
+    async def advance(self, step: Step) -> Advanced:
+        """Does one batch of a bulk operation."""
+        return (await self.write(self._advance, [step]))[0]
 
     async def principal_of(self, session_id: bytes) -> str | None:
         """Whose a session is, also one that has ended; None for one that never was, or is long gone."""

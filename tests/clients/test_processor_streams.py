@@ -192,6 +192,21 @@ async def test_what_comes_again_after_a_reconnect_runs_once() -> None:
     assert (runs, len(server.results)) == ([task.task_id], 1)
 
 
+async def test_what_one_message_brings_twice_runs_once() -> None:
+    async def cook() -> None:
+        begun.append(1)
+
+    begun: list[int] = []
+    async with at_work(Runs("cook", cook)) as (server, stream):
+        task, last = a_task("cook"), a_task("cook")
+        stream.send(task, task)
+        stream.send(last)
+        await server.result_of(task)
+        await server.result_of(last)
+
+    assert len(begun) == 2
+
+
 async def test_a_later_attempt_of_a_task_that_is_held_runs_too() -> None:
     async def cook(ctx: Context) -> None:
         runs.append(ctx.attempt)

@@ -9,6 +9,7 @@ import grpc
 import pytest
 import structlog
 
+from taskq.v1 import event_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq_server import access
@@ -229,19 +230,24 @@ async def test_where_nobody_is_asked_who_they_are_a_token_is_not_looked_at(start
 # ── the end of a credential ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def streams_of(house: House, token: str) -> tuple[grpc.aio.Call, grpc.aio.Call]:
-    """A StreamTasks and a WatchTask that are open."""
+async def streams_of(house: House, token: str) -> tuple[grpc.aio.Call, grpc.aio.Call, grpc.aio.Call]:
+    """A StreamTasks, a WatchTask and a WatchEvents that are open."""
     processor = await house.processor(token, "cook")
     stream = await processor.open()
     scheduler = RawScheduler(await house.channel(token))
     task_id = await scheduler.enqueue("bake", delay=span(86_400))
     watch = scheduler.stub.WatchTask(scheduler_pb2.WatchTaskRequest(task_id=task_id))
     await soon(watch.read())
-    return stream.call, watch
+    events = RawAdmin(await house.channel(token)).stub.WatchEvents(event_pb2.WatchEventsRequest())
+    await soon(events.read())
+    return stream.call, watch, events
 
 
 async def test_a_revoked_token_ends_its_streams_and_no_others(house: House) -> None:
-    token, other = await house.token("process:*", "enqueue:*"), await house.token("process:*", principal="other")
+    token, other = (
+        await house.token("process:*", "enqueue:*", "read"),
+        await house.token("process:*", principal="other"),
+    )
     ended = await streams_of(house, token)
     going_on = await house.processor(other, "cook")
     await going_on.open()
@@ -256,7 +262,7 @@ async def test_a_revoked_token_ends_its_streams_and_no_others(house: House) -> N
 
 
 async def test_an_expired_token_ends_its_streams_at_its_time(house: House) -> None:
-    token = await house.token("process:*", "enqueue:*", expire_after_seconds=60)
+    token = await house.token("process:*", "enqueue:*", "read", expire_after_seconds=60)
     calls = await streams_of(house, token)
     house.clock.advance(59.9)
     await house.server.access.tick()

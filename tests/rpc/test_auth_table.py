@@ -15,6 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
+from taskq.v1 import bulk_operation_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
@@ -22,6 +23,8 @@ from taskq_server.config import Config
 from taskq_server.core import token as api_token
 from taskq_server.rpc.auth import NEEDS
 from taskq_server.server import Server
+from taskq_server.store.verbs.failures import Failures
+from taskq_server.store.verbs.figures import Round
 from tests.rpc.callers import Metadata, granted, revoke, showing
 from tests.rpc.support import UNKNOWN_ID, a_task, soon
 from tests.rpc.wire import METHODS as OURS
@@ -63,9 +66,19 @@ ListCapabilities  no           no           no        no           no           
 PauseCapability   no           no           no        no           no           no        no   no           yes
 ResumeCapability  no           no           no        no           no           no        no   no           yes
 GetServerInfo     no           no           no        no           no           no        yes  yes          yes
+PruneTasks        no           no           no        no           no           no        no   no           yes
+StartBulkOperation no          no           no        no           no           no        no   no           yes
+GetBulkOperation  no           no           no        no           no           no        yes  yes          yes
+ListBulkOperations no          no           no        no           no           no        yes  yes          yes
+CancelBulkOperation no         no           no        no           no           no        no   no           yes
+ListAuditEntries  no           no           no        no           no           no        yes  yes          yes
 ListTasks         no           no           no        no           no           no        yes  yes          yes
 AdminService.GetTask no        no           no        no           no           no        yes  yes          yes
 ExplainTask       no           no           no        no           no           no        yes  yes          yes
+ListFailureGroups no           no           no        no           no           no        yes  yes          yes
+ResolveFailureGroup no         no           no        no           no           no        no   no           yes
+GetStats          no           no           no        no           no           no        yes  yes          yes
+WatchEvents       no           no           no        no           no           no        yes  yes          yes
 Check             yes          yes          yes       yes          yes          yes       yes  yes          yes
 List              yes          yes          yes       yes          yes          yes       yes  yes          yes
 Watch             yes          yes          yes       yes          yes          yes       yes  yes          yes
@@ -134,9 +147,18 @@ class Gate:
             enqueue = scheduler_pb2.EnqueueRequest(tasks=[a_task("cook", b"pasta")])
             _, enqueued = await self.call("Enqueue", enqueue, admin)
             message.task_id = enqueued.results[0].task_id  # type: ignore[attr-defined]
+        if name == "StartBulkOperation":
+            return _a_bulk_operation()
+        if "operation_id" in fields:  # one that goes on, since nobody works on it
+            _, started = await self.call("StartBulkOperation", _a_bulk_operation(), admin)
+            message.operation_id = started.operation.operation_id  # type: ignore[attr-defined]
         if "session_id" in fields:
             _, registered = await self.call("Register", _a_registration(), kitchen)
             message.session_id = registered.session_id  # type: ignore[attr-defined]
+        if "fingerprint" in fields:
+            seen = Failures("a" * 16, "cook", "Burnt", "", first_time_us=1, last_time_us=1, last_task_id=bytes(16))
+            await self.server._store.keep_figures(Round(failures=[seen]))
+            message.fingerprint = seen.fingerprint  # type: ignore[attr-defined]
         if name == "ReportResult":
             released = processor_pb2.Released()
             message.results.add(task_id=UNKNOWN_ID, attempt=1, released=released)  # type: ignore[attr-defined]
@@ -166,6 +188,11 @@ class Gate:
 
 
 _NUMBERS = itertools.count()
+
+
+def _a_bulk_operation() -> bulk_operation_pb2.StartBulkOperationRequest:
+    action = bulk_operation_pb2.BulkAction(cancel=bulk_operation_pb2.CancelAction())
+    return bulk_operation_pb2.StartBulkOperationRequest(filter="name:nobody", action=action)
 
 
 def _a_registration() -> processor_pb2.RegisterRequest:
@@ -203,6 +230,7 @@ async def _shown(server: Server) -> dict[str, Metadata]:
 async def gate(module_database_url: str) -> AsyncIterator[Gate]:
     server = Server(Config(listen="127.0.0.1:0", database_url=module_database_url, stop_grace=1, auth="required"))
     await server.start()
+    server.bulk.tick = asyncio.Event().wait  # type: ignore[assignment, method-assign]
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield Gate(server, channel, await _shown(server))
     await server.stop()

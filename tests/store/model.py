@@ -6,8 +6,9 @@ Each method takes what was asked and what was answered, checks the answer, and c
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from taskq_server.core.bulk_operation import POSSIBLE, Action, ActionKind
 from taskq_server.core.matching import Route
 from taskq_server.core.task import (
     TRANSITIONS,
@@ -296,6 +297,45 @@ class Model:
                 self._finish(task, now)
         if answers is not None:
             assert [one.state_before for one in answers] == expected
+
+    # ── many at once ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def operate(self, now: int, action: Action, task_ids: list[bytes]) -> None:
+        for task_id in task_ids:
+            task = self.tasks.get(task_id)
+            if task is None or task.state not in POSSIBLE[action.kind]:
+                continue
+            match action.kind:
+                case ActionKind.CANCEL:
+                    self.cancel(now, [task_id], None)
+                case ActionKind.RERUN:
+                    self._rerun(now, task)
+                case ActionKind.RESCHEDULE:
+                    assert action.due_time_us is not None
+                    task.due = max(now, action.due_time_us)
+                case ActionKind.REPRIORITISE:
+                    assert action.priority is not None
+                    task.new = replace(task.new, priority=action.priority)
+                case ActionKind.DELETE:
+                    del self.tasks[task_id]
+                    self.successes.pop(task_id, None)
+                    self.pruned += 1
+
+    def _rerun(self, now: int, task: ModelTask) -> None:
+        """All that is left of what was is its attempts, and a key that is still held for its time."""
+        task.change(Event.RERUN)
+        task.due, task.failed, task.lost = now, 0, 0
+        task.finish_time = task.prune_time = None
+        if task.attempt:
+            task.kept.add(task.attempt)
+        self.successes.pop(task.new.task_id, None)
+        mine = {place: hold for place, hold in self.keys.items() if hold.task_id == task.new.task_id}
+        for place, hold in mine.items():
+            if hold.until is None or hold.until <= now:
+                del self.keys[place]
+        held = task.new.dedup is not None and (task.new.dedup.scope, task.new.dedup.key) in self.keys
+        still = held and self.keys[task.new.dedup.scope, task.new.dedup.key].task_id == task.new.task_id  # type: ignore[union-attr]
+        task.new = replace(task.new, expire_time_us=None, dedup=task.new.dedup if still else None)
 
     # ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

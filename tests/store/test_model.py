@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.bulk_operation import Action, ActionKind, NewOperation
 from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Demand
 from taskq_server.core.task import (
@@ -33,9 +34,11 @@ from taskq_server.core.task import (
 )
 from taskq_server.store.store import Rules, Store
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs import bulk
 from taskq_server.store.verbs.living import Grace, NewSession, Sign
 from taskq_server.store.verbs.pausing import NewPause
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US
+from taskq_server.task_id import new as new_id
 from tests.store.given import (
     LEASE,
     NO_RETRY,
@@ -362,6 +365,29 @@ class StoreMachine(RuleBasedStateMachine):
         now, ids = self.now, [target_task if isinstance(target_task, bytes) else target_task.task_id]
         self.call("cancel", ids, fault, lambda world, answers: world.cancel(now, ids, answers))
 
+    @rule(
+        kind=st.sampled_from([*ActionKind, ActionKind.RERUN]),
+        ids=st.lists(st.sampled_from(IDS), min_size=1, max_size=4, unique=True),
+        number=st.integers(0, 9),
+        stops=st.booleans(),
+    )
+    def operate(self, kind: ActionKind, ids: list[bytes], number: int, stops: bool) -> None:
+        """In batches of two; between them a store may die that has its time to itself: others wait before they go on
+        with what a server has left."""
+        now = self.now
+        action = Action(kind, due_time_us=now + seconds(number - 1), priority=number)
+        new = NewOperation(new_id(), bytes(16), action, task_ids=tuple(ids), place=len(ids))
+        self.run(self.store.start_operation(new))
+        while steps := self.run(self.store.next_steps()):
+            assert self.run(self.store.advance(steps[0])).moved
+            if stops and self.home.own_clock:
+                stops = False
+                self.home.die()
+                self.go_on()
+        if kind is ActionKind.DELETE:
+            self.last_seen = {}
+        self.fits(lambda world: world.operate(now, action, ids))
+
     @rule(session=sessions, more=st.sampled_from([-5, 1, LEASE, LEASE]))
     def keep_alive(self, session: Processor, more: int) -> None:
         until = self.now + more
@@ -514,7 +540,10 @@ EXAMPLES = {"sqlite": 100, "postgres": 30}
 
 @pytest.mark.timeout(7_200)  # to find the smallest sequence that fails takes longer than to find one
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_the_store_does_what_its_model_does(request: pytest.FixtureRequest, database: str) -> None:
+def test_the_store_does_what_its_model_does(
+    request: pytest.FixtureRequest, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "MOST_A_BATCH", 2)
     if database == "sqlite":
         empty = request.getfixturevalue("empty_sqlite")
         StoreMachine.make_home = lambda: SQLiteHome(RULES, empty)

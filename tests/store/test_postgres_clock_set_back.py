@@ -15,7 +15,7 @@ async def test_who_dies_after_the_clock_was_set_back_is_noticed_within_a_lease(
 ) -> None:
     store = await Postgres.open(postgres_url, clock, RULES)
     sessions = Sessions(store, clock, LEASE)
-    housekeeper = Housekeeper(store, sessions, clock, Alarm(clock), lambda: None, LEASE, seconds(60))
+    housekeeper = Housekeeper(store, sessions, clock, Alarm(clock), lambda: None, LEASE, seconds(60), seconds(60))
     await housekeeper.tick()
     clock.advance(us=-hours(1))
     await a_processor(store, alive_until=clock.now_us() + LEASE)

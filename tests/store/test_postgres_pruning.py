@@ -47,7 +47,7 @@ async def test_a_prune_that_fails_keeps_nobody_alive(
 
     monkeypatch.setattr(store, "prune", fail)
     sessions = Sessions(store, clock, LEASE)
-    housekeeper = Housekeeper(store, sessions, clock, Alarm(clock), lambda: None, LEASE, seconds(60))
+    housekeeper = Housekeeper(store, sessions, clock, Alarm(clock), lambda: None, LEASE, seconds(60), seconds(60))
     await housekeeper.tick()
     await a_processor(store, alive_until=clock.now_us() + LEASE)
 

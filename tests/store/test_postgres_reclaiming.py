@@ -42,7 +42,7 @@ async def test_a_housekeeper_waits_while_another_server_is_at_what_is_out_of_tim
 ) -> None:
     await a_processor(store, alive_until=clock.now_us() + LEASE)
     sessions = Sessions(store, clock, LEASE)
-    housekeeper = Housekeeper(store, sessions, clock, Alarm(clock), lambda: None, LEASE, seconds(60))
+    housekeeper = Housekeeper(store, sessions, clock, Alarm(clock), lambda: None, LEASE, seconds(60), seconds(60))
     await housekeeper.tick()
     clock.advance(31)
     other = await connect(postgres_url)

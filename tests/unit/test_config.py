@@ -48,7 +48,7 @@ def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default()
 def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     values = {
         "insecure": "true", "listen": "0.0.0.0:1", "http_listen": "0.0.0.0:8", "http_hosts": "a.lan", "database_url": "sqlite:///x.db",
-        "lease_duration": "2s",
+        "lease_duration": "2s", "audit_retention": "9d",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
         "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",
         "log_format": "json", "pgbouncer": "true", "tls_cert": "c", "tls_key": "k", "tls_client_ca": "a",
@@ -86,6 +86,7 @@ def test_what_is_no_span_is_refused(text: str) -> None:
     [
         ("lease_duration", ["1s", "1h"], ["999ms", "3601s", "9" * 400 + "s"]),
         ("retention", ["0s", "3650d"], ["3651d"]),
+        ("audit_retention", ["0s", "3650d"], ["3651d"]),
         ("max_connections", ["1", "1000000"], ["0", "1000001"]),
         ("max_payload_bytes", ["0", "1048576"], ["-1", "1048577", "1.5", "many", ""]),
         ("max_lost_leases", ["1", "1000"], ["0", "1001"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,10 @@ SCHEDULE_CALLS = [
     "ResumeSchedule", "TriggerSchedule", "BackfillSchedule", "PreviewSchedule",
 ]  # fmt: skip
 ADMIN_CALLS = [
-    "ListProcessors", "DrainProcessor", "DisconnectProcessor",
-    "ListCapabilities", "PauseCapability", "ResumeCapability", "GetServerInfo",
+    "ListTasks", "GetTask", "ExplainTask", "PruneTasks", "StartBulkOperation", "GetBulkOperation", "ListBulkOperations",
+    "CancelBulkOperation", "ListFailureGroups", "ResolveFailureGroup", "GetStats", "WatchEvents", "ListAuditEntries",
+    "ListProcessors", "DrainProcessor", "DisconnectProcessor", "ListCapabilities", "PauseCapability",
+    "ResumeCapability", "GetServerInfo",
 ]  # fmt: skip
 
 
@@ -37,11 +40,31 @@ def test_the_generated_code_is_what_the_protos_generate(tmp_path: Path) -> None:
         ["make", "proto", f"GENERATED={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
     )
     assert made.returncode == 0, f"`make proto` failed, so nobody knows whether generated/ is stale:\n{made.stderr}"
-    fresh, committed = files_below(tmp_path), files_below(ROOT / "generated")
+    fresh, committed = files_below(tmp_path / "taskq"), files_below(ROOT / "generated" / "taskq")
     assert len(fresh) >= 16
     assert set(committed) == set(fresh), "generated/ is stale: run `make proto`"
     stale = [name for name, content in fresh.items() if committed[name] != content]
     assert not stale, f"generated/ is stale: run `make proto` ({', '.join(stale)})"
+
+
+@pytest.mark.parametrize("language", ["go", "typescript", "java"])
+def test_another_language_is_made_when_make_is_told_so_and_not_when_the_locale_is_called_like_it(language: str) -> None:
+    def would_run(*arguments: str, **environment: str) -> str:
+        command = ["make", "--dry-run", "proto", *arguments]
+        told = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return told.stdout + told.stderr
+
+    assert f"buf.gen.{language}.yaml" in would_run(f"LANG={language}")
+    assert "grpc_tools.protoc" in would_run(LANG=language)
+    assert "LANG is klingon; must be python, go, typescript or java" in would_run("LANG=klingon")
 
 
 def test_the_package_works_from_anywhere_once_it_is_installed(tmp_path: Path) -> None:
@@ -64,7 +87,7 @@ def test_the_package_works_from_anywhere_once_it_is_installed(tmp_path: Path) ->
         (SCHEDULER, ["Enqueue", "GetTask", "WatchTask", "CancelTask"], ["WatchTask"]),
         (PROCESSOR, ["Register", "StreamTasks", "Heartbeat", "ReportResult", "Unregister"], ["StreamTasks"]),
         (SCHEDULE, SCHEDULE_CALLS, []),
-        (ADMIN, ADMIN_CALLS, []),
+        (ADMIN, ADMIN_CALLS, ["WatchEvents"]),
     ],
 )
 def test_the_names_of_the_calls_are_those_of_the_contract(
@@ -109,6 +132,18 @@ def test_the_names_of_the_calls_are_those_of_the_contract(
         (
             ADMIN,
             {
+                "ListTasks": http_pb2.HttpRule(get="/v1/tasks"),
+                "GetTask": http_pb2.HttpRule(get="/v1/tasks/{task_id}:inspect"),
+                "ExplainTask": http_pb2.HttpRule(get="/v1/tasks/{task_id}:explain"),
+                "PruneTasks": http_pb2.HttpRule(post="/v1/tasks:prune", body="*"),
+                "StartBulkOperation": http_pb2.HttpRule(post="/v1/bulkOperations", body="*"),
+                "GetBulkOperation": http_pb2.HttpRule(get="/v1/bulkOperations/{operation_id}"),
+                "ListBulkOperations": http_pb2.HttpRule(get="/v1/bulkOperations"),
+                "CancelBulkOperation": http_pb2.HttpRule(post="/v1/bulkOperations/{operation_id}:cancel", body="*"),
+                "ListFailureGroups": http_pb2.HttpRule(get="/v1/failureGroups"),
+                "ResolveFailureGroup": http_pb2.HttpRule(post="/v1/failureGroups/{fingerprint}:resolve", body="*"),
+                "GetStats": http_pb2.HttpRule(get="/v1/stats"),
+                "ListAuditEntries": http_pb2.HttpRule(get="/v1/auditEntries"),
                 "ListProcessors": http_pb2.HttpRule(get="/v1/processors"),
                 "DrainProcessor": http_pb2.HttpRule(post="/v1/processors/{session_id}:drain", body="*"),
                 "DisconnectProcessor": http_pb2.HttpRule(post="/v1/processors/{session_id}:disconnect", body="*"),
@@ -127,7 +162,10 @@ def test_every_unary_call_has_its_http_path(service: ServiceDescriptor, rules: d
 
 def test_no_field_number_has_two_meanings_for_a_state() -> None:
     # the numbers of the states and outcomes stand in the database too
-    from taskq.v1 import task_pb2
+    from taskq.v1 import audit_pb2, bulk_operation_pb2, event_pb2, task_pb2
+    from taskq_server.core.bulk_operation import OperationState
+    from taskq_server.core.event import Topic
+    from taskq_server.core.origin import Source
     from taskq_server.core.recurring import FiringOutcome
     from taskq_server.core.schedule import CatchUp, Dst, DstPolicy, Overlap
     from taskq_server.core.task import DedupConflict, DedupHold, EndStatus, EnqueueOutcome, TaskState
@@ -142,6 +180,9 @@ def test_no_field_number_has_two_meanings_for_a_state() -> None:
         (CatchUp, schedule_service_pb2.CatchUp, "CATCH_UP_"),
         (FiringOutcome, schedule_service_pb2.FiringOutcome, "FIRING_OUTCOME_"),
         (Dst, schedule_service_pb2.DstMark, "DST_MARK_"),
+        (OperationState, bulk_operation_pb2.BulkOperationState, "BULK_OPERATION_STATE_"),
+        (Source, audit_pb2.AuditSource, "AUDIT_SOURCE_"),
+        (Topic, event_pb2.EventTopic, "EVENT_TOPIC_"),
         (EndStatus, processor_service_pb2.ReportStatus, "REPORT_STATUS_"),
     ):
         assert {f"{prefix}{one.name}": one.value for one in ours} | {f"{prefix}UNSPECIFIED": 0} == dict(theirs.items())

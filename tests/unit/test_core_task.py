@@ -33,6 +33,9 @@ LEGAL = {
     (RUNNING, Event.RELEASE): SCHEDULED,
     (RUNNING, Event.GIVE_UP): FAILED,
     (RUNNING, Event.CANCEL): CANCELLED,
+    (SUCCEEDED, Event.RERUN): SCHEDULED,
+    (FAILED, Event.RERUN): SCHEDULED,
+    (CANCELLED, Event.RERUN): SCHEDULED,
 }
 EVERY_CHANGE = [(state, event) for state in TaskState for event in Event]
 
@@ -50,16 +53,16 @@ def test_the_table_holds_what_is_legal_and_nothing_else() -> None:
     assert TRANSITIONS == LEGAL
 
 
-def test_what_is_finished_changes_no_more() -> None:
+def test_what_is_finished_changes_no_more_unless_somebody_lets_it_run_again() -> None:
     finished = {state for state in TaskState if state.finished}
 
     assert finished == {SUCCEEDED, FAILED, CANCELLED}
-    assert not any(state in finished for state, _ in TRANSITIONS)
+    assert {event for state, event in TRANSITIONS if state in finished} == {Event.RERUN}
 
 
-def test_every_state_is_reached_and_left_unless_it_is_final() -> None:
+def test_every_state_is_reached_and_left() -> None:
     assert set(TRANSITIONS.values()) == set(TaskState)
-    assert {state for state, _ in TRANSITIONS} == {SCHEDULED, RUNNING}
+    assert {state for state, _ in TRANSITIONS} == set(TaskState)
 
 
 def test_the_numbers_of_states_and_outcomes_are_those_on_the_wire_and_in_the_tables() -> None:

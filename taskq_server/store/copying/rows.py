@@ -15,8 +15,8 @@ from taskq_server.store import schema
 
 Row = tuple[Any, ...]
 
-OF_A_DATABASE = {"server", "signal", "meta"}
-"""What is said in them of a database and of the servers on it is not true of another."""
+OF_A_DATABASE = {"server", "signal", "event", "meta"}
+"""What is said in them of a database, of the servers on it, and to those who watch it, is not true of another."""
 OF_A_SERVER = "server_seq"
 
 _TYPES: dict[type[Any], tuple[type[Any], ...]] = {
@@ -41,7 +41,7 @@ class Rows:
         self.names = ", ".join(map(_quoted, self.columns))
         self.order = ", ".join(map(_quoted, self.key))
         self.sized = [i for i, column in enumerate(columns) if isinstance(column.type, Text | LargeBinary)]
-        """The columns that may be large; every table has two of them or more."""
+        """The columns that may be large; every table has one of them or more."""
         self.is_numbered = len(self.key) == 1 and isinstance(table.c[self.key[0]].type, Integer)
         """Whether the database itself numbers its rows."""
         self.numbers_once = bool(table.dialect_kwargs.get("sqlite_autoincrement"))

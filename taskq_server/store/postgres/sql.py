@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, any_, bindparam
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Select, any_, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from taskq_server.core.matching import Candidate, Seats
@@ -27,6 +27,7 @@ _LEASING = _FIRST_LOCK + MOST_LOCKS
 """Shared by those who lease; whoever decides what may be leased has it alone."""
 LEASE = f"pg_advisory_xact_lock_shared({_LEASING})"
 _KEEP_FROM_LEASING = f"SELECT pg_advisory_xact_lock({_LEASING})"
+_TAKE_TURN = f"SELECT pg_advisory_xact_lock({_LEASING + 1})"
 
 NUMBERS = "ARRAY (SELECT nextval('task_seq_seq') FROM generate_series(1, {many}::bigint))"
 """Of so many new tasks."""
@@ -129,6 +130,9 @@ class PostgresSql(Sql):
         kind = BigInteger() if isinstance(column.type, Integer) else column.type
         return column == any_(bindparam(None, list(values), ARRAY(kind)))
 
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
+        return set(tx.connection.execute(those).scalars())
+
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
         if len(tx.numbers) == many:
             return tx.numbers
@@ -157,6 +161,9 @@ class PostgresSql(Sql):
 
     def keep_from_leasing(self, tx: Transaction) -> None:
         tx.connection.exec_driver_sql(_KEEP_FROM_LEASING)
+
+    def in_turn(self, tx: Transaction) -> None:
+        tx.connection.exec_driver_sql(_TAKE_TURN)
 
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:
         columns = tuple(map(list, zip(*asked, strict=True)))

@@ -248,10 +248,10 @@ class Postgres(SharedStore):
     def _look_around(self, tx: Transaction, looks: list[Look]) -> list[News]:
         end_look = self.memory.pauses.look()
         (signals,) = servers.signals(tx, [None])
-        paused, to_fire = servers.pauses_and_firings(tx)
+        paused, to_fire, watched_until_us = servers.what_is_said(tx)
         earliest_us = self._sweep(tx, looks)  # last: a look that has ended cannot be run again
         resumed = end_look(paused)
-        return [News(signals, earliest_us, resumed, to_fire)] * len(looks)
+        return [News(signals, earliest_us, resumed, to_fire, watched_until_us)] * len(looks)
 
     def _sweep(self, tx: Transaction, looks: list[Look]) -> int | None:
         """Finds where tasks wait, whoever has scheduled them; answers the earliest that was not known."""

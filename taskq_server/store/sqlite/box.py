@@ -125,7 +125,8 @@ def _read(path: Path) -> Request | None:
 
 def _change_of(said: dict[str, dict[str, object]]) -> Change:
     if (revoked := said.get("revoke")) is not None:
-        return Revocation(tuple(map(str, list(revoked["token_ids"]))))  # type: ignore[call-overload]
+        token_ids = tuple(map(str, list(revoked["token_ids"])))  # type: ignore[call-overload]
+        return Revocation(token_ids, str(revoked.get("by", "")))
     made = said["create"]
     new = NewToken(
         str(made["token_id"]),
@@ -133,6 +134,7 @@ def _change_of(said: dict[str, dict[str, object]]) -> Change:
         str(made["principal"]),
         tuple(map(str, list(made["rights"]))),  # type: ignore[call-overload]
         None if made["expire_after_us"] is None else int(str(made["expire_after_us"])),
+        str(made.get("by", "")),
     )
     Rights.parse(new.rights)
     if not api_token.ID.fullmatch(new.token_id) or len(new.hash) != 32:

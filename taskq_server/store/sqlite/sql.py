@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, select
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store import rows, schema
@@ -57,6 +58,11 @@ class SQLiteSql(Sql):
     def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
         return column.in_(values)
 
+    def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
+        """As one row, since the driver gives Python's lock away for each."""
+        found = those.subquery("those")
+        return set(json.loads(tx.connection.execute(select(func.json_group_array(found.c.seq))).scalar_one()))
+
     def task_numbers(self, tx: Transaction, many: int) -> Sequence[int]:
         first, self._next_number = self._next_number, self._next_number + many
         return range(first, self._next_number)
@@ -79,6 +85,9 @@ class SQLiteSql(Sql):
         return set(session_seqs)
 
     def keep_from_leasing(self, tx: Transaction) -> None:
+        pass
+
+    def in_turn(self, tx: Transaction) -> None:
         pass
 
     def due(self, tx: Transaction, priority: int, asked: list[Asked], until_us: int) -> list[Due]:

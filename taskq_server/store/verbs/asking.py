@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, literal_column, not_, or_, select, text
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, func, not_, or_, select, text
 
 from taskq_server.core.filter import PRESENT, Filter, Flag, Moment, Op, Term, Text
 from taskq_server.core.matching import Route
@@ -274,12 +274,15 @@ def _ask_error_type(tx: Transaction, found: Asked, term: Term) -> None:
 
 
 def _ask_failure(tx: Transaction, found: Asked, term: Term) -> None:
-    """By the group that failures are counted in, once they are."""
-    column = schema.task.c.get("failure_group")
-    if column is None:
-        _add(found, term, [literal_column("1") == literal_column("0")])
-    else:
-        _add(found, term, [_is_text(column, value) for value in term.values if isinstance(value, Text)], column)
+    """By the group that failures are counted in. Of a task that was rerun since, it is no longer true."""
+    column, texts = _task.failure_group, [value for value in term.values if isinstance(value, Text)]
+    has_failed = _STATE.in_([TaskState.FAILED])
+    _add(found, term, [and_(has_failed, _is_text(column, value)) for value in texts], column)
+    if not term.negated:
+        found.states &= {TaskState.FAILED}
+        if not any(value.begins for value in texts):
+            among = tx.sql.among(column, [value.text for value in texts])
+            found.few = select(_task.seq).where(schema.IS_FAILED, among)
 
 
 _ASK: dict[str, Callable[[Transaction, Asked, Term], None]] = {

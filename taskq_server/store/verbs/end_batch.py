@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
+from taskq_server.core.fingerprint import alike
 from taskq_server.core.retry import RetryPolicy
 from taskq_server.core.task import (
     AfterAttempt,
@@ -29,7 +30,7 @@ from taskq_server.store.few import few
 from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
 from taskq_server.store.sql import NewSignal, SignalKind, Succeeded
-from taskq_server.store.transaction import Again, Transaction
+from taskq_server.store.transaction import Again, Failed, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ _FINISH = Many(
     "UPDATE task SET state = {state}, finish_time_us = {finish_time_us}, prune_time_us = {prune_time_us}, "
     "run_deadline_us = NULL, last_outcome = {last_outcome}, "
     "last_failure = coalesce({last_failure}, task.last_failure), failed_attempts = {failed_attempts}, "
-    "lost_leases = {lost_leases} {from rows} WHERE task.seq = {seq}",
+    "lost_leases = {lost_leases}, failure_group = {failure_group} {from rows} WHERE task.seq = {seq}",
 )
 _RESCHEDULE = Many(
     schema.task,
@@ -89,7 +90,7 @@ _RESCHEDULE = Many(
     "progress_message = NULL, last_failure = coalesce({last_failure}, task.last_failure), "
     "failed_attempts = {failed_attempts}, lost_leases = {lost_leases} {from rows} WHERE task.seq = {seq}",
 )
-_KEEP_ATTEMPT = Many.insert(
+KEEP_ATTEMPT = Many.insert(
     schema.attempt,
     (
         "task_seq", "attempt", "session_seq", "processor_name", "lease_time_us", "end_time_us", "outcome", "failure",
@@ -179,6 +180,8 @@ class EndBatch:
             self.finish(row, after.state, after.failure, ending.outcome, after)
         else:
             self._reschedule(row, ending, after)
+            if after.failure is not None:
+                self._note(row, after.failure)
         due_time_us = None if after.state.finished else after.due_time_us
         self._ended[ending.task_id] = after.state, due_time_us, ending.session_seq, ending.outcome
         self._count(row, ending.outcome, after.state)
@@ -212,6 +215,7 @@ class EndBatch:
         if after is None:
             self._count(row, outcome, state)
         counts = (row.failed_attempts, row.lost_leases) if after is None else (after.failed_attempts, after.lost_leases)
+        group = None if failure is None else self._note(row, failure)
         self._finished.append(
             (
                 int(state),
@@ -220,10 +224,19 @@ class EndBatch:
                 outcome,
                 rows.failure_column(failure),
                 *counts,
+                group,
                 row.seq,
             )
         )
         self._close(row)
+
+    def _note(self, row: EndRow, failure: Failure) -> str:
+        """Lets a failure be counted with those that are like it; answers their fingerprint."""
+        name = self._memory.route(self._tx.connection, row.route_id).name
+        found = alike(name, failure.error_type, failure.message, failure.stack)
+        who = row.task_id, row.processor_name or "", row.session_seq or 0
+        self._tx.failures.append(Failed(name, failure.error_type, failure.message, found, *who))
+        return found.fingerprint
 
     def _reschedule(self, row: EndRow, ending: Ending, after: AfterAttempt) -> None:
         failure = rows.failure_column(after.failure)
@@ -260,7 +273,7 @@ class EndBatch:
         _SUCCEED.run(connection, self._succeeded)
         _FINISH.run(connection, self._finished)
         _RESCHEDULE.run(connection, self._rescheduled)
-        _KEEP_ATTEMPT.run(connection, self._kept)
+        KEEP_ATTEMPT.run(connection, self._kept)
         self._tx.sql.tell(self._tx, self._signals)
         self._release_keys()
         for (route_id, priority), due_time_us in self._due.items():

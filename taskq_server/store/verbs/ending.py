@@ -6,6 +6,7 @@ comes between: there is one writer, or the rows are locked.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -27,9 +28,12 @@ from taskq_server.store.memory import ANYWHERE, Memory
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Again, Transaction
 from taskq_server.store.verbs import reading
+from taskq_server.store.verbs.auditing import Audit
 from taskq_server.store.verbs.end_batch import EndBatch, Rules
+from taskq_server.task_id import to_text
 
 MOST_ROUNDS = 4
+UNFINISHED = TaskState.SCHEDULED, TaskState.RUNNING
 
 
 def end(memory: Memory, rules: Rules, tx: Transaction, endings: list[Ending]) -> list[Ended]:
@@ -54,7 +58,22 @@ class Cancelled(NamedTuple):
 
 
 def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes]) -> list[Cancelled]:
-    """Cancels what waits or runs; what is finished stays as it is."""
+    """Cancels what waits or runs, by the word of those who ask; what is finished stays as it is."""
+    cancelled, audit, seen = cancel_all(memory, rules, tx, task_ids), Audit(tx), set()
+    for i, (task_id, one) in enumerate(zip(task_ids, cancelled, strict=True)):
+        before = one.state_before
+        if before is not None and not before.finished and task_id not in seen:
+            seen.add(task_id)
+            after = {"state": TaskState.CANCELLED.name}
+            audit.note(i, "task", to_text(task_id), {"state": before.name}, after)
+    audit.write()
+    return cancelled
+
+
+def cancel_all(
+    memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes], states: Collection[TaskState] = UNFINISHED
+) -> list[Cancelled]:
+    """Cancels what waits or runs, if it is in one of these states; all else stays as it is."""
     batch = EndBatch(memory, rules, tx)
     task = schema.task
     asked = select(task.c.session_seq, task.c.state).where(tx.sql.among(task.c.task_id, task_ids))
@@ -68,6 +87,8 @@ def cancel(memory: Memory, rules: Rules, tx: Transaction, task_ids: list[bytes])
         row = batch.rows.get(task_id)
         if row is None:
             answers.append(Cancelled(None))
+        elif row.state not in states:
+            answers.append(Cancelled(TaskState(row.state)))
         elif row.state == TaskState.SCHEDULED:
             batch.finish(row, next_state(TaskState.SCHEDULED, Event.CANCEL), None)
             answers.append(Cancelled(TaskState.SCHEDULED))

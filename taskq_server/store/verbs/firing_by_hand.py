@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -16,12 +18,17 @@ from taskq_server.core.schedule import (
 from taskq_server.store import schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.auditing import Audit, Facts, time_text
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.firing_round import Round, Standing, Stopped, count_unfinished, step
 from taskq_server.store.verbs.scheduling import as_it_stands, lock
 from taskq_server.task_id import to_text
 
 MOST_BACKFILLED = 1_000
+
+
+Note = Callable[[str, str, Facts, Facts], None]
+"""Writes down what has changed: kind and name of the thing, what was, and what is."""
 
 
 class Trigger(NamedTuple):
@@ -47,10 +54,13 @@ def trigger(memory: Memory, rules: Rules, tx: Transaction, triggers: list[Trigge
     """Fires schedules now, each as the task whose id was given: once, however often it is asked for."""
     lock(tx, [one.key for one in triggers])
     tx.signals = True
-    return [_trigger(memory, rules, tx, one) for one in triggers]
+    audit = Audit(tx)
+    answers = [_trigger(memory, rules, tx, one, partial(audit.note, i)) for i, one in enumerate(triggers)]
+    audit.write()
+    return answers
 
 
-def _trigger(memory: Memory, rules: Rules, tx: Transaction, asked: Trigger) -> Triggered | TaskqError:
+def _trigger(memory: Memory, rules: Rules, tx: Transaction, asked: Trigger, note: Note) -> Triggered | TaskqError:
     found = as_it_stands(tx, asked.key)
     if isinstance(found, ScheduleNotFound):
         return found
@@ -65,6 +75,8 @@ def _trigger(memory: Memory, rules: Rules, tx: Transaction, asked: Trigger) -> T
         return TaskExists(to_text(asked.task_id))  # somebody has enqueued it in this moment
     after = as_it_stands(tx, Key(found.schedule_id))
     assert not isinstance(after, ScheduleNotFound)
+    told = {"outcome": outcome.name, "nominal_time": time_text(firing.nominal_us), "task_id": to_text(asked.task_id)}
+    note("schedule", after.definition.name, None, told)
     return Triggered(outcome, firing.nominal_us, asked.task_id, after, making.stopped)
 
 
@@ -125,10 +137,13 @@ def backfill(memory: Memory, rules: Rules, tx: Transaction, backfills: list[Back
     """Fires at nominal times that are over and have not fired."""
     lock(tx, [one.key for one in backfills])
     tx.signals = True
-    return [_backfill(memory, rules, tx, one) for one in backfills]
+    audit = Audit(tx)
+    answers = [_backfill(memory, rules, tx, one, partial(audit.note, i)) for i, one in enumerate(backfills)]
+    audit.write()
+    return answers
 
 
-def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill) -> Backfilled | TaskqError:
+def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill, note: Note) -> Backfilled | TaskqError:
     found = as_it_stands(tx, asked.key)
     if isinstance(found, ScheduleNotFound):
         return found
@@ -159,6 +174,9 @@ def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill) ->
     done.fired, done.skipped, done.buffered, done.stopped = at.fired, at.skipped, buffered, making.stopped
     done.existing = len(nominal) - done.fired - done.skipped - done.buffered
     done.schedule = after
+    if (made := {"fired": done.fired, "skipped": done.skipped, "buffered": done.buffered}) and any(made.values()):
+        told = {"start_time": time_text(asked.start_us), "end_time": time_text(asked.end_us), **made}
+        note("schedule", after.definition.name, None, told)
     return done
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import structlog
 from sqlalchemy import Row, select
 
+from taskq_server.core.event import Topic
 from taskq_server.core.recurring import Firing, FiringOutcome, firing_task_id, task_of
 from taskq_server.core.schedule import (
     Decision,
@@ -63,7 +64,7 @@ _UNFINISHED = select(*schedules.counts(1), schema.schedule.c.schedule_seq)
 
 
 class Stopped(NamedTuple):
-    """An attempt that was cancelled, since another firing takes its place."""
+    """An attempt that was cancelled, since another firing takes its place, or together with many others."""
 
     session_seq: int
     task_id: bytes
@@ -303,4 +304,5 @@ def step(tx: Transaction, standings: Iterable[Standing]) -> None:
         happened = row.fired + at.fired, row.skipped + at.skipped
         counters = *happened, row.missed + at.missed, row.overlapped + at.overlapped
         values.append((to["next_us"], to["next_due_us"], to["tzdata"], at.used, *at.last, *counters, at.seq))
+        tx.hint(Topic.SCHEDULES, [row.name])
     _STEP.run(tx.connection, values)

@@ -96,6 +96,7 @@ def _lease(memory: Memory, rules: Rules, tx: Transaction, demand: Demand) -> Lea
     look.found.update(left)
     tx.after_commit.append(look.end)
     assignments = _assignments(memory, rules, tx, placed, leased)
+    tx.leased.update([assignment.route.name for assignment in assignments])
     return Leased(assignments, [route_id for route_id, limit in demand.limits().items() if limit])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, TextClause, case, exists, select, true, update
 
+from taskq_server.core.event import Topic
 from taskq_server.core.task import Payload, Progress
 from taskq_server.store import rows, schema
 from taskq_server.store.few import MOST_AT_ONCE
@@ -15,6 +16,7 @@ from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
 from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
+from taskq_server.task_id import to_text
 
 LONGEST_LEASE_US = 3_600_000_000
 """As the settings allow."""
@@ -100,6 +102,7 @@ class Advance:
 
 def register(tx: Transaction, sessions: list[NewSession]) -> list[int]:
     """Opens sessions; answers their numbers, which are never used again."""
+    tx.hint(Topic.PROCESSORS, (to_text(new.session_id) for new in sessions))
     return [_register(tx, new) for new in sessions]
 
 
@@ -220,6 +223,7 @@ def take_over(memory: Memory, tx: Transaction, session_ids: list[bytes]) -> list
     tx.sql.tell(tx, [NewSignal(session_seq, SignalKind.MOVED) for session_seq in seqs])
     mine = update(table).where(tx.sql.among(table.c.session_seq, seqs)).values(server_seq=tx.server_seq)
     tx.connection.execute(mine)
+    tx.hint(Topic.PROCESSORS, map(to_text, session_ids))
     return find(memory, tx, session_ids)
 
 

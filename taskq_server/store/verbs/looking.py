@@ -95,6 +95,27 @@ def _look(memory: Memory, tx: Transaction, one: Look) -> Looked:
     return looked
 
 
+class Named(NamedTuple):
+    """A task, by its number and its id."""
+
+    seq: int
+    task_id: bytes
+
+
+def names(memory: Memory, tx: Transaction, one: Look) -> tuple[list[Named], int | None]:
+    """The next tasks that match, by their names alone, and where the next look begins; None: there is nothing more."""
+    wanted = asked(memory, tx, one.filter)
+    if wanted.is_nothing:
+        return [], None
+    matching, floor = _matching(memory, tx, one, wanted)
+    found: list[Named] = []
+    for row in _passing(tx, one, wanted, matching, (_task.task_id, *(CHECKED if wanted.checks else ()))):
+        found.append(Named(row.seq, row.task_id))
+        if len(found) == one.at_most:
+            return found, row.seq
+    return found, floor
+
+
 def _matching(memory: Memory, tx: Transaction, one: Look, wanted: Asked) -> tuple[Select[Any], int | None]:
     """The numbers of the tasks for which all conditions hold; and where the look ends, None at the end of all."""
     conditions = wanted.conditions(tx)

@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select, update
 
+from taskq_server.core.event import Topic
 from taskq_server.core.task import PROCESSOR_LOST, RUN_TIMEOUT, Ended, Ending, Failure, Outcome
 from taskq_server.store import schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.sql import NewSignal, SignalKind
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import reading
+from taskq_server.store.verbs.auditing import Audit
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import end, expire
 from taskq_server.store.verbs.living import Held, held_by
+from taskq_server.task_id import to_text
 
 SLOW_US = 1_000_000
 MOST_SESSIONS_PER_RECLAIM = 10
@@ -42,8 +45,18 @@ def unregister(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list
 def disconnect(memory: Memory, rules: Rules, tx: Transaction, session_seqs: list[int]) -> list[int]:
     """Ends sessions by the will of an administrator; answers how many tasks each held. They are released: neither they
     nor their processors are to blame."""
+    table = schema.session
+    known = select(table.c.session_seq, table.c.session_id, table.c.processor_name)
+    living = known.where(tx.sql.among(table.c.session_seq, session_seqs), schema.IS_ALIVE).with_for_update()
+    alive = {row.session_seq: row for row in tx.connection.execute(living.order_by(table.c.session_seq))}
     held = _end_sessions(memory, rules, tx, session_seqs, Outcome.RELEASED, (SignalKind.DISCONNECTED, SignalKind.ENDED))
     by_session = Counter(one.session_seq for one in held)
+    audit = Audit(tx)
+    for i, session_seq in enumerate(session_seqs):
+        if (row := alive.pop(session_seq, None)) is not None:
+            before = {"processor_name": row.processor_name, "held_tasks": by_session[session_seq]}
+            audit.note(i, "processor", to_text(row.session_id), before, None)
+    audit.write()
     return [by_session.pop(session_seq, 0) for session_seq in session_seqs]
 
 
@@ -90,9 +103,11 @@ def _end_sessions(
     if not seqs:
         return []
     table, task, among = schema.session, schema.task, tx.sql.among
-    alive = select(table.c.session_seq).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
+    alive = select(table.c.session_seq, table.c.session_id).where(among(table.c.session_seq, seqs), schema.IS_ALIVE)
     # Whoever leases to them now has finished before, or finds that they have ended.
-    seqs = list(tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).scalars())
+    found = tx.connection.execute(alive.order_by(table.c.session_seq).with_for_update()).all()
+    seqs = [session_seq for session_seq, _ in found]
+    tx.hint(Topic.PROCESSORS, (to_text(session_id) for _, session_id in found))
     tx.connection.execute(update(table).where(among(table.c.session_seq, seqs)).values(end_time_us=tx.now_us))
     tx.sql.tell(tx, [NewSignal(session_seq, kind) for session_seq in seqs for kind in told])
     held = held_by(memory, tx.connection, schema.IS_RUNNING, among(task.c.session_seq, seqs))

@@ -6,22 +6,29 @@ and not raised: others share the transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import delete, insert, select, update
 
 from taskq_server.core.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound, TaskqError
+from taskq_server.core.event import Topic
 from taskq_server.core.recurring import Definition, Key, Schedule
 from taskq_server.core.schedule import CatchUp, Recurrence, catch_up, tzdata_version
 from taskq_server.store import schedule_rows, schema
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import schedules
+from taskq_server.store.verbs.auditing import Audit, Facts, time_text
 from taskq_server.task_id import to_text
 
 MOST_ROUNDS, MOST_A_ROUND = 3, 1_000
 """In which what an update gives up is counted."""
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+_HIDDEN = "headers", "payload_metadata"
+
 AHEAD_US = 2_000_000
 """What has fired is no further ahead than this, unless the clock once was: then that does not count."""
 
@@ -62,6 +69,14 @@ def lock(tx: Transaction, keys: Iterable[Key]) -> None:
     tx.connection.execute(asked.with_for_update(key_share=True)).all()
 
 
+def _tell(tx: Transaction, keys: Iterable[Key]) -> None:
+    """Lets other servers hear of it, and whoever watches."""
+    tx.signals = True
+    tx.hint(
+        Topic.SCHEDULES, ((key.name or "") if key.schedule_id is None else to_text(key.schedule_id) for key in keys)
+    )
+
+
 def as_it_stands(tx: Transaction, key: Key) -> Schedule | ScheduleNotFound:
     """A schedule that is locked, as it stands now."""
     (found,) = schedules.get(tx, [key])
@@ -89,7 +104,8 @@ def create(tx: Transaction, new: list[NewSchedule]) -> list[Schedule | TaskqErro
     """Stores schedules; of one that is there with the same content, answers how it stands."""
     reserve(tx, [one.schedule_id for one in new], [one.definition.name for one in new])
     tx.signals = True
-    return [_create(tx, one.schedule_id, one.definition) for one in new]
+    tx.hint(Topic.SCHEDULES, (one.definition.name for one in new))
+    return audited(tx, new, lambda one: Key(one.schedule_id), lambda one: _create(tx, *one))
 
 
 def _create(tx: Transaction, schedule_id: bytes, definition: Definition) -> Schedule | TaskqError:
@@ -119,8 +135,8 @@ def change(tx: Transaction, changes: list[Change]) -> list[Schedule | TaskqError
     """Replaces what schedules say; what they would still have made up for is missed."""
     reserve(tx, (), [one.definition.name for one in changes])
     lock(tx, [one.key for one in changes])
-    tx.signals = True
-    return [_change(tx, *one) for one in changes]
+    _tell(tx, [one.key for one in changes])
+    return audited(tx, changes, lambda one: one.key, lambda one: _change(tx, *one))
 
 
 def _change(tx: Transaction, key: Key, definition: Definition, etag: str) -> Schedule | TaskqError:
@@ -159,8 +175,8 @@ def _given_up(tx: Transaction, found: Schedule) -> int:
 def remove(tx: Transaction, deletions: list[Deletion]) -> list[int | TaskqError]:
     """Deletes schedules; answers how many tasks were taken back. The firings that are tasks go with their tasks."""
     lock(tx, [one.key for one in deletions])
-    tx.signals = True
-    return [_remove(tx, *one) for one in deletions]
+    _tell(tx, [one.key for one in deletions])
+    return audited(tx, deletions, lambda one: one.key, lambda one: _remove(tx, *one))
 
 
 def _remove(tx: Transaction, key: Key, etag: str) -> int | TaskqError:
@@ -184,8 +200,8 @@ def _remove(tx: Transaction, key: Key, etag: str) -> int | TaskqError:
 def pause(tx: Transaction, pauses: list[SchedulePause]) -> list[Schedule | TaskqError]:
     """Lets schedules fire no more; of one that is paused already only the note changes."""
     lock(tx, [one.key for one in pauses])
-    tx.signals = True
-    return [_pause(tx, *one) for one in pauses]
+    _tell(tx, [one.key for one in pauses])
+    return audited(tx, pauses, lambda one: one.key, lambda one: _pause(tx, *one))
 
 
 def _pause(tx: Transaction, key: Key, note: str) -> Schedule | TaskqError:
@@ -201,8 +217,8 @@ def _pause(tx: Transaction, key: Key, note: str) -> Schedule | TaskqError:
 def resume(tx: Transaction, keys: list[Key]) -> list[Schedule | TaskqError]:
     """Lets schedules fire again."""
     lock(tx, keys)
-    tx.signals = True
-    return [_resume(tx, key) for key in keys]
+    _tell(tx, keys)
+    return audited(tx, keys, lambda key: key, lambda key: _resume(tx, key))
 
 
 def _resume(tx: Transaction, key: Key) -> Schedule | TaskqError:
@@ -217,6 +233,55 @@ def _update(tx: Transaction, found: Schedule, **columns: Any) -> None:
     table = schema.schedule
     change = update(table).where(table.c.schedule_seq == found.schedule_seq)
     tx.connection.execute(change.values(version=found.version + 1, **columns))
+
+
+# ── the audit ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def audited(
+    tx: Transaction,
+    items: list[Item],
+    key: Callable[[Item], Key],
+    do: Callable[[Item], Answer | TaskqError],
+) -> list[Answer | TaskqError]:
+    """Does what is asked of schedules, one by one, and writes down what has changed by it."""
+    audit = Audit(tx)
+    answers: list[Answer | TaskqError] = []
+    for i, item in enumerate(items):
+        before = as_it_stands(tx, key(item)) if audit.asks(i) else None
+        answer = do(item)
+        answers.append(answer)
+        if not isinstance(answer, TaskqError):
+            was = before if isinstance(before, Schedule) else None
+            stands = answer if isinstance(answer, Schedule) else None
+            if (named := was or stands) is not None:
+                audit.note(i, "schedule", named.definition.name, facts(was), facts(stands))
+    audit.write()
+    return answers
+
+
+def facts(found: Schedule | None) -> Facts:
+    """What the audit tells of a schedule: what somebody has said of it, without its payload and its headers."""
+    if found is None:
+        return None
+    said = schedule_rows.definition_columns(found.definition)
+    task = {name: value for name, value in json.loads(said["task"]).items() if name not in _HIDDEN}
+    told = {
+        "schedule_id": to_text(found.schedule_id),
+        "content_hash": found.definition.content_hash.hex(),
+        "name": found.definition.name,
+        "rule": {name: value for name, value in json.loads(said["rule"]).items() if value not in (None, [], "")},
+        "overlap": found.definition.overlap.name,
+        "max_buffered": found.definition.max_buffered,
+        "catch_up": found.definition.catch_up.name,
+        "catch_up_window_us": found.definition.catch_up_window_us,
+        "max_firings": found.definition.max_firings,
+        "origin": found.definition.origin,
+        "task": task,
+        "paused_since": time_text(found.pause_time_us),
+        "pause_note": found.pause_note,
+    }
+    return {name: value for name, value in told.items() if value not in (None, "")}
 
 
 # ── what was stored ahead ────────────────────────────────────────────────────────────────────────────────────────────

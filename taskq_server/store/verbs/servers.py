@@ -9,11 +9,12 @@ from sqlalchemy import BigInteger, Insert, Text, cast, delete, null, select, uni
 from taskq_server.store import schema
 from taskq_server.store.sql import SignalKind
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs import events
 from taskq_server.store.verbs.schedules import FIRST_DUE_AND_WAITS, ToFire
 
-_PAUSES_AND_FIRINGS = union_all(
-    select(schema.pause.c.name.label("name"), cast(null(), BigInteger), cast(null(), BigInteger)),
-    select(cast(null(), Text), *FIRST_DUE_AND_WAITS),
+_WHAT_IS_SAID = union_all(
+    select(schema.pause.c.name.label("name"), cast(null(), BigInteger), cast(null(), BigInteger), cast(null(), Text)),
+    select(cast(null(), Text), *FIRST_DUE_AND_WAITS, events.READ_WATCHED.scalar_subquery()),
 )
 """One question, since it is asked each second by a server that has nothing to do."""
 LONGEST_SERVER_LEASE_US = 15_000_000
@@ -65,6 +66,8 @@ class News:
     """Something is no longer paused."""
     to_fire: ToFire = ToFire(None, False)  # noqa: RUF009 - never changes
     """What there is to do for whoever fires schedules."""
+    watched_until_us: int = 0
+    """Somebody watches what changes, on some server, until then."""
 
 
 Version = tuple[int, int, int, int | None]
@@ -122,12 +125,12 @@ def signals(tx: Transaction, nothing: list[None]) -> list[list[Signal]]:
     return [found] * len(nothing)
 
 
-def pauses_and_firings(tx: Transaction) -> tuple[frozenset[str], ToFire]:
-    """The names that are paused, and what there is to fire."""
-    found = tx.connection.execute(_PAUSES_AND_FIRINGS).all()
-    names = frozenset(name for name, _, _ in found if name is not None)
-    (to_fire,) = [ToFire(due_us, waits is not None) for name, due_us, waits in found if name is None]
-    return names, to_fire
+def what_is_said(tx: Transaction) -> tuple[frozenset[str], ToFire, int]:
+    """The names that are paused, what there is to fire, and until when somebody watches."""
+    found = tx.connection.execute(_WHAT_IS_SAID).all()
+    names = frozenset(name for name, *_ in found if name is not None)
+    ((due_us, waits, watched),) = [rest for name, *rest in found if name is None]
+    return names, ToFire(due_us, waits is not None), events.watched_until_us(watched)
 
 
 def heard(tx: Transaction, signal_seqs: list[int]) -> list[None]:

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Connection, Row, bindparam, select, text, update
 
 from taskq_server.core.errors import StoreRefused
+from taskq_server.core.origin import Origin, Source
 from taskq_server.store import schema
 from taskq_server.store.rows import to_json
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.auditing import Facts, entry, time_text, write
 
 MOST_TOKENS = 10_000
 """That may be used: a server keeps them all in memory, and so needs to ask nobody about one that is not known."""
@@ -47,12 +49,15 @@ class NewToken(NamedTuple):
     principal: str
     rights: tuple[str, ...]
     expire_after_us: int | None
+    by: str = ""
+    """Who has run the command, as the operating system knows them."""
 
 
 class Revocation(NamedTuple):
     """Tokens that shall not be used any more."""
 
     token_ids: tuple[str, ...]
+    by: str = ""
 
 
 Change = NewToken | Revocation
@@ -99,7 +104,9 @@ def change(connection: Connection, changes: Sequence[Change], now_us: int) -> No
             _keep(connection, one, now_us)
         else:
             named = _table.c.token_id.in_(one.token_ids), _table.c.revoke_time_us.is_(None)
-            connection.execute(update(_table).where(*named).values(revoke_time_us=now_us))
+            revoke = update(_table).where(*named).values(revoke_time_us=now_us)
+            for row in connection.execute(revoke.returning(_table.c.token_id, _table.c.principal)).all():
+                _audit(connection, one, now_us, row.token_id, {"principal": row.principal}, None)
     connection.execute(_WRITE_MARK, {"mark": uuid.uuid4().hex})
 
 
@@ -117,6 +124,15 @@ def _keep(connection: Connection, new: NewToken, now_us: int) -> None:
         expire_time_us=None if new.expire_after_us is None else now_us + new.expire_after_us,
     )
     connection.execute(insert)
+    expires = None if new.expire_after_us is None else time_text(now_us + new.expire_after_us)
+    told = {"principal": new.principal, "rights": list(new.rights), "expire_time": expires}
+    _audit(connection, new, now_us, new.token_id, None, told)
+
+
+def _audit(connection: Connection, change: Change, now_us: int, token_id: str, before: Facts, after: Facts) -> None:
+    command = "create" if isinstance(change, NewToken) else "revoke"
+    origin = Origin(Source.DATABASE, f"taskq token {command}", principal=change.by)
+    write(connection, [entry(origin, now_us, "token", token_id, before, after)])
 
 
 def every(connection: Connection) -> list[Token]:

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from taskq_server.clock import ManualClock
+from taskq_server.core.bulk_operation import Action, ActionKind, NewOperation
 from taskq_server.core.errors import StoreRefused
 from taskq_server.core.recurring import Key
 from taskq_server.core.schedule import Overlap
+from taskq_server.core.sums import Sums
 from taskq_server.core.task import DedupHold, Payload, Progress
 from taskq_server.store import schema
 from taskq_server.store.copying import copy as copying
@@ -29,6 +31,8 @@ from taskq_server.store.sqlite.store import SQLite
 from taskq_server.store.store import Store
 from taskq_server.store.verbs import tokens
 from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.failures import Failures, Resolution
+from taskq_server.store.verbs.figures import Round, Span
 from taskq_server.store.verbs.living import Advance
 from taskq_server.store.verbs.pausing import NewPause
 from taskq_server.store.verbs.scheduling import SchedulePause
@@ -53,7 +57,8 @@ from tests.store.given import (
 )  # fmt: skip
 from tests.support.console import Console
 
-TABLES = [table.name for table in schema.metadata.tables.values() if table.name not in ("server", "signal", "meta")]
+NOT_COPIED = "server", "signal", "event", "meta"
+TABLES = [table.name for table in schema.metadata.tables.values() if table.name not in NOT_COPIED]
 
 
 COLUMNS = {
@@ -95,12 +100,27 @@ async def _make_queue(path: Path) -> None:
     await store.pause(NewPause("sweep", "ü"))
     await store.pause(NewPause("aB", ""))
     await _make_schedules(store, clock)
+    await _make_operations(store, [burnt[0].task_id])
     await store.write(tokens.apply, [a_token("kitchen", "enqueue:kitchen.*", expires_in=hours(1)), a_token("root")])
     await store.use_tokens([Use(1, clock.now_us())])
     await store.write(tokens.apply, [Revocation((a_token("root").token_id,))])
+    await _make_figures(store, clock)
     last = await a_processor(store, "sweep", name="forgotten")
     await tamper(store, "DELETE FROM session WHERE session_seq = :seq", seq=last.seq)
     await store.close()
+
+
+async def _make_operations(store: SQLite, failed_ids: list[bytes]) -> None:
+    """One that has ended, one that goes on, and one that was cancelled."""
+    again = Action(ActionKind.RERUN, Payload(b"\x00\xff", "x/y", {"k": "ü"}))
+    named = NewOperation(os.urandom(16), b"h" * 16, again, task_ids=tuple(failed_ids), place=1, max_tasks=5)
+    await store.start_operation(named)
+    for step in await store.next_steps():
+        await store.advance(step)
+    await store.start_operation(NewOperation(os.urandom(16), b"h" * 16, again, "state:FAILED", place=1_000))
+    moved = Action(ActionKind.RESCHEDULE, None, 1, 2, 3)
+    cancelled = NewOperation(os.urandom(16), b"h" * 16, moved, "name:cook", (), "ü", matched_is_partial=True, place=1)
+    await store.cancel_operation((await store.start_operation(cancelled)).operation_id)
 
 
 async def _make_schedules(store: SQLite, clock: ManualClock) -> None:
@@ -113,6 +133,15 @@ async def _make_schedules(store: SQLite, clock: ManualClock) -> None:
         clock.advance(us=minutes(1))
         await store.fire(0)
     await tamper(store, "UPDATE schedule SET pruned_until_us = 1 WHERE name = 'busy'")
+
+
+async def _make_figures(store: SQLite, clock: ManualClock) -> None:
+    """Sums of a minute and of an hour, and failures of which some are resolved."""
+    counts = Sums(1, 2, 3, 4, 5, 6, list(range(schema.LATENESS_BUCKETS)), list(range(schema.RUN_BUCKETS)))
+    spans = {Span(step, 0, name): counts for step in (60, 3600) for name in ("", "cook")}
+    what = "cook", "Burnt", "<n> ü", "7 ü", "oven.py:1 in bake", 7, 1, clock.now_us(), b"0" * 16, ["oven"], ["build"]
+    await store.keep_figures(Round(spans, [Failures(letter * 16, *what) for letter in "ab"]))
+    await store.resolve_failures(Resolution("a" * 16, "ü"))
 
 
 def make_queue(path: Path) -> None:

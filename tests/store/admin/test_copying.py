@@ -31,7 +31,8 @@ from tests.store.conftest import RULES
 def test_every_table_is_copied_but_those_that_are_about_a_database() -> None:
     """Who adds a table decides here whether it is of a queue or of its database."""
     assert {rows.name for rows in ROWS} == set(schema.metadata.tables) - OF_A_DATABASE
-    assert set(TABLES) == {"route", "task", "attempt", "session", "dedup", "pause", "schedule", "firing", "token"}
+    of_a_queue = {"route", "task", "attempt", "session", "dedup", "pause", "schedule", "firing", "token"}
+    assert set(TABLES) == of_a_queue | {"bulk_operation", "audit", "stat", "failure_group"}
 
 
 def test_the_queue_of_these_tests_has_something_of_everything(queue: str) -> None:
@@ -52,7 +53,8 @@ def test_from_sqlite_to_postgresql_and_back_every_row_is_the_same(queue: str, po
     assert contents(queue) == contents(postgres) == contents(back)
     assert there == here_again
     assert [(line.table, line.state) for line in there] == [
-        ("attempt", ""), ("dedup", ""), ("firing", ""), ("pause", ""), ("route", ""), ("schedule", ""), ("session", ""),
+        ("attempt", ""), ("audit", ""), ("bulk_operation", ""), ("dedup", ""), ("failure_group", ""), ("firing", ""),
+        ("pause", ""), ("route", ""), ("schedule", ""), ("session", ""), ("stat", ""),
         ("task", "SCHEDULED"), ("task", "RUNNING"), ("task", "SUCCEEDED"), ("task", "FAILED"), ("task", "CANCELLED"),
         ("token", ""),
     ]  # fmt: skip

@@ -77,6 +77,25 @@ def test_a_token_is_made_listed_and_revoked_without_a_server(run: Run, url: str)
     assert [line[-2] for line in listed(run, "--all")] == ["revoked", "revoked"]
 
 
+def test_who_has_made_and_revoked_a_token_stands_in_the_audit(
+    run: Run, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "anna")
+    token = create(run, "root", "--right", "admin")
+    for _ in range(2):
+        run("revoke", token[:15])
+
+    entries = found(
+        url, "SELECT source, principal, action, target_kind, target, before, after FROM audit ORDER BY 1, 3"
+    )
+
+    made = '{"principal":"root","rights":["admin"],"expire_time":null}'
+    assert [tuple(entry) for entry in entries] == [
+        (5, "anna", "taskq token create", "token", token[:15], "", made),
+        (5, "anna", "taskq token revoke", "token", token[:15], '{"principal":"root"}', ""),
+    ]
+
+
 def test_nothing_but_a_hash_of_a_token_is_kept_and_it_is_shown_once(run: Run, url: str, tmp_path: Path) -> None:
     code, out, err = run("create", "root", "--right", "admin")
     secret = out[16:59]

@@ -1,0 +1,136 @@
+"""`taskq health`: whether a server would take calls, as one line and an exit code, for probes.
+
+The flags' defaults and the exit codes are those of grpc_health_probe, so that it may stand wherever that does.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import click
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from client_core.access import ENVIRONMENT, Access
+from client_core.channel import address_from_environment, open_blocking_channel
+from client_core.knock import knock
+from client_core.times import to_seconds
+
+
+class Exit(enum.IntEnum):
+    """What the exit code says."""
+
+    SERVING = 0
+    WRONG_ARGUMENTS = 1
+    NOT_CONNECTED = 2
+    CALL_FAILED = 3
+    NOT_SERVING = 4
+
+
+class _WrongArguments(click.UsageError):
+    """Not click's 2: that is a server that cannot be reached."""
+
+    exit_code = Exit.WRONG_ARGUMENTS
+
+
+class _Probe(click.Command):
+    """A command with an exit code of its own for wrong usage."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **options)
+        except click.UsageError as error:
+            raise _WrongArguments(error.format_message(), error.ctx) from error
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    try:
+        seconds = to_seconds(value)
+    except ValueError as fault:
+        raise click.BadParameter(str(fault)) from None
+    if not 0 < seconds <= 3600:
+        raise click.BadParameter("must be more than nothing, and 1h at most")
+    return seconds
+
+
+def _file(flag: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(flag, type=click.Path(dir_okay=False), metavar="FILE", help=f"PEM file: {what}")
+
+
+@click.command("health", cls=_Probe)
+@click.argument("service", default="")
+@click.option("--address", metavar="HOST:PORT", help="the server's  [default: TASKQ_ADDRESS, or 127.0.0.1:50051]")
+@click.option("--tls/--plaintext", default=None, help="whatever the environment says")
+@_file("--tls-ca", "the CA of the server's certificate")
+@_file("--tls-cert", "the certificate to show to the server, with its --tls-key")
+@_file("--tls-key", "the key of --tls-cert")
+@click.option("--tls-server-name", metavar="NAME", help="what the server's certificate is made out to")
+@click.option("--connect-timeout", metavar="SPAN", default="1s", show_default=True, callback=_seconds)
+@click.option("--rpc-timeout", metavar="SPAN", default="1s", show_default=True, callback=_seconds)
+def health(
+    service: str,
+    address: str | None,
+    tls: bool | None,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_server_name: str | None,
+    connect_timeout: float,
+    rpc_timeout: float,
+) -> None:
+    """Ask a server whether it serves, or whether SERVICE does: taskq.readiness, or the full name of a service.
+
+    Prints what it answers. Exit codes: 0 it serves; 1 wrong arguments; 2 it cannot be reached; 3 the call failed; 4 it
+    does not serve now. Where no flag says so, TASKQ_ADDRESS and TASKQ_TLS_* do, as for all clients.
+    """
+    address = address or address_from_environment()
+    files = {"CA": tls_ca, "CERT": tls_cert, "KEY": tls_key, "SERVER_NAME": tls_server_name}
+    try:
+        access = _access(tls, {name: value for name, value in files.items() if value is not None})
+        channel = open_blocking_channel(address, access=access)
+    except ValueError as fault:
+        _end(Exit.WRONG_ARGUMENTS, str(fault))
+    with channel:
+        _wait_for_connection(channel, address, access, connect_timeout)
+        status = _ask(channel, service, rpc_timeout)
+    click.echo(status)
+    sys.exit(Exit.SERVING if status == "SERVING" else Exit.NOT_SERVING)
+
+
+def _access(tls: bool | None, files: Mapping[str, str]) -> Access:
+    """As for any client, each flag in the place of its variable."""
+    if tls is False and files:
+        raise ValueError("--plaintext and --tls-… are both given; must be one")
+    environment = dict(os.environ) | {f"TASKQ_TLS_{name}": value for name, value in files.items()}
+    if tls is not None or files:
+        environment["TASKQ_TLS"] = "false" if tls is False else "true"
+    return Access(tls=ENVIRONMENT.tls_now(environment) or False)
+
+
+def _wait_for_connection(channel: grpc.Channel, address: str, access: Access, seconds: float) -> None:
+    try:
+        grpc.channel_ready_future(channel).result(seconds)
+    except grpc.FutureTimeoutError:
+        found = knock(address, access)
+        why = found if isinstance(found, str) else f"no connection to {address} within {seconds:g} s"
+        _end(Exit.NOT_CONNECTED, why)
+
+
+def _ask(channel: grpc.Channel, service: str, seconds: float) -> str:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    try:
+        response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
+    except grpc.RpcError as error:
+        call: Any = error
+        _end(Exit.CALL_FAILED, f"{call.code().name}: {call.details() or 'the server gave no reason'}")
+    known = health_pb2.HealthCheckResponse.ServingStatus
+    return known.Name(response.status) if response.status in known.values() else str(response.status)
+
+
+def _end(code: Exit, why: str) -> NoReturn:
+    click.echo(f"taskq health: {why}", err=True)
+    sys.exit(code)

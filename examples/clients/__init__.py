@@ -1,0 +1,1 @@
+"""A scheduler and a processor in each language, and the tasks that `taskq conformance` drives."""

@@ -1,0 +1,58 @@
+// Command scheduler orders a dish, for in a second, and waits until it is served: scheduler stew
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"example.com/taskq-clients/taskq"
+	pb "example.com/taskq/v1"
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func main() {
+	dish := "stew"
+	if len(os.Args) > 1 {
+		dish = os.Args[1]
+	}
+	if err := order(dish); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func order(dish string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	scheduler, err := taskq.NewScheduler()
+	if err != nil {
+		return err
+	}
+	defer scheduler.Close()
+	payload, err := json.Marshal(map[string]string{"dish": dish})
+	if err != nil {
+		return err
+	}
+	taskID := uuid.Must(uuid.NewV7()).String()
+	if _, err := scheduler.Enqueue(ctx, &pb.NewTask{
+		TaskId: taskID,
+		Name:   "kitchen.cook",
+		Input:  &pb.NewTask_Payload{Payload: &pb.Payload{Data: payload, ContentType: "application/json"}},
+		When:   &pb.NewTask_Delay{Delay: durationpb.New(time.Second)},
+	}); err != nil {
+		return err
+	}
+	task, err := scheduler.Result(ctx, taskID)
+	if err != nil {
+		return err
+	}
+	if task.State != pb.TaskState_TASK_STATE_SUCCEEDED {
+		return fmt.Errorf("%s: %s", task.State, task.LastFailure.GetMessage())
+	}
+	fmt.Println(string(task.Result.GetData()))
+	return nil
+}

@@ -1,0 +1,39 @@
+package clients;
+
+import com.google.gson.Gson;
+import com.google.protobuf.ByteString;
+import com.google.protobuf.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import taskq.v1.NewTask;
+import taskq.v1.Payload;
+import taskq.v1.Task;
+import taskq.v1.TaskState;
+
+/** Orders a dish, for in a second, and waits until it is served: java … clients.Order stew */
+final class Order {
+  private static final long PATIENCE_SECONDS = 60;
+
+  private Order() {}
+
+  public static void main(String[] arguments) throws Exception {
+    Map<String, String> order = Map.of("dish", arguments.length > 0 ? arguments[0] : "stew");
+    NewTask wanted = NewTask.newBuilder()
+        .setTaskId(UUID.randomUUID().toString())
+        .setName("kitchen.cook")
+        .setPayload(Payload.newBuilder()
+            .setData(ByteString.copyFromUtf8(new Gson().toJson(order)))
+            .setContentType("application/json"))
+        .setDelay(Duration.newBuilder().setSeconds(1))
+        .build();
+    try (Scheduler scheduler = new Scheduler()) {
+      scheduler.enqueue(List.of(wanted), PATIENCE_SECONDS);
+      Task task = scheduler.result(wanted.getTaskId(), PATIENCE_SECONDS);
+      if (task.getState() != TaskState.TASK_STATE_SUCCEEDED) {
+        throw new IllegalStateException(task.getState() + ": " + task.getLastFailure().getMessage());
+      }
+      System.out.println(task.getResult().getData().toStringUtf8());
+    }
+  }
+}

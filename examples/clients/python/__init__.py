@@ -1,0 +1,1 @@
+"""The processor that `taskq conformance` drives to test processor_client."""

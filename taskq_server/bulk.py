@@ -1,0 +1,153 @@
+"""The same done to many tasks: bulk operations, which go on whatever happens, and pruning by hand.
+
+An operation is worked on in batches, each a transaction that moves it on. After each the database belongs to the others
+for as long as the batch has taken: whatever is done to a million tasks, the flow of the others goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from taskq_server.clock import FAR_FUTURE_US, SECOND_US, Alarm, Clock, pause
+from taskq_server.core.bulk_operation import NewOperation, Operation, OperationState
+from taskq_server.core.errors import CountMismatch, OperationConflict, OperationNotFound, TaskqError
+from taskq_server.core.filter import parse
+from taskq_server.sessions import Sessions
+from taskq_server.store.shared import SharedStore
+from taskq_server.store.store import Store
+from taskq_server.store.transaction import Again
+from taskq_server.store.verbs.bulk import LOOKED_AT, Advanced, Step
+from taskq_server.store.verbs.listing import Page
+from taskq_server.store.verbs.looking import END, Look
+from taskq_server.store.verbs.pruning import MOST_TASKS_PER_PRUNE
+from taskq_server.task_id import to_text
+
+log = structlog.get_logger("taskq.bulk")
+
+LOOK_US = 5 * SECOND_US
+"""How often a server looks for what another has left unfinished."""
+AGAIN_US = SECOND_US
+MOST_PAUSE_SECONDS = 1.0
+COUNT_SECONDS = 5.0
+"""A count that takes longer is broken off: there are as many, or more."""
+
+
+class Bulk:
+    """What may be done to many tasks at once, and the loop that does it."""
+
+    def __init__(self, store: Store, sessions: Sessions, clock: Clock, alarm: Alarm) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._clock = clock
+        self._alarm = alarm
+        self._look_us = LOOK_US if isinstance(store, SharedStore) else FAR_FUTURE_US
+
+    # ── the use cases ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, new: NewOperation, *, expected: int = 0, dry_run: bool = False) -> Operation:
+        """Counts what is matched, and stores the operation, of which this returns before it is done. The same again
+        is fine; OperationConflict when the id is another's, CountMismatch when other than `expected` are matched."""
+        if not dry_run and (known := await self._store.get_operation(new.operation_id)) is not None:
+            if known.content_hash != new.content_hash:
+                raise OperationConflict(to_text(new.operation_id))
+            return known
+        await self._count(new)
+        if expected and (new.matched != expected or new.matched_is_partial):
+            raise CountMismatch(expected, new.matched, new.matched_is_partial)
+        if dry_run:
+            return self._as_it_would_be(new)
+        started = await self._store.start_operation(new)
+        log.info("bulk operation started", operation=to_text(new.operation_id), matched=started.matched)
+        self._alarm.ring()
+        return started
+
+    async def _count(self, new: NewOperation) -> None:
+        """How many tasks there are of those that are meant, as far as there is time to count; what comes later is none
+        of them."""
+        if not new.filter:
+            new.place, new.matched = len(new.task_ids), await self._store.count_tasks(new.task_ids)
+            return
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + COUNT_SECONDS
+        new.place = await self._store.last_number() + 1
+        look = Look(parse(new.filter), new.place, END, LOOKED_AT, only_count=True)
+        while True:
+            looked = await self._store.look_at_tasks(look)
+            new.matched += looked.many
+            if looked.before is None:
+                return
+            if loop.time() > ends:
+                new.matched_is_partial = True
+                return
+            look = look._replace(before=looked.before)
+
+    def _as_it_would_be(self, new: NewOperation) -> Operation:
+        asked = new.filter, new.task_ids, new.reason, "", new.max_tasks, self._clock.now_us(), None
+        counted = new.matched, new.matched_is_partial
+        state = OperationState.RUNNING
+        return Operation(0, new.operation_id, new.content_hash, state, new.action, *asked, *counted)
+
+    async def get(self, operation_id: bytes) -> Operation:
+        """The operation as it stands, or OperationNotFound."""
+        found = await self._store.get_operation(operation_id)
+        if found is None:
+            raise OperationNotFound(to_text(operation_id))
+        return found
+
+    async def find(self, page: Page) -> list[Operation]:
+        """Operations, those started last first."""
+        return await self._store.list_operations(page)
+
+    async def cancel(self, operation_id: bytes) -> Operation:
+        """Ends an operation after the batch at which it is; OperationEnded when it has come to its end."""
+        cancelled = await self._store.cancel_operation(operation_id)
+        log.info("bulk operation cancelled", operation=to_text(operation_id), done=cancelled.done)
+        return cancelled
+
+    async def prune(self, at_most: int) -> tuple[int, bool]:
+        """Deletes finished tasks past their retention; answers how many, and whether there are more."""
+        tasks, has_more = 0, True
+        while has_more and tasks < at_most:
+            pruned = await self._store.prune_asked(min(at_most - tasks, MOST_TASKS_PER_PRUNE))
+            tasks += pruned.tasks
+            has_more = pruned.next_us is not None and pruned.next_us <= self._clock.now_us()
+            if not pruned.tasks:  # what is left is in the hands of another server
+                break
+        return tasks, has_more
+
+    # ── the work ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        while True:
+            await self._alarm.wait(await self._tick_safely())
+
+    async def _tick_safely(self) -> int:
+        try:
+            return await self.tick()
+        except (TaskqError, Again) as error:
+            log.error("a bulk operation has to wait", error=str(error) or type(error).__name__)
+        except Exception as error:
+            log.error("a bulk operation fails", exc_info=error)
+        return self._clock.now_us() + AGAIN_US
+
+    async def tick(self) -> int:
+        """Does the next batches of each operation, and answers when to come back."""
+        loop, has_moved = asyncio.get_running_loop(), False
+        for step in await self._store.next_steps():
+            began = loop.time()
+            advanced = await asyncio.shield(self._advance(step))
+            if advanced.moved:
+                has_moved = True
+                await pause(min(loop.time() - began, MOST_PAUSE_SECONDS))
+        now_us = self._clock.now_us()
+        return now_us if has_moved else now_us + self._look_us
+
+    async def _advance(self, step: Step) -> Advanced:
+        """Shielded: whoever asked may go away during the commit, and processors must be told all the same."""
+        advanced = await self._store.advance(step)
+        self._sessions.stop(advanced.stopped)
+        if advanced.ended:
+            log.info("bulk operation ended", operation_seq=step.operation_seq)
+        return advanced

@@ -1,0 +1,85 @@
+"""The servicers' methods, called in this process: what a page may ask is what its reader may call by gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from taskq_server.access import Access, Caller
+from taskq_server.core.origin import Source
+from taskq_server.core.rights import Need
+from taskq_server.rpc import origin
+from taskq_server.rpc.auth import NEEDS
+from taskq_server.rpc.server import SERVICES
+
+PACKAGE = "taskq.v1"
+MOST_SECONDS = 20.0
+"""A page waits no longer for one answer."""
+
+
+class NotServed(Exception):
+    """No servicer of this server answers the method."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        super().__init__(f"{method} is not served by this server; a newer one may serve it")
+
+
+class Calls:
+    """Every method of these servicers, by `Service/Method`."""
+
+    def __init__(self, servicers: Iterable[object], access: Access) -> None:
+        self._access = access
+        self.methods: dict[str, MethodDescriptor] = {}
+        self._behaviours: dict[str, Callable[[Any], Any]] = {}
+        self._tellers: dict[str, origin.Teller] = {}
+        """Of those that the audit has."""
+        for servicer in servicers:
+            for method in _service_of(servicer).methods:
+                behaviour = getattr(servicer, method.name, None)
+                if behaviour is not None:
+                    name = f"{method.containing_service.name}/{method.name}"
+                    self._behaviours.setdefault(name, behaviour)
+                    self.methods.setdefault(name, method)
+                    if origin.is_audited(method):
+                        self._tellers.setdefault(name, origin.Teller(method, access))
+
+    def serves(self, method: str) -> bool:
+        return method in self._behaviours
+
+    @staticmethod
+    def may(caller: Caller, method: str) -> bool:
+        """Whether this caller may call it at all."""
+        return _need(method) in caller.rights.meets
+
+    async def unary(self, caller: Caller, method: str, request: Message, peer: str, request_id: str) -> Any:
+        """The answer; NotServed, a TaskqError, or TimeoutError. `peer` is the reader's address, for the audit."""
+        behaviour: Callable[[Any], Awaitable[Message]] = self._enter(caller, method)
+        if (teller := self._tellers.get(method)) is not None:
+            teller.tell(request, source=Source.DASHBOARD, peer=peer, request_id=request_id)
+        async with asyncio.timeout(MOST_SECONDS):
+            return await behaviour(request)
+
+    def stream(self, caller: Caller, method: str, request: Message) -> AsyncIterator[Any]:
+        """The answers, one after the other."""
+        answers: AsyncIterator[Any] = self._enter(caller, method)(request)
+        return answers
+
+    def _enter(self, caller: Caller, method: str) -> Callable[[Any], Any]:
+        caller.must_meet(_need(method))
+        if method not in self._behaviours:
+            raise NotServed(method)
+        self._access.enter(caller)
+        return self._behaviours[method]
+
+
+def _need(method: str) -> Need:
+    return NEEDS[f"/{PACKAGE}.{method}"]
+
+
+def _service_of(servicer: object) -> Any:
+    return next(SERVICES[kind] for kind in type(servicer).__mro__ if kind in SERVICES)

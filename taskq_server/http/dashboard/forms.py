@@ -1,0 +1,97 @@
+"""What a form has sent, bounded; and fields of it as what they mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from starlette.requests import Request
+
+from taskq_server.core.errors import Fault, InvalidFields
+
+MOST_BYTES = 1 << 20
+MOST_FIELDS = 2_000
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
+
+
+class Form:
+    """Fields with their values."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+        self._values = dict(reversed(pairs))
+
+    def get(self, name: str, default: str = "") -> str:
+        return self._values.get(name, default).strip()
+
+    def raw(self, name: str) -> str:
+        """As it was typed, with the line ends of this world."""
+        return self._values.get(name, "").replace("\r\n", "\n")
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self._pairs if key == name and value]
+
+    def lines(self, name: str) -> list[str]:
+        """One thing a line."""
+        return [line.strip() for line in self.raw(name).splitlines() if line.strip()]
+
+    def number(self, name: str, default: int = 0) -> int:
+        text = self.get(name)
+        if not text:
+            return default
+        try:
+            return int(text)
+        except ValueError:
+            raise fault(name, f"must be a whole number; is {text[:40]!r}") from None
+
+    def duration(self, name: str) -> Duration | None:
+        """`90s`, `10m`, `1.5h`, `2d`; a bare number is seconds."""
+        text = self.get(name).lower().replace(" ", "")
+        if not text:
+            return None
+        digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+        try:
+            microseconds = round(float(digits) * _UNITS[text[len(digits) :] or "s"] * 1_000_000)
+            return Duration(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
+        except (ValueError, KeyError, OverflowError):
+            raise fault(name, f"must be a span such as 90s, 10m, 1.5h or 2d; is {text[:40]!r}") from None
+
+    def time(self, name: str) -> Timestamp | None:
+        """ISO 8601; without an offset it is UTC."""
+        text = self.get(name)
+        if not text:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+            found = Timestamp()
+            found.FromDatetime(moment.astimezone(UTC))
+            return found
+        except (ValueError, OverflowError):
+            raise fault(name, f"must be a time such as 2026-01-31T08:00; is {text[:40]!r}") from None
+
+
+def fault(field: str, rule: str) -> InvalidFields:
+    return InvalidFields([Fault(field, rule)])
+
+
+async def read(request: Request) -> Form:
+    """What was posted; InvalidFields when it is no form, or too much of one."""
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise fault("form", "must be application/x-www-form-urlencoded")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise fault("form", f"must be at most {MOST_BYTES} bytes")
+    return parse(bytes(body))
+
+
+def parse(body: bytes) -> Form:
+    try:
+        text = body.decode("ascii")
+        return Form(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS))
+    except ValueError:
+        raise fault("form", f"must be UTF-8 of at most {MOST_FIELDS} fields") from None

@@ -1,0 +1,193 @@
+"""The pages of tasks, over real ones: the list, one of them, and what is done to one or to many."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from typing import Any
+
+from taskq.v1 import task_pb2
+from taskq_server.clock import pause
+from tests.dashboard.conftest import Reader, Site
+from tests.dashboard.test_acting import hidden
+from tests.dashboard.test_guarding import signed_in
+from tests.rpc.support import a_task, span
+
+MINUTE = span(60)
+
+
+async def operated(site: Site, location: str) -> str:
+    """The page of an operation, once it has come to its end."""
+    path = location if location.startswith("/operations/") else f"/operations/{location.partition('op=')[2]}"
+    async with asyncio.timeout(20):
+        while "state-succeeded" not in (page := (await site.get(path)).text):
+            await pause(0.02)
+    return page
+
+
+async def test_the_list_shows_what_a_filter_matches_and_says_where_a_bad_one_is_wrong(site: Site) -> None:
+    cook, bake = await site.scheduler.enqueue("cook"), await site.scheduler.enqueue("bake")
+    page = await site.get("/tasks")
+    assert cook in page.text and bake in page.text
+    page = await site.get("/tasks?filter=name:bake&total=1")
+    assert cook not in page.text and bake in page.text and "1 match" in page.text
+    page = await site.get("/tasks?filter=colour:%3Cred%3E")
+    assert page.status == 400
+    assert 'value="colour:&lt;red&gt;"' in page.text and "filter" in page.text
+
+
+async def test_a_page_leads_to_the_next(site: Site) -> None:
+    await site.scheduler.enqueue_all(*(a_task("cook") for _ in range(30)))
+    first = (await site.get("/tasks?size=25")).text
+    assert first.count("<tr data-id=") == 25
+    following = first.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+    second = (await site.get(following)).text
+    assert second.count("<tr data-id=") == 5 and 'rel="next"' not in second
+
+
+async def test_a_task_says_why_it_does_not_run_and_what_it_carries(site: Site) -> None:
+    data = b'{"order": {"id": 9007199254740993}, "note": "<b>hot</b>"}'
+    [task_id] = [result.task_id for result in await site.scheduler.enqueue_all(_task("gpu-render", data))]
+    page = await site.get(f"/tasks/{task_id}")
+    assert page.status == 200
+    assert "no processor" in page.text.lower() and "gpu-render" in page.text
+    assert "9007199254740993" in page.text and "&lt;b&gt;hot" in page.text and "<b>hot" not in page.text
+    assert f"taskq task get {task_id}" in page.text and "grpcurl" in page.text
+    file = await site.get(f"/tasks/{task_id}/payload")
+    assert file.text.encode() == data
+    assert file.headers["content-type"] == "application/octet-stream"
+    assert file.headers["content-disposition"].startswith("attachment")
+    assert (await site.get(f"/tasks/{task_id[:-4]}0000")).status == 404
+    assert (await site.get("/tasks/nonsense")).status == 400
+
+
+def _task(name: str, data: bytes) -> Any:
+    task = a_task(name, data)
+    task.payload.content_type = "application/json"
+    return task
+
+
+async def test_payloads_are_shown_only_to_those_who_may_read_them(house: Site) -> None:
+    await signed_in(house, "admin")
+    fields = hidden((await house.get("/tasks/new")).text)
+    fields |= {"name": "cook", "payload": '{"card": "4711"}', "content_type": "application/json"}
+    await house.post("/tasks/new", fields)
+    path = f"/tasks/{fields['task_id']}"
+    assert "4711" in (await house.get(path)).text
+    await signed_in(house, "payload:read")
+    assert "4711" in (await house.get(path)).text
+    await signed_in(house, "read")
+    page = await house.get(path)
+    assert page.status == 200 and "4711" not in page.text and "payload:read" in page.text
+    assert (await house.get(f"{path}/payload")).status == 403
+    assert "4711" not in (await house.get(f"/tasks/new?like={fields['task_id']}")).text
+    assert "/act/" not in page.text
+
+
+async def test_tasks_are_exported_and_no_cell_is_a_formula(site: Site) -> None:
+    processor = await site.processor("oven", can=("cook",))
+    task_id = await site.scheduler.enqueue("cook")
+    task = await processor.take_one()
+    await processor.fail(task, error_type="=HYPERLINK(1)", message="+1", retryable=False)
+    file = await site.get("/tasks/export?filter=state:FAILED&as=csv")
+    [row] = list(csv.DictReader(io.StringIO(file.text)))
+    assert (row["task_id"], row["state"]) == (task_id, "FAILED")
+    assert (row["error_type"], row["error_message"]) == ("'=HYPERLINK(1)", "'+1")
+    lines = (await site.get("/tasks/export?as=jsonl")).text.splitlines()
+    assert json.loads(lines[0])["taskId"] == task_id
+
+
+async def test_one_task_is_cancelled_with_a_reason_that_the_audit_has(site: Site) -> None:
+    task_id = await site.scheduler.enqueue("cook", delay=MINUTE)
+    asked = await site.get(f"/act/cancel?ids={task_id}")
+    assert "1 task" in asked.text
+    answer = await site.post("/act/cancel", hidden(asked.text) | {"reason": "nobody is hungry"})
+    assert answer.headers["location"].startswith(f"/tasks/{task_id}?op=")
+    await operated(site, answer.headers["location"])
+    assert (await site.scheduler.get(task_id)).state == task_pb2.TASK_STATE_CANCELLED
+    audit = (await site.get("/audit")).text
+    assert "nobody is hungry" in audit and "dashboard" in audit
+
+
+async def test_a_task_is_run_again_with_another_payload_and_the_old_one_stays(site: Site) -> None:
+    processor = await site.processor("oven", can=("cook",))
+    await site.scheduler.enqueue_all(_task("cook", b'{"dish": "soup"}'))
+    task = await processor.take_one()
+    await processor.succeed(task)
+    asked = await site.get(f"/act/rerun-edited?ids={task.task_id}")
+    assert "soup" in asked.text
+    fields = hidden(asked.text) | {"payload": '{"dish": "stew"}', "content_type": "application/json"}
+    bad = await site.post("/act/rerun-edited", fields | {"payload": "{"})
+    assert bad.status == 400 and "payload must be JSON" in bad.text
+    await operated(site, (await site.post("/act/rerun-edited", fields)).headers["location"])
+    again = await processor.take_one()
+    assert again.payload.data == b'{"dish": "stew"}'
+    assert again.task_id in (await site.get(f"/tasks/{task.task_id}")).text
+    assert task.task_id in (await site.get(f"/tasks/{again.task_id}")).text
+    assert (await site.scheduler.get(task.task_id)).state == task_pb2.TASK_STATE_SUCCEEDED
+
+
+async def test_all_that_match_are_changed_once_their_number_is_typed(site: Site) -> None:
+    await site.scheduler.enqueue_all(*(a_task("cook", delay=MINUTE) for _ in range(1_000)))
+    await site.scheduler.enqueue_all(a_task("cook", delay=MINUTE), a_task("bake", delay=MINUTE))
+    asked = await site.get("/act/reprioritise?filter=name:cook")
+    assert "1 001 tasks" in asked.text and "Type 1001" in asked.text
+    fields = hidden(asked.text) | {"priority": "9", "reason": "breakfast"}
+    refused = await site.post("/act/reprioritise", fields | {"typed": "1000"})
+    assert refused.status == 400 and "typed must be 1001" in refused.text
+    page = await operated(site, (await site.post("/act/reprioritise", fields | {"typed": "1001"})).headers["location"])
+    assert "1 001 done" in page and "breakfast" in page
+    assert "breakfast" in (await site.get("/operations")).text
+    changed = (await site.get("/tasks?filter=priority>=9&total=1")).text
+    assert "1 001 match" in changed
+
+
+async def test_what_has_changed_meanwhile_is_not_done_by_mistake(site: Site) -> None:
+    await site.scheduler.enqueue("cook", delay=MINUTE)
+    fields = hidden((await site.get("/act/cancel?filter=name:cook")).text)
+    await site.scheduler.enqueue("cook", delay=MINUTE)
+    refused = await site.post("/act/cancel", fields)
+    assert refused.status == 400 and "1" in refused.text and "2" in refused.text
+    answer = await site.post("/act/cancel", fields | {"any_count": "1"})
+    assert "2 done" in await operated(site, answer.headers["location"])
+
+
+async def test_rows_are_chosen_by_keys_and_acted_on(site: Site, reader: Reader) -> None:
+    ids = [await site.scheduler.enqueue("cook", delay=MINUTE) for _ in range(3)]
+
+    def cancel_two(page: Any) -> str:
+        page.goto(site.url + "/tasks")
+        for key in ("j", "x", "j", "Shift+X", "c"):
+            page.keyboard.press(key)
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Reason").fill("too many")
+        dialog.get_by_role("button", name="Cancel 2 tasks").click()
+        page.wait_for_url("**/operations/*")
+        return str(page.url)
+
+    url = await reader.does(cancel_two)
+    await operated(site, "/operations/" + url.rpartition("/")[2])
+    states = await site.scheduler.states(ids)
+    assert states == [task_pb2.TASK_STATE_SCHEDULED, *[task_pb2.TASK_STATE_CANCELLED] * 2]
+    assert reader.complaints == []
+
+
+async def test_rows_change_where_they_stand_and_what_is_new_waits_to_be_asked_for(site: Site, reader: Reader) -> None:
+    first = await site.scheduler.enqueue("cook", delay=MINUTE)
+    await reader.does(lambda page: page.goto(site.url + "/tasks"))
+    await reader.does(lambda page: page.locator("#live-text", has_text="live").wait_for())
+    await site.scheduler.cancel(first)
+    await site.scheduler.enqueue("bake", delay=MINUTE)
+
+    def look(page: Any) -> tuple[str, list[str], list[str]]:
+        page.locator("#pill button", has_text="1 new").wait_for()
+        page.locator("tr[data-id] .state-cancelled").wait_for()
+        before = page.locator("tr[data-id] td:nth-child(3)").all_inner_texts()
+        page.click("#pill button")
+        page.locator("tr[data-id]").nth(1).wait_for()
+        return before, page.locator("tr[data-id] td:nth-child(3)").all_inner_texts()
+
+    assert await reader.does(look) == (["cook"], ["bake", "cook"])
+    assert reader.complaints == []

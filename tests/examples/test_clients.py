@@ -1,0 +1,142 @@
+"""The clients of examples/clients in other languages: generated, built and run, where their toolchains are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from admin_client.conformance.promises import ALL
+from tests.support.authority import Authority
+from tests.support.process import ROOT, ServerProcess
+
+CLIENTS = ROOT / "examples" / "clients"
+JAVA = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]
+JAVA_CLASSES = f"{CLIENTS}/java/target/classes:{CLIENTS}/java/target/lib/*"
+BUILDING_SECONDS = 900  # the first time, when everything is fetched
+
+pytestmark = pytest.mark.timeout(BUILDING_SECONDS + 120)
+
+
+@dataclass(frozen=True)
+class Language:
+    """How its clients are built and run."""
+
+    name: str
+    tools: tuple[str, ...]
+    building: tuple[tuple[str, ...], ...]
+    processor: list[str]
+    scheduler: list[str]
+
+
+LANGUAGES = [
+    Language(
+        "go",
+        ("go",),
+        (("go", "vet", "./..."), ("go", "build", "-o", "bin/", "./cmd/...")),
+        [f"{CLIENTS}/go/bin/processor"],
+        [f"{CLIENTS}/go/bin/scheduler"],
+    ),
+    Language(
+        "typescript",
+        ("node", "npm"),
+        (("npm", "ci", "--no-audit", "--no-fund", "--prefer-offline"), ("npm", "run", "build")),
+        ["node", f"{CLIENTS}/typescript/dist/cook.js"],
+        ["node", f"{CLIENTS}/typescript/dist/order.js"],
+    ),
+    Language(
+        "java",
+        ("javac", "mvn"),
+        (("mvn", "-B", "-q", "compile"),),
+        [*JAVA, JAVA_CLASSES, "clients.Cook"],
+        [*JAVA, JAVA_CLASSES, "clients.Order"],
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=LANGUAGES, ids=lambda language: language.name)
+def language(request: pytest.FixtureRequest) -> Language:
+    """A language whose clients are built."""
+    language: Language = request.param
+    if missing := [tool for tool in language.tools if shutil.which(tool) is None]:
+        pytest.skip(f"THE CLIENTS IN {language.name.upper()} ARE NOT TESTED: {', '.join(missing)} is not on the path")
+    run(["make", "proto", f"LANG={language.name}"], ROOT)
+    for command in language.building:
+        run(list(command), CLIENTS / language.name)
+    return language
+
+
+def run(command: list[str], folder: Path, **environment: str) -> str:
+    """What it says; it must succeed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=BUILDING_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@dataclass
+class Site:
+    """A server that speaks TLS alone and asks for a token, and the settings of its clients."""
+
+    server: ServerProcess
+    settings: dict[str, str]
+
+
+@pytest.fixture
+def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    authority = Authority(tmp_path)
+    pair = authority.signs("server", common_name="server")  # Java takes none without a subject
+    server = ServerProcess(database_url, auth="required", tls_cert=pair.cert, tls_key=pair.key)
+    with server.log:
+        server.start()
+        rights = ["--right=enqueue:kitchen.cook", "--right=process:*"]
+        command = [sys.executable, "-m", "taskq_server.tokens", "create", "kitchen", *rights]
+        token = run(command, ROOT, TASKQ_DATABASE_URL=database_url).strip()
+        yield Site(server, {"TASKQ_ADDRESS": server.address, "TASKQ_TLS_CA": authority.ca, "TASKQ_TOKEN": token})
+        server.kill()
+
+
+def test_the_processor_keeps_every_promise(language: Language) -> None:
+    command = [sys.executable, "-m", "admin_client.command", "conformance", "--jobs", "16", "--command"]
+
+    said = run([*command, " ".join(language.processor)], ROOT)
+
+    assert f"{len(ALL)} of {len(ALL)} promises hold" in said
+
+
+def test_the_scheduler_is_answered_by_the_processor_by_tls_and_with_a_token(
+    language: Language, site: Site, tmp_path: Path
+) -> None:
+    log = tmp_path / "processor.log"
+    with log.open("wb") as said:
+        processor = subprocess.Popen(language.processor, env={**os.environ, **site.settings}, stdout=said, stderr=said)
+    try:
+        served = run([*language.scheduler, "crème brûlée"], ROOT, **site.settings)
+    finally:
+        processor.terminate()
+        code = processor.wait(60)
+    assert served.strip() == '"crème brûlée is served, attempt 1"', log.read_text()
+    assert code == 0, log.read_text()
+
+
+def test_neither_goes_where_its_token_could_be_read(language: Language) -> None:
+    settings = {"TASKQ_ADDRESS": "192.0.2.1:50051", "TASKQ_TOKEN": "tq_secret", "TASKQ_TLS_CA": ""}
+    for command in (language.processor, language.scheduler):
+        done = subprocess.run(
+            command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode != 0
+        assert "tq_secret" not in done.stdout + done.stderr

@@ -1,0 +1,73 @@
+"""The Dockerfile: its stages, and what they take from the checkout."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+
+import pytest
+
+from admin_client.health import health
+from taskq_server.config import default_database_url
+from tests.packaging.machines import DOCKERFILE, SERVICES
+from tests.support.process import ROOT
+
+
+def targets() -> dict[str, str]:
+    """Each stage, and all that it inherits or is."""
+    stages: dict[str, str] = {}
+    for part in re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE)[1:]:
+        base, name = re.match(r"FROM (\S+) AS (\S+)", part).groups()  # type: ignore[union-attr]
+        stages[name] = stages.get(base, "") + part
+    return stages
+
+
+@pytest.mark.parametrize("target", ["server", "processor", "scheduler"])
+def test_an_image_is_nobodys_and_can_be_stopped(target: str) -> None:
+    stage = targets()[target]
+    assert "USER 10001:10001" in stage and "STOPSIGNAL SIGTERM" in stage
+    assert re.search(r'^CMD \["', stage, re.MULTILINE), "no shell stands between it and its signals"
+
+
+def test_the_server_has_a_health_check_that_its_command_understands() -> None:
+    found = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", targets()["server"], re.MULTILINE)
+    assert found is not None
+    program, command, *flags = json.loads(found[1])
+    assert (program, command) == ("taskq", "health")
+    health.make_context("health", flags)
+
+
+def test_the_base_is_an_argument_and_no_registry_is_named() -> None:
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+-slim$", DOCKERFILE, re.MULTILINE)
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert set(bases) <= {"${PYTHON_IMAGE}", *targets()}
+    for _, service in SERVICES:
+        host, slash, _ = service["image"].partition("/")
+        assert not slash or ("." not in host and ":" not in host.partition("}")[2]), service["image"]
+
+
+def test_what_is_copied_is_there_and_is_sent_to_the_engine() -> None:
+    sent = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    copied = [
+        word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()
+    ]
+    assert len(copied) >= 8
+    for path in copied:
+        assert (ROOT / path).exists() and path.split("/")[0] in sent
+
+
+def test_the_images_are_made_of_all_packages_of_the_wheel() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for package in wheel["packages"]:
+        assert f"COPY {package} /source/{package}\n" in DOCKERFILE
+
+
+def test_the_server_keeps_its_database_in_its_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = targets()["server"]
+    (volume,) = re.findall(r"^VOLUME (\S+)$", stage, re.MULTILINE)
+    (state,) = re.findall(r"XDG_STATE_HOME=(\S+)", stage)
+    monkeypatch.setenv("XDG_STATE_HOME", state)
+    assert default_database_url() == f"sqlite:///{volume}/taskq.db"

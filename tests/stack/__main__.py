@@ -1,0 +1,180 @@
+"""Brings the stack up in each profile, kills a processor and a server, and counts what became of the tasks.
+
+`python -m tests.stack [BUILD ARGUMENT…]` builds the images first, with these further arguments of `docker build`.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import tempfile
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from client_core.access import TLS
+from examples.cook_pasta.orders import BoilPasta, Dish, MakeSauce, at
+from scheduler_client import TaskState, TaskView
+from scheduler_client.sync import Scheduler
+from tests.stack.engine import PORTS, Stack, build, docker, has_image, inspect, kill, say, wait_for
+
+TASKS = 60
+PROMETHEUS, GRAFANA = "prom/prometheus", "grafana/grafana"
+
+
+def dishes() -> Iterator[Dish]:
+    """Two of three are boiled, by all; one is a sauce, for mario. They fall due within twelve seconds."""
+    for number in range(TASKS):
+        what = MakeSauce(dish=f"sauce {number}") if number % 3 == 0 else BoilPasta(dish=f"pasta {number}")
+        yield at(1 + number / 5, what)
+
+
+def address(port: str) -> str:
+    return f"localhost:{PORTS[port]}"
+
+
+def scheduler(port: str, certificates: Path) -> Scheduler:
+    """By TLS, through the port on this machine."""
+    shown = TLS(certificates / "ca.pem", certificates / "scheduler.pem", certificates / "scheduler.key")
+    return Scheduler(address(port), tls=shown)
+
+
+def enqueue(scheduler: Scheduler) -> list[str]:
+    """Enqueues them all; their ids."""
+    handles = scheduler.enqueue_many(dishes())
+    say(f"{len(handles)} tasks are enqueued at {scheduler.address}, by TLS")
+    return [handle.task_id for handle in handles]
+
+
+def is_cooking(scheduler: Scheduler, task_ids: list[str]) -> bool:
+    """Whether some are served and others are being cooked."""
+    return {TaskState.RUNNING, TaskState.SUCCEEDED} <= {scheduler.get(task_id).state for task_id in task_ids}
+
+
+def see_all_succeed(scheduler: Scheduler, task_ids: list[str]) -> None:
+    """Waits until all have come to their end, and says which."""
+
+    def look() -> list[TaskView]:
+        return [scheduler.get(task_id) for task_id in task_ids]
+
+    wait_for(lambda: all(view.state.is_finished for view in look()), "all tasks have come to their end")
+    states, again = Counter(view.state for view in look()), sum(view.attempt > 1 for view in look())
+    say(f"{states[TaskState.SUCCEEDED]} of {len(task_ids)} SUCCEEDED, {again} of them at a second attempt")
+    assert states == {TaskState.SUCCEEDED: len(task_ids)}, states
+
+
+def by_https(port: str, path: str, certificates: Path) -> str:
+    context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    with urllib.request.urlopen(f"https://{address(port)}{path}", context=context, timeout=10) as answer:
+        return answer.read().decode().strip()  # type: ignore[no-any-return]
+
+
+def sqlite(stack: Stack, certificates: Path) -> None:
+    """The stack as it comes up without a word."""
+    say("── docker compose up --scale processor=5")
+    stack.up(scale=("processor", 5))
+    wait_for(lambda: stack.is_healthy("server"), "the server is healthy")
+    wait_for(lambda: all(map(stack.is_running, ("scheduler", "processor", "baker"))), "scheduler and processors run")
+    assert len(stack.containers("processor")) == 5
+    stack.copy_certificates(certificates)
+    is_confined(stack)
+    assert by_https("TASKQ_HTTP_PORT", "/readyz", certificates) == "ok"
+    with scheduler("TASKQ_PORT", certificates) as customer:
+        task_ids = enqueue(customer)
+        wait_for(lambda: is_cooking(customer, task_ids), "some are being cooked")
+        for victim in stack.containers("processor")[:4]:
+            kill(victim)
+        (server,) = stack.containers("server")
+        kill(server)
+        docker("start", server)
+        wait_for(lambda: stack.is_healthy("server"), "the server is started again, and healthy")
+        see_all_succeed(customer, task_ids)
+    stops_well(stack, "processor", "server")
+
+
+def is_confined(stack: Stack) -> None:
+    """Nobody is root, and nobody can write where there is no volume."""
+    for service in ("server", "processor", "scheduler"):
+        container = stack.containers(service)[0]
+        assert docker("exec", container, "id", "-u") == "10001"
+        tried = docker("exec", container, "sh", "-c", "touch /opt/taskq/x 2>/dev/null || echo refused", quiet=True)
+        assert tried == "refused", service
+        assert inspect(container)["HostConfig"]["ReadonlyRootfs"], service
+    say("all run as user 10001, on file systems that they cannot write to")
+
+
+def stops_well(stack: Stack, *services: str) -> None:
+    """SIGTERM, as at each new version: all end by themselves, in time."""
+    for service in services:
+        living = [one for one in stack.containers(service) if inspect(one)["State"]["Running"]]
+        for container in living:
+            docker("stop", container)  # SIGTERM, and SIGKILL after its stop_grace_period
+            code = inspect(container)["State"]["ExitCode"]
+            assert code == 0, f"{service} ended with {code}"
+    say(f"{' and '.join(services)} end by SIGTERM, exit code 0")
+
+
+def postgres(stack: Stack, certificates: Path) -> None:
+    """Two servers on PostgreSQL; one of them and its processor do not come back."""
+    say("── docker compose --profile postgres up")
+    stack.up(profiles=("postgres",))
+    for server in ("server-1", "server-2"):
+        wait_for(lambda server=server: stack.is_healthy(server), f"{server} is healthy")  # type: ignore[misc]
+    wait_for(lambda: all(map(stack.is_running, ("processor-1", "processor-2"))), "a processor runs on each")
+    stack.copy_certificates(certificates)
+    with scheduler("TASKQ_PORT_1", certificates) as customer:
+        task_ids = enqueue(customer)
+    with scheduler("TASKQ_PORT_2", certificates) as customer:
+        wait_for(lambda: is_cooking(customer, task_ids), "some are being cooked")
+        for victim in ("processor-1", "server-1"):
+            kill(*stack.containers(victim))
+        see_all_succeed(customer, task_ids)
+    stack.up(profiles=("postgres",))
+    wait_for(lambda: stack.is_healthy("server-1"), "server-1 is started again, and healthy")
+
+
+def observability(stack: Stack, certificates: Path) -> None:
+    """Prometheus finds the servers, by its token."""
+    say("── docker compose --profile postgres --profile observability up")
+    services = [name for name, image in (("prometheus", PROMETHEUS), ("grafana", GRAFANA)) if has_image(image)]
+    for missing in {"prometheus", "grafana"} - set(services):
+        say(f"(left out, as its image is not on this machine: {missing})")
+    if not services:
+        return
+    stack.up("prometheus", *services, profiles=("postgres", "observability"))
+    servers = {"server:8080", "server-1:8080", "server-2:8080"}
+    wait_for(lambda: scraped() == servers, "Prometheus scrapes all three servers")
+
+
+def scraped() -> set[str]:
+    """The servers that it scrapes, by their names on the network."""
+    question = f"http://{address('PROMETHEUS_PORT')}/api/v1/query?query=up%7Bjob%3D%22taskq%22%7D%3D%3D1"
+    try:
+        with urllib.request.urlopen(question, timeout=10) as answer:
+            found = json.load(answer)["data"]["result"]
+    except OSError:
+        return set()
+    return {series["metric"]["instance"] for series in found}
+
+
+def main(arguments: list[str]) -> None:
+    build(arguments)
+    stack = Stack()
+    stack.down()
+    with tempfile.TemporaryDirectory(prefix="taskq-certs-") as folder:
+        try:
+            sqlite(stack, Path(folder))
+            postgres(stack, Path(folder))
+            observability(stack, Path(folder))
+        except (AssertionError, OSError, TimeoutError, SystemExit):
+            print(stack.logs(), file=sys.stderr)
+            raise
+        finally:
+            stack.down()
+    say("all is as it should be, and nothing is left")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
