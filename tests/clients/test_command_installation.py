@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from importlib.util import find_spec
 
 import pytest
 
@@ -12,11 +11,6 @@ from processor_client import Fail, Processor
 from taskq_server.server import Server
 from tests.clients.command_support import Taskq
 from tests.clients.scripted_processor_service import Runs
-
-pytestmark = pytest.mark.skipif(
-    any(find_spec(f"taskq_server.rpc.{name}") is None for name in ("admin_tasks_service", "bulk_service")),
-    reason="this server does not answer AdminService's calls of tasks and bulk operations yet",
-)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -107,7 +101,6 @@ async def test_tasks_are_moved_and_named_ones_that_cannot_be_say_why(taskq: Task
     await taskq.fails(69, "task", "get", task_id)
 
 
-@pytest.mark.skipif(find_spec("taskq_server.rpc.figures_service") is None, reason="this server keeps no figures yet")
 async def test_failures_that_are_alike_are_one(taskq: Taskq, oven: Oven) -> None:
     for _ in range(2):
         await taskq("task", "enqueue", "bake", "--wait")
