@@ -98,7 +98,7 @@ class FiguresService:
         if request.step == stats_pb2.STATS_STEP_UNSPECIFIED:
             return MINUTE_SECONDS if span_us <= MINUTES_UNTIL_US else HOUR_SECONDS
         if request.step not in _STEPS:
-            faults.add("step", f"must be MINUTE or HOUR; is {request.step}")
+            faults.add("step", f"must be one of its named values; is {request.step}")
         return _STEPS.get(request.step, HOUR_SECONDS)
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,5 +159,5 @@ def _topic(faults: Faults, index: int, number: int) -> Topic:
     try:
         return Topic(number)
     except ValueError:
-        faults.add(f"topics[{index}]", f"must be a topic; is {number}")
+        faults.add(f"topics[{index}]", f"must be one of its named values; is {number}")
         return Topic.GAP

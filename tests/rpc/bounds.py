@@ -14,7 +14,15 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq.v1 import admin_service_pb2 as admin_pb2
-from taskq.v1 import admin_task_pb2, task_pb2
+from taskq.v1 import (
+    admin_task_pb2,
+    audit_pb2,
+    bulk_operation_pb2,
+    event_pb2,
+    failure_group_pb2,
+    stats_pb2,
+    task_pb2,
+)
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
@@ -198,6 +206,14 @@ SCHEDULE: dict[str, Bounds] = {
 }  # fmt: skip
 
 VIEW = Bounds([0, 1, 2], [3, -1, INT32])
+FILTER = Bounds(
+    ["state:FAILED", "tag:" + "x" * 1_020, " ".join(f"tag:{i}" for i in range(32)), "due_time<now-3650d"],
+    ["x", "state", "state:LOST", "tag:" + "x" * 1_021, " ".join(f"tag:{i}" for i in range(33)), "tag:a\0"],
+)
+COUNT = Bounds([0, 1, INT64], [-1, -INT64 - 1])
+OPTIONAL_NAME = Bounds(["", *NAME.fits], [value for value in NAME.breaks if value])
+TEXT = Bounds(["", "x" * 1_024, "ü"], ["x" * 1_025, "a\0"])
+ALL_ENTRIES = f"audit {hashlib.blake2b(b'', digest_size=8).hexdigest()}"
 ALL_TASKS = f"tasks {hashlib.blake2b(b'', digest_size=8).hexdigest()}"
 """What the pages of all tasks are a list of."""
 
@@ -307,7 +323,7 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
         ),
     },
     "DrainProcessor": {"session_id": UUID, "reason": REASON},
-    "DisconnectProcessor": {"session_id": UUID},
+    "DisconnectProcessor": {"session_id": UUID, "reason": REASON},
     "ListCapabilities": {
         "page_size": PAGE_SIZE,
         "page_token": Bounds(
@@ -316,7 +332,7 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
         ),
     },
     "PauseCapability": {"name": NAME, "reason": REASON},
-    "ResumeCapability": {"name": NAME},
+    "ResumeCapability": {"name": NAME, "reason": REASON},
     "GetServerInfo": {},
     "ListTasks": {
         "page_size": PAGE_SIZE,
@@ -324,19 +340,87 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
             [*PAGE_TOKEN.fits, token(ALL_TASKS, 0), token(ALL_TASKS, INT64)],
             [*PAGE_TOKEN.breaks, token(ALL_TASKS, "1"), token(ALL_TASKS, -1), token("tasks", 1)],
         ),
-        "filter": Bounds(
-            ["", "state:FAILED", "tag:" + "x" * 1_020, " ".join(f"tag:{i}" for i in range(32)), "due_time<now-3650d"],
-            ["x", "state", "state:LOST", "tag:" + "x" * 1_021, " ".join(f"tag:{i}" for i in range(33)), "tag:a\0"],
-        ),
+        "filter": Bounds(["", *FILTER.fits], FILTER.breaks),
         "view": VIEW,
         "with_total": Bounds([False, True], []),
     },
     "AdminService.GetTask": {"task_id": UUID, "view": VIEW},
     "ExplainTask": {"task_id": UUID},
+    "PruneTasks": {"max_tasks": Bounds([0, 1, 10_000, 10_001, INT32], [-1, -INT32 - 1]), "reason": REASON},
+    "StartBulkOperation": {
+        "operation_id": Bounds(["", *UUID.fits], [value for value in UUID.breaks if value]),
+        "filter": FILTER,
+        "task_ids": Bounds(
+            [[UNKNOWN_ID], [UNKNOWN_ID] * 1_000], [[UNKNOWN_ID] * 1_001, *([value] for value in UUID.breaks)]
+        ),
+        "action.rerun.payload.data": DATA,
+        "action.rerun.payload.content_type": CONTENT_TYPE,
+        "action.rerun.payload.metadata": STRINGS,
+        "action.reschedule.due_time": TIME,
+        "action.reschedule.delay": _span_between(_span(0), _span(3650 * DAY), below=_span(0, -1)),
+        "action.reprioritise.priority": Bounds([0, 9], [-1, 10, INT32, -INT32 - 1]),
+        "dry_run": Bounds([False, True], []),
+        "expected_count": COUNT,
+        "max_tasks": COUNT,
+        "reason": REASON,
+    },
+    "GetBulkOperation": {"operation_id": UUID},
+    "ListBulkOperations": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token("operations", 0), token("operations", INT64)],
+            [*PAGE_TOKEN.breaks, token("operations", "1"), token("operations", -1)],
+        ),
+    },
+    "CancelBulkOperation": {"operation_id": UUID},
+    "ListFailureGroups": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token("failures  False", "1 0123456789abcdef"), token("failures  False", "1 ")],
+            [
+                *PAGE_TOKEN.breaks,
+                token("failures  False", 1),
+                token("failures  False", "x"),
+                token("failures a False", "1 "),
+            ],
+        ),
+        "name": OPTIONAL_NAME,
+        "include_resolved": Bounds([False, True], []),
+    },
+    "ResolveFailureGroup": {
+        "fingerprint": Bounds(["0123456789abcdef"], ["", "x" * 16, "0" * 15, "0" * 17, "A" * 16, "é", "0" * 15 + "\0"]),
+        "note": REASON,
+    },
+    "GetStats": {
+        "start_time": Bounds([_time(999_990_000)], [*TIME.breaks, _time(1_000_000_000), _time(0)]),
+        "end_time": Bounds([_time(1_000_000_000)], TIME.breaks),  # before the start: the start is named
+        "step": Bounds([0, 1, 2], [3, -1, INT32]),
+        "name": OPTIONAL_NAME,
+        "by_name": Bounds([False, True], []),
+    },
+    "WatchEvents": {
+        "topics": Bounds([[], [1, 2, 3, 4, 5, 6, 7, 8], [1] * 100], [[0], [9], [1, -1]]),
+        "cursor": Bounds(["", "1.1"], ["x", "1", "1.x", "é", "a\0", "1" * 40 + ".1"]),
+    },
+    "ListAuditEntries": {
+        "page_size": PAGE_SIZE,
+        "page_token": Bounds(
+            [*PAGE_TOKEN.fits, token(ALL_ENTRIES, 0), token(ALL_ENTRIES, INT64)],
+            [*PAGE_TOKEN.breaks, token(ALL_ENTRIES, "1"), token(ALL_ENTRIES, -1)],
+        ),
+        "principal": TEXT,
+        "target_kind": Bounds(["", "task", "token"], ["tasks", "x", "a\0"]),
+        "target": TEXT,
+        "start_time": TIME,
+        "end_time": TIME,
+    },
 }
 
 
-NOTHING_TO_ACT_ON = "TASK_NOT_FOUND", "SESSION_NOT_FOUND", "SCHEDULE_NOT_FOUND", "SCHEDULE_EXISTS", "SCHEDULE_CHANGED"
+NOTHING_TO_ACT_ON = (
+    *("TASK_NOT_FOUND", "SESSION_NOT_FOUND", "SCHEDULE_NOT_FOUND", "SCHEDULE_EXISTS", "SCHEDULE_CHANGED"),
+    *("OPERATION_NOT_FOUND", "OPERATION_CONFLICT", "COUNT_MISMATCH", "FAILURE_GROUP_NOT_FOUND", "WRONG_STATE"),
+)
 """What is refused only for what there is, or is not."""
 
 
@@ -346,6 +430,15 @@ def a_recurrence(path: str) -> schedule_pb2.Recurrence:
     if path.endswith("phase"):
         rule.interval.seconds = 60
     return rule
+
+
+def _a_bulk_request(method: str, path: str) -> Any:
+    if method == "ListBulkOperations":
+        return bulk_operation_pb2.ListBulkOperationsRequest(page_size=10)
+    if method != "StartBulkOperation":
+        return getattr(bulk_operation_pb2, f"{method}Request")(operation_id=UNKNOWN_ID)
+    which = {"filter": "state:FAILED"} if path == "filter" else {"task_ids": [UNKNOWN_ID]}
+    return bulk_operation_pb2.StartBulkOperationRequest(action={"cancel": {}}, **which)
 
 
 def a_valid(method: str, path: str = "") -> Any:
@@ -397,6 +490,20 @@ def a_valid(method: str, path: str = "") -> Any:
         return admin_task_pb2.ExplainTaskRequest(task_id=UNKNOWN_ID)
     if method == "GetServerInfo":
         return admin_pb2.GetServerInfoRequest()
+    if method == "PruneTasks":
+        return admin_task_pb2.PruneTasksRequest(max_tasks=1)
+    if method.endswith(("BulkOperation", "BulkOperations")):
+        return _a_bulk_request(method, path)
+    if method == "ListFailureGroups":
+        return failure_group_pb2.ListFailureGroupsRequest(page_size=10)
+    if method == "ResolveFailureGroup":
+        return failure_group_pb2.ResolveFailureGroupRequest(fingerprint="0123456789abcdef")
+    if method == "GetStats":
+        return stats_pb2.GetStatsRequest(start_time=_time(999_990_000), end_time=_time(1_000_000_000))
+    if method == "WatchEvents":
+        return event_pb2.WatchEventsRequest(topics=[1])
+    if method == "ListAuditEntries":
+        return audit_pb2.ListAuditEntriesRequest(page_size=10)
     if method in ("DrainProcessor", "DisconnectProcessor"):
         return getattr(admin_pb2, f"{method}Request")(session_id=UNKNOWN_ID)
     request = getattr(processor_pb2, f"{method}Request")(session_id=UNKNOWN_ID)

@@ -89,9 +89,11 @@ async def test_u0000_is_refused_by_its_field_except_in_what_is_for_people(
 )
 async def test_an_enum_value_that_nobody_knows_is_refused_by_its_field(target: Target, method: str, path: str) -> None:
     request = a_valid(method, path)
-    put(request, path, 99)
+    is_repeated = next(field for at, field in fields(method) if at == path).is_repeated
+    put(request, path, [99] if is_repeated else 99)
     refusal = await outcome(target, method, request.SerializeToString())
-    assert refusal.faults == {path: "must be one of its named values; is 99"}
+    where = f"{path}[0]" if is_repeated else path
+    assert refusal.faults == {where: "must be one of its named values; is 99"}
 
 
 async def test_there_are_texts_and_enums_to_be_checked() -> None:

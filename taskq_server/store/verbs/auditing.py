@@ -6,7 +6,7 @@ A verb notes what was before and what is after; when they are the same, nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
@@ -34,11 +34,15 @@ Facts = Mapping[str, object] | None
 """What is told of a thing, to be read by people; None when there is none. Never a payload."""
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def time_text(time_us: int | None) -> str | None:
     """A time as people read it."""
     if time_us is None:
         return None
-    return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    time = _EPOCH + timedelta(microseconds=time_us)  # not by way of a float, which rounds the end of 9999 up
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Audit:
