@@ -25,7 +25,7 @@ PAGES = [
     "/schedules",
     f"/schedules/{ID}",
     f"/schedules/{ID}/edit",
-    "/calendar",
+    "/calendar?view=week",
     "/processors",
     "/capabilities",
     "/operations",
@@ -96,7 +96,8 @@ async def test_no_page_keeps_anybody_out(site: Site, readers: Callable[..., Read
     where = await site.answers(*anything.servicers())
     narrow = readers(viewport={"width": 390, "height": 800}, color_scheme=theme, bypass_csp=True)
     wide = readers(viewport={"width": 1440, "height": 900}, color_scheme=theme, bypass_csp=True)
-    ways = [(wide, where + path) for path in PAGES[:20]]
+    coloured = ("/", "/tasks", f"/tasks/{ID}", "/failures", f"/schedules/{ID}", "/calendar?view=week", "/capabilities")
+    ways = [(wide, where + path) for path in (PAGES[:20] if theme == "light" else coloured)]
     ways += [
         (narrow, site.url + path) for path in ("/", "/capabilities", "/processors", "/tasks/new", "/schedules/new")
     ]
