@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from tests.rpc.support import soon
 
 def hidden(text: str) -> dict[str, str]:
     """What a form carries along."""
-    return dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', text))
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', text)
+    return {name: html.unescape(value) for name, value in found}
 
 
 async def test_a_capability_is_paused_and_resumed_from_its_page(site: Site, reader: Reader) -> None:

@@ -144,6 +144,14 @@ async def test_all_that_match_are_changed_once_their_number_is_typed(site: Site)
     assert "1 001 match" in changed
 
 
+async def test_no_filter_means_every_task_and_is_said_so(site: Site) -> None:
+    await site.scheduler.enqueue_all(a_task("cook", delay=MINUTE), a_task("bake", delay=MINUTE))
+    asked = await site.get("/act/cancel?filter=")
+    assert "all tasks, whatever they are" in asked.text and "Cancel 2 tasks" in asked.text
+    answer = await site.post("/act/cancel", hidden(asked.text))
+    assert "2 done" in await operated(site, answer.headers["location"])
+
+
 async def test_what_has_changed_meanwhile_is_not_done_by_mistake(site: Site) -> None:
     await site.scheduler.enqueue("cook", delay=MINUTE)
     fields = hidden((await site.get("/act/cancel?filter=name:cook")).text)

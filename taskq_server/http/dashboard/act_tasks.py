@@ -19,6 +19,8 @@ from taskq_server.http.dashboard.visit import Visit
 
 TYPED_FROM = 1_000
 """For more tasks than this the number has to be typed."""
+EVERY = "priority>=0"
+"""The filter that every task passes."""
 _START = "AdminService/StartBulkOperation"
 
 
@@ -94,8 +96,8 @@ def _ids(form: Form) -> list[str]:
 
 
 def _of(form: Form) -> str:
-    """A filter that matches everything is one that says so."""
-    return form.get("filter")
+    """The filter; one that matches everything says so."""
+    return "" if _ids(form) else form.get("filter") or EVERY
 
 
 def _asker(deed: _Deed) -> Callable[[Visit, Form], Awaitable[Ask]]:
@@ -103,8 +105,8 @@ def _asker(deed: _Deed) -> Callable[[Visit, Form], Awaitable[Ask]]:
         ids, text = _ids(form), _of(form)
         back = f"/tasks/{ids[0]}" if len(ids) == 1 else url("/tasks", filter=text)
         what = f"{len(ids)} selected tasks" if len(ids) > 1 else "this task" if ids else f"all tasks that match: {text}"
-        if not ids and not text:
-            what = "all tasks, as there is no filter"
+        if text == EVERY:
+            what = "all tasks, whatever they are"
         says = [f"{deed.verb} {what}.", deed.means]
         fields = [*deed.fields(form), reason(form)]
         matched, is_partial = await _count(visit, deed, ids, text, says)

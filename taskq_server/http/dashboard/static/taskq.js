@@ -71,14 +71,14 @@ const taskq = (() => {
 
   // ── looking anew ──
   const topics = (document.body.dataset.topics ?? "").split(" ").filter(Boolean);
+  const pace = Number(document.body.dataset.pace);
   let source = null, isPaused = stored.get("paused", false), isLooking = false, isStale = false, polling = null;
   function told(state, text) {
     $("#live-dot").dataset.state = state;
     $("#live-text").textContent = text;
   }
   async function look() {
-    if (isPaused || document.hidden) { isStale = true; return; }
-    if (isLooking) { isStale = true; return; }
+    if (isPaused || document.hidden || isLooking) { isStale = true; return; }
     isLooking = true;
     isStale = false;
     try {
@@ -86,9 +86,8 @@ const taskq = (() => {
       document.dispatchEvent(new Event("taskq:look"));
       tick();
     } finally {
-      isLooking = false;
-      // Not at once: whatever comes meanwhile, this page asks at most twice a second.
-      setTimeout(() => { if (isStale) look(); }, 500);
+      // Not at once: however much changes, a page asks no more often than its pace.
+      setTimeout(() => { isLooking = false; if (isStale) look(); }, pace);
     }
   }
   function listen() {
