@@ -17,7 +17,9 @@ from tests.support.process import ROOT
 
 OURS = f"{sys.executable} -m examples.clients.python.processor"
 CLIENTS = (ROOT / "docs" / "clients.md").read_text()
-FAULTS_AT_A_TIME = 12
+FAULTS_AT_A_TIME = 10
+PATIENCE_SECONDS = 30
+"""Machines on which tests run may be busy."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def conformance(*arguments: str) -> Result:
 def test_our_processor_keeps_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
-    result = conformance("--command", OURS, "--jobs", "20")
+    result = conformance("--command", OURS, "--jobs", "20", "--patience", str(PATIENCE_SECONDS))
 
     assert result.exit_code == 0, result.output
     assert f"{len(ALL)} of {len(ALL)} promises hold" in result.output
@@ -47,9 +49,12 @@ async def test_a_small_processor_on_the_bare_stubs_keeps_every_promise_and_with_
         fault = telling(promise)
         sound = next(name for name in [*promises[promises.index(promise) :], *promises] if name not in FAULTS[fault])
         async with places:
-            return await broken(fault, {promise, sound}, jobs=2, patience=5)
+            wrong = broken(fault, {promise}, jobs=1, patience=5)
+            right = broken(fault, {sound}, jobs=1, patience=PATIENCE_SECONDS)
+            return set().union(*await asyncio.gather(wrong, right))
 
-    without, *seen = await asyncio.gather(broken("", jobs=12), *(found(promise) for promise in promises))
+    keeping = broken("", jobs=8, patience=PATIENCE_SECONDS)
+    without, *seen = await asyncio.gather(keeping, *(found(promise) for promise in promises))
 
     assert without == set()
     assert dict(zip(promises, seen, strict=True)) == {promise: {promise} for promise in promises}

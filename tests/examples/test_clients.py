@@ -110,7 +110,7 @@ def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
 
 
 def test_the_processor_keeps_every_promise(language: Language) -> None:
-    command = [sys.executable, "-m", "admin_client.command", "conformance", "--jobs", "16", "--command"]
+    command = [sys.executable, "-m", "admin_client.command", "conformance", "--jobs=16", "--patience=30", "--command"]
 
     said = run([*command, " ".join(language.processor)], ROOT)
 
