@@ -96,7 +96,7 @@ async def ask(address: str, verb: str, path: str, body: Any = None, **headers: s
 
 
 def by_connect(name: str, request: Message, kind: str = JSON) -> Asked:
-    path = f"/{METHODS[name].containing_service.full_name}/{name}"
+    path = f"/{METHODS[name].containing_service.full_name}/{METHODS[name].name}"
     body = json_format.MessageToJson(request).encode() if kind == JSON else request.SerializeToString()
     return Asked("POST", path, body, kind)
 
@@ -114,11 +114,13 @@ def by_rest(name: str, request: Message) -> Iterator[Asked]:
         for variable, pattern in re.findall(r"\{([^=}]+)(=[^}]+)?\}", path):
             value = _taken(values, variable.split("."))
             path = re.sub(r"\{[^}]+\}", quote(value, safe="/" if pattern else "").replace("\\", "\\\\"), path, count=1)
-        if "//" in path or "/:" in path or path.endswith("/") or len(path) > MOST_PATH:
+        if "//" in path or "/:" in path or path.endswith("/"):
             continue
         body = values if one.body == "*" else values.pop(one.body, {}) if one.body else None
         query = {} if one.body == "*" else dict(_flat(values))
         path += f"?{urlencode(query, doseq=True)}" if query else ""
+        if len(path) > MOST_PATH:
+            continue
         yield Asked(
             verb.upper(), path, b"" if body is None else json.dumps(body).encode(), "" if body is None else JSON
         )

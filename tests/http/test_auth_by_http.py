@@ -14,7 +14,7 @@ from taskq_server.config import Config
 from taskq_server.http.errors import STATUS
 from taskq_server.server import Server
 from tests.http.asking import JSON, PROTO, Answered, Asked, ask, ask_now, by_connect, by_rest
-from tests.rpc.test_auth_table import EXPECTED, NO_CREDENTIALS, RIGHTS, Gate, _shown
+from tests.rpc.test_auth_table import EXPECTED, NO_CREDENTIALS, RIGHTS, Gate, _shown, leave_operations
 from tests.rpc.wire import METHODS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,6 +28,7 @@ async def gate(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate]:
     config = Config(listen="127.0.0.1:0", http_listen="127.0.0.1:0", database_url=url, stop_grace=1, auth="required")
     server = Server(config)
     await server.start()
+    leave_operations(server)
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield Gate(server, channel, await _shown(server))
     await server.stop()

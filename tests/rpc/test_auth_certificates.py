@@ -17,7 +17,7 @@ from cryptography import x509
 from taskq_server.config import Config
 from taskq_server.server import Server
 from tests.rpc.callers import Certificate, certificate, granted, showing
-from tests.rpc.test_auth_table import CALLS, EXPECTED, NOBODY, OK, OPEN_TO_ALL, RIGHTS, UNKNOWN, Gate
+from tests.rpc.test_auth_table import CALLS, EXPECTED, NOBODY, OK, OPEN_TO_ALL, RIGHTS, UNKNOWN, Gate, leave_operations
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -78,6 +78,7 @@ async def hall(module_database_url: str, authority: Authority) -> AsyncIterator[
 
         patched.setattr(grpc.aio._server.Server, "add_insecure_port", secure)
         await server.start()
+    leave_operations(server)
     async with AsyncExitStack() as stack:
 
         async def channel(*names: x509.GeneralName) -> grpc.aio.Channel:

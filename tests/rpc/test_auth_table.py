@@ -226,11 +226,16 @@ async def _shown(server: Server) -> dict[str, Metadata]:
     }
 
 
+def leave_operations(server: Server) -> None:
+    """Nobody works on them: they go on until somebody cancels them."""
+    server.bulk.tick = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gate(module_database_url: str) -> AsyncIterator[Gate]:
     server = Server(Config(listen="127.0.0.1:0", database_url=module_database_url, stop_grace=1, auth="required"))
     await server.start()
-    server.bulk.tick = asyncio.Event().wait  # type: ignore[assignment, method-assign]
+    leave_operations(server)
     async with grpc.aio.insecure_channel(server.address) as channel:
         yield Gate(server, channel, await _shown(server))
     await server.stop()
