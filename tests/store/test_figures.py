@@ -13,6 +13,7 @@ from taskq_server.core.task import TaskState
 from taskq_server.store import schema
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.store import Store
+from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs import events, failures
 from taskq_server.store.verbs.counting import Kind
 from taskq_server.store.verbs.events import Since
@@ -21,6 +22,7 @@ from taskq_server.store.verbs.figures import Asked, Round, Span
 from tests.store.conftest import Servers
 from tests.store.given import (
     NO_RETRY,
+    Gate,
     a_processor,
     a_task,
     added,
@@ -224,24 +226,26 @@ async def test_only_so_many_hints_are_kept(store: Store, monkeypatch: pytest.Mon
     assert len((await store.events_after(Since(0))).events) == 2
 
 
-async def test_no_hint_is_numbered_before_one_that_others_have_seen(servers: Servers) -> None:
+async def test_no_hint_is_numbered_before_one_that_is_committed_later(servers: Servers) -> None:
     """Whoever reads on from what they have seen would miss it."""
-    stores = await servers(3)
-    told: list[int] = []
+    stores, gate = await servers(3), Gate()
 
-    async def write(store: Postgres) -> None:
-        for _ in range(30):
-            await store.keep_figures(Round(hints=[Hint(Topic.TASKS)] * 3, is_watched=True))
+    def keep_and_wait(tx: Transaction, items: list[None]) -> list[None]:
+        events.keep(tx, [Hint(Topic.TASKS)], prunes=False)
+        gate.pass_by(tx.connection)
+        return items
 
-    async def read(store: Postgres, writing: asyncio.Task[list[None]]) -> None:
-        while not writing.done() or (await store.events_after(Since(told[-1] if told else 0))).events:
-            told.extend(one.seq for one in (await store.events_after(Since(told[-1] if told else 0))).events)
+    first = asyncio.create_task(stores[0].write(keep_and_wait, [None]))
+    await gate.reached.wait()
+    second = asyncio.create_task(stores[1].keep_figures(Round(hints=[Hint(Topic.AUDIT)], is_watched=True)))
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    while not await rows(stores[2], waiting):
+        assert not second.done(), "it did not wait for its turn"
+    gate.open()
+    await asyncio.gather(first, second)
 
-    writing = asyncio.ensure_future(asyncio.gather(*(write(store) for store in stores)))
-    await read(stores[0], writing)  # type: ignore[arg-type]
-    kept = await rows(stores[0], "SELECT event_seq FROM event ORDER BY 1")
-    assert told == [row["event_seq"] for row in kept]
-    assert len(told) == 270
+    told = (await stores[2].events_after(Since(0))).events
+    assert [event.hint.topic for event in told] == [Topic.TASKS, Topic.AUDIT]
 
 
 # ── how much there is ────────────────────────────────────────────────────────────────────────────────────────────────
