@@ -22,6 +22,7 @@ from taskq_server.http.errors import Failure, Refusal
 from taskq_server.rpc import malformed
 
 VERSION = "1"
+CONTENT_TYPES = JSON, PROTO
 _TIMEOUT = re.compile(r"[0-9]{1,10}", re.ASCII)
 _NAMES = {"CANCELLED": "canceled"}
 """The one code that Connect spells otherwise."""
@@ -72,6 +73,3 @@ def _detail(detail: AnyMessage) -> dict[str, object]:
     found = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))()
     detail.Unpack(found)
     return {"type": name, "value": value, "debug": json_format.MessageToDict(found)}
-
-
-CONTENT_TYPES = JSON, PROTO
