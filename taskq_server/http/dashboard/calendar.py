@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,13 +62,13 @@ async def page(visit: Visit) -> Response:
     load = Load(start, view)
     await load.take_schedules(visit, now)
     waiting = await load.take_tasks(visit)
-    return visit.show(
+    return await visit.show_large(
         "calendar",
         kind=kind,
         views=list(VIEWS),
         zone=str(zone),
         view=view,
-        cells=_cells(load, view, start, zone, now),
+        cells=await asyncio.to_thread(_cells, load, view, start, zone, now),
         hours=[_row(start + i * view.cell_seconds * view.columns, zone, kind) for i in range(view.rows)],
         load=load,
         waiting=waiting,

@@ -29,7 +29,7 @@ async def page(visit: Visit) -> Response:
     task = detail.task
     is_full = visit.caller.rights.reads_payloads
     operation = await _operation(visit)
-    return visit.show(
+    return await visit.show_large(
         "task",
         detail=detail,
         task=task,

@@ -30,7 +30,7 @@ async def page(visit: Visit) -> Response:
     facets = [
         (name, with_state(text, name), counts.get(task_pb2.TaskState.Value(f"TASK_STATE_{name}"))) for name in STATES
     ]
-    return visit.show(
+    return await visit.show_large(
         "tasks",
         status,
         filter=text,
