@@ -12,7 +12,7 @@ What a call answers is the contract's own message (protos/taskq/v1), what it rai
 The map:
 
 client.py        AdminClient: a method for each call;      connection.py  how it is made;  rpcs.py  which one it is
-command.py       the `taskq` command;                     commands/ one noun a file
+start.py         where the `taskq` command begins;         command.py  its nouns;  commands/ one a file
 verb.py          what all its verbs have in common;       values.py what stands in their flags and arguments
 lists.py         what all lists have;                     drafts.py a task, recurrence.py a schedule, from flags
 output.py        what goes to stdout;                     tables.py what of each thing;  words.py  times, spans, figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import admin_client
-from admin_client import AdminClient, rpcs, values, words
+from admin_client import AdminClient, rpcs, start, values, words
 from admin_client.command import NOUNS, main
 from taskq.v1 import admin_service_pb2, event_pb2, schedule_service_pb2, scheduler_service_pb2
 from tests.clients.command_support import command_line, own_environment
@@ -48,6 +49,16 @@ def test_a_request_says_which_call_it_is_for() -> None:
 def test_the_map_names_every_module() -> None:
     modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
     assert [name for name in modules if name not in (admin_client.__doc__ or "")] == []
+
+
+def test_where_the_command_line_is_not_installed_it_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "taskq: the command line is not installed; pip install 'taskq[cli]'\n"
 
 
 def test_no_module_outgrows_its_reader() -> None:

@@ -86,7 +86,7 @@ def test_the_wheel_brings_the_history_of_the_tables_the_generated_code_and_its_t
 def test_the_wheel_runs_everywhere_and_has_its_command(wheel: Path) -> None:
     assert wheel.name == f"taskq-{VERSION}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
-        assert "taskq = admin_client.command:main" in archive.read(f"{INFO}/entry_points.txt").decode()
+        assert "taskq = admin_client.start:main" in archive.read(f"{INFO}/entry_points.txt").decode()
         assert archive.read(f"{INFO}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
