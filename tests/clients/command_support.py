@@ -106,7 +106,14 @@ async def a_process(*words: str, **more: str) -> asyncio.subprocess.Process:
     """The command in a process of its own, to look on and to send signals to."""
     pipe = asyncio.subprocess.PIPE
     command = command_line(*words)
-    return await asyncio.create_subprocess_exec(*command, env=own_environment(**more), stdout=pipe, stderr=pipe)
+    return await asyncio.create_subprocess_exec(
+        *command, env=own_environment(**more), stdout=pipe, stderr=pipe, preexec_fn=_heed_ctrl_c
+    )
+
+
+def _heed_ctrl_c() -> None:
+    """A shell lets what it runs in the background ignore it, and so would what that starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def on_a_terminal(address: str, *words: str, answers: Sequence[tuple[str, str]] = (), **more: str) -> Ended:
@@ -120,8 +127,9 @@ def _on_a_terminal(
     ours, theirs = pty.openpty()
     environment = own_environment(TASKQ_ADDRESS=address, COLUMNS="200", TERM="xterm-256color", **more)
     process = subprocess.Popen(
-        command_line(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
-    )
+        command_line(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
+    )  # fmt: skip
     os.close(theirs)
     shown, left, deadline = "", list(answers), time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
