@@ -65,7 +65,12 @@ def allow_files() -> None:
 def facts() -> dict[str, str | int | None]:
     named = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     cpu = {"cpu": named[0]} if named else {}  # not every kind of machine says it
-    return {"cores": os.cpu_count(), **cpu, "linux": platform.release(), "python": platform.python_version()}
+    return {
+        "cores": os.cpu_count(),
+        **cpu,
+        "linux": ".".join(platform.release().split(".")[:2]),
+        "python": platform.python_version(),
+    }
 
 
 def versions(*packages: str) -> dict[str, str]:
