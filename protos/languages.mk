@@ -35,7 +35,7 @@ $(TOOLS)/go/%:
 	touch $@
 
 $(TOOLS)/typescript/%:
-	npm install --silent --no-save --prefix $(TOOLS)/typescript @bufbuild/protoc-gen-es@$(PROTOC_GEN_ES)
+	npm install --loglevel=error --no-save --prefix $(TOOLS)/typescript @bufbuild/protoc-gen-es@$(PROTOC_GEN_ES)
 	touch $@
 
 $(TOOLS)/java/%:
