@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 
+import pytest
+
+from taskq_server.clock import pause
+from taskq_server.http.dashboard import forms
 from taskq_server.http.server import STOP_SECONDS
 from tests.dashboard.conftest import Site
 from tests.rpc.callers import granted, revoke
@@ -152,3 +157,46 @@ async def test_whoever_is_told_of_changes_does_not_keep_the_server_from_stopping
     await soon(site.server.stop())
     assert asyncio.get_running_loop().time() - begun < STOP_SECONDS  # nobody had to be waited for
     writer.close()
+
+
+async def test_a_form_that_is_not_whole_in_time_is_given_up_whoever_sends_it(
+    house: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("taskq_server.http.body.REQUEST_SECONDS", 0.2)
+    await signed_in(house, "admin")
+    host, port = house.server.http_address.split(":")
+
+    async def drip(path: str) -> bytes:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: same-origin\r\ncookie: {house.cookie}\r\n"
+        kind = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 1000000\r\n\r\n"
+        writer.write((head + kind).encode())
+        answer = asyncio.ensure_future(reader.readuntil(b"\r\n"))
+        while not answer.done():
+            writer.write(b"x")
+            await pause(0.01)
+        writer.close()
+        return await answer
+
+    for path in ("/signin", "/tasks/new", "/act/prune"):
+        assert (await soon(drip(path))).startswith(b"HTTP/1.1 408 "), path
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_form_that_is_too_large_is_not_read(house: Site) -> None:
+    refused = await house.post("/signin", {"token": "x" * (forms.MOST_BYTES + 1)})
+    assert refused.status == 413 and "1,048,576" in refused.text
+
+
+async def test_whoever_leaves_amid_a_form_cannot_write_into_the_log(
+    house: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = house.server.http_address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /signin HTTP/1.1\r\nhost: {host}\r\nsec-fetch-site: same-origin\r\n"
+    writer.write((head + "content-type: application/x-www-form-urlencoded\r\ncontent-length: 9\r\n\r\n").encode())
+    await pause(0.1)  # until it is being read
+    writer.close()
+    await soon(reader.read())
+    await soon(house.server.stop())
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

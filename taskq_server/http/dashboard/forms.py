@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.requests import Request
 
 from taskq_server.core.errors import Fault, InvalidFields
+from taskq_server.http import body
 
 MOST_BYTES = 1 << 20
 MOST_FIELDS = 2_000
@@ -78,20 +79,15 @@ def fault(field: str, rule: str) -> InvalidFields:
 
 
 async def read(request: Request) -> Form:
-    """What was posted; InvalidFields when it is no form, or too much of one."""
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        raise fault("form", "must be application/x-www-form-urlencoded")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise fault("form", f"must be at most {MOST_BYTES} bytes")
-    return parse(bytes(body))
+    """What was posted; InvalidFields when it is no form, Refusal when there is too much of it, or too slowly."""
+    if not request.headers.get("content-type", "").startswith(body.FORM):
+        raise fault("form", f"must be {body.FORM}")
+    return parse(await body.read(request, body.FORM, MOST_BYTES))
 
 
-def parse(body: bytes) -> Form:
+def parse(posted: bytes) -> Form:
     try:
-        text = body.decode("ascii")
+        text = posted.decode("ascii")
         return Form(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS))
     except ValueError:
         raise fault("form", f"must be UTF-8 of at most {MOST_FIELDS} fields") from None
