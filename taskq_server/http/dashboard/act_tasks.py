@@ -5,16 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from taskq.v1 import admin_task_pb2, bulk_operation_pb2
+from taskq.v1 import admin_task_pb2, bulk_operation_pb2, task_pb2
 from taskq_server.core.errors import TaskqError
 from taskq_server.http.dashboard.asking import Action, Ask, Entry, reason
-from taskq_server.http.dashboard.forms import Form, fault
+from taskq_server.http.dashboard.forms import Form, fault, read_payload, text_of
 from taskq_server.http.dashboard.render import count, url
-from taskq_server.http.dashboard.task_new import read_payload
 from taskq_server.http.dashboard.visit import Visit
 
 TYPED_FROM = 1_000
@@ -186,12 +184,13 @@ async def _ask_edited(visit: Visit, form: Form) -> Ask:
     if len(ids) != 1:
         raise fault("ids", "must be one task")
     old = await _old(visit, ids[0])
-    text = form.raw("payload") if form.get("operation_id") else old.payload_text
-    kind = form.get("content_type") or old.task.payload.content_type
+    shown = text_of(old.payload.data)
+    text = form.raw("payload") if form.get("operation_id") else shown or ""
+    kind = form.get("content_type") or old.payload.content_type
     says = ["A new task is made that differs by this payload, and is linked to this one, which stays as it is."]
-    is_text = bool(old.payload_text) or not old.task.payload.data
+    is_text = shown is not None
     if not is_text:
-        says.append("Its payload is no text: it cannot be edited here.")
+        says.append("Its payload is no text, or too much of it: it cannot be edited here.")
     return Ask(
         "Rerun with another payload",
         says,
@@ -212,15 +211,15 @@ async def _do_edited(visit: Visit, form: Form) -> str:
     if len(ids) != 1:
         raise fault("ids", "must be one task")
     action = bulk_operation_pb2.BulkAction()
+    action.rerun.payload.CopyFrom((await _old(visit, ids[0])).payload)
     read_payload(form, action.rerun.payload)
-    for key, value in (await _old(visit, ids[0])).task.payload.metadata.items():
-        action.rerun.payload.metadata[key] = value
     return await _start(visit, form, action)
 
 
-async def _old(visit: Visit, task_id: str) -> Any:
+async def _old(visit: Visit, task_id: str) -> task_pb2.Task:
     asked = admin_task_pb2.AdminServiceGetTaskRequest(task_id=task_id, view=admin_task_pb2.TASK_VIEW_FULL)
-    return (await visit.call("AdminService/GetTask", asked)).detail
+    old: task_pb2.Task = (await visit.call("AdminService/GetTask", asked)).detail.task
+    return old
 
 
 ACTIONS: dict[str, Action] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
@@ -9,11 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.requests import Request
 
+from taskq.v1 import task_pb2
 from taskq_server.core.errors import Fault, InvalidFields
 from taskq_server.http import body
 
 MOST_BYTES = 1 << 20
 MOST_FIELDS = 2_000
+MOST_EDITED_BYTES = 256 << 10
+"""What is larger might not come back: a form sends three bytes for one."""
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
 
 
@@ -29,14 +34,19 @@ class Form:
 
     def raw(self, name: str) -> str:
         """As it was typed, with the line ends of this world."""
-        return self._values.get(name, "").replace("\r\n", "\n")
+        return _with_line_ends(self._values.get(name, ""))
 
     def all(self, name: str) -> list[str]:
         return [value for key, value in self._pairs if key == name and value]
 
     def lines(self, name: str) -> list[str]:
         """One thing a line."""
-        return [line.strip() for line in self.raw(name).splitlines() if line.strip()]
+        return [line.strip() for line in self.raw(name).split("\n") if line.strip()]
+
+    def lines_of(self, name: str, stored: Iterable[str]) -> list[str]:
+        """The same; as they are stored while nobody has typed anything else: one that a line cannot show stays."""
+        kept = list(stored)
+        return kept if self.raw(name) == _with_line_ends("\n".join(kept)) else self.lines(name)
 
     def number(self, name: str, default: int = 0) -> int:
         text = self.get(name)
@@ -72,6 +82,38 @@ class Form:
             return found
         except (ValueError, OverflowError):
             raise fault(name, f"must be a time such as 2026-01-31T08:00; is {text[:40]!r}") from None
+
+
+def text_of(data: bytes) -> str | None:
+    """A payload as a form shows it; None for what would not come back from there as it is."""
+    if len(data) > MOST_EDITED_BYTES or b"\0" in data:
+        return None
+    try:
+        return _with_line_ends(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None
+
+
+def read_payload(form: Form, payload: task_pb2.Payload) -> None:
+    """Text as it was typed; JSON has to be JSON. What `payload` holds stays, byte by byte, unless something else was
+    typed than a form shows of it."""
+    text, content_type, shown = form.raw("payload"), form.get("content_type"), text_of(payload.data)
+    is_kept = shown is None or shown == text
+    if is_kept and content_type == payload.content_type:
+        return
+    if "json" in content_type and text.strip():
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise fault("payload", f"must be JSON: {error}") from None
+    if not is_kept:
+        payload.data = text.encode()
+    payload.content_type = content_type
+
+
+def _with_line_ends(text: str) -> str:
+    """Browsers send each end of a line as CR LF, whichever it was."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def fault(field: str, rule: str) -> InvalidFields:
