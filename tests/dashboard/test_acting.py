@@ -293,6 +293,31 @@ async def test_a_task_like_another_has_its_payload_byte_by_byte_and_its_tags(sit
     assert set(after.tags) == {"two words", "a,b"}
 
 
+async def test_a_value_that_no_field_can_hold_is_said_to_be_wrong(site: Site) -> None:
+    schedule = await Schedules(site).made()
+    edit = f"/schedules/{schedule.schedule_id}/edit"
+    shown = as_shown((await site.get(edit)).text)
+    task_id = await site.scheduler.enqueue("cook", delay=span(60))
+    trigger = hidden((await site.get(f"/act/trigger-schedule?schedule_id={schedule.schedule_id}")).text)
+    reprioritise = hidden((await site.get(f"/act/reprioritise?ids={task_id}")).text)
+    for path, fields, field, value in (
+        ("/tasks/new", {"name": "cook"}, "priority", "99999999999"),
+        ("/tasks/new", {"name": "cook"}, "max_attempts", "-99999999999"),
+        ("/tasks/new", {"name": "cook"}, "delay", "9" * 300 + "d"),
+        ("/act/reprioritise", reprioritise, "priority", "99999999999"),
+        ("/act/reprioritise", reprioritise, "matched", "9" * 30),
+        ("/act/trigger-schedule", trigger, "overlap", "bogus"),
+        (edit, shown, "max_attempts", "2147483648"),
+        (edit, shown, "max_firings", "9223372036854775808"),
+        (edit, shown, "overlap", "bogus"),
+        (edit, shown, "catch_up", "bogus"),
+        (edit, shown, "dst_policy", "bogus"),
+        (edit, shown, "interval", "nans"),
+    ):
+        refused = await site.post(path, fields | {field: value})
+        assert refused.status == 400 and f"{field} must be" in refused.text, (field, refused.status)
+
+
 async def test_a_schedule_is_paused_resumed_triggered_backfilled_and_deleted(site: Site) -> None:
     schedules = Schedules(site)
     schedule = await schedules.made(overlap=schedule_pb2.OVERLAP_ALLOW_ALL)

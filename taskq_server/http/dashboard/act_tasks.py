@@ -159,7 +159,7 @@ def _doer(read: Callable[[Form], bulk_operation_pb2.BulkAction]) -> Callable[[Vi
 
 
 async def _start(visit: Visit, form: Form, action: bulk_operation_pb2.BulkAction) -> str:
-    ids, matched = _ids(form), form.number("matched")
+    ids, matched = _ids(form), form.number("matched", bits=64)
     if (matched > TYPED_FROM or form.get("partial")) and form.get("typed").replace(" ", "") != str(matched):
         raise fault("typed", f"must be {matched}")
     is_exact = not ids and not form.get("any_count") and not form.get("partial")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 from google.protobuf.duration_pb2 import Duration
@@ -48,14 +49,26 @@ class Form:
         kept = list(stored)
         return kept if self.raw(name) == _with_line_ends("\n".join(kept)) else self.lines(name)
 
-    def number(self, name: str, default: int = 0) -> int:
+    def number(self, name: str, default: int = 0, bits: int = 32) -> int:
+        """As large as its field in the contract can be."""
         text = self.get(name)
         if not text:
             return default
         try:
-            return int(text)
+            number = int(text)
         except ValueError:
             raise fault(name, f"must be a whole number; is {text[:40]!r}") from None
+        if not -(1 << bits - 1) <= number < 1 << bits - 1:
+            raise fault(name, f"must be a whole number of {bits} bits; is {text[:40]!r}")
+        return number
+
+    def choice(self, name: str, enum: Any, default: str = "", prefix: str = "") -> Any:
+        """A value of an enum by its name, in either case, of which `prefix` is left out."""
+        text = self.get(name) or default
+        if (value := enum.DESCRIPTOR.values_by_name.get(prefix + text.upper())) is not None:
+            return value.number
+        names = [one.removeprefix(prefix).lower() for one in enum.keys()]  # noqa: SIM118
+        raise fault(name, f"must be one of {', '.join(names)}; is {text[:40]!r}")
 
     def duration(self, name: str) -> Duration | None:
         """`90s`, `10m`, `1.5h`, `2d`; a bare number is seconds."""

@@ -80,9 +80,9 @@ def fill(schedule: Any, form: Form) -> None:
     """Everything that the form shows, into a schedule."""
     schedule.name = form.get("name")
     fill_recurrence(schedule.recurrence, form)
-    schedule.overlap = schedule_service_pb2.Overlap.Value(form.get("overlap", OVERLAPS[0]))
-    schedule.catch_up = schedule_service_pb2.CatchUp.Value(form.get("catch_up", CATCH_UPS[0]))
-    schedule.max_firings = form.number("max_firings")
+    schedule.overlap = form.choice("overlap", schedule_service_pb2.Overlap, OVERLAPS[0])
+    schedule.catch_up = form.choice("catch_up", schedule_service_pb2.CatchUp, CATCH_UPS[0])
+    schedule.max_firings = form.number("max_firings", bits=64)
     task = schedule.task
     task.name = form.get("task_name")
     read_payload(form, task.payload)
@@ -99,7 +99,7 @@ def fill_recurrence(recurrence: Any, form: Form) -> None:
     recurrence.excluded_crons[:] = form.lines("excluded_crons")
     recurrence.excluded_dates[:] = form.lines("excluded_dates")
     recurrence.time_zone = form.get("time_zone")
-    recurrence.dst_policy = schedule_service_pb2.DstPolicy.Value(form.get("dst_policy", DST_POLICIES[0]))
+    recurrence.dst_policy = form.choice("dst_policy", schedule_service_pb2.DstPolicy, DST_POLICIES[0])
     _set(recurrence, "interval", form.duration("interval"))
     _set(recurrence, "jitter", form.duration("jitter"))
     _set(recurrence, "start_time", form.time("start_time"))

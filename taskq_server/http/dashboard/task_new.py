@@ -11,10 +11,12 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.http.dashboard.forms import Form, read_payload, text_of
 from taskq_server.http.dashboard.visit import Visit
 
-FIELDS = ("name", "payload", "content_type", "due_time", "delay", "priority", "requires", "tags", "key", "max_attempts")
-FIELDS += ("like", "unshown")
-"""Of which task the payload stays as it is unless it is typed anew, and how many bytes it has if no form can show
-them."""
+FIELDS = (
+    *("name", "payload", "content_type", "due_time", "delay", "priority", "requires", "tags", "key", "max_attempts"),
+    *("like", "unshown"),
+)
+"""The last two: of which task the payload stays as it is unless it is typed anew, and how many bytes it has if no form
+can show them."""
 
 
 async def page(visit: Visit) -> Response:
