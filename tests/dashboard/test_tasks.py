@@ -10,6 +10,7 @@ from typing import Any
 
 from taskq.v1 import task_pb2
 from taskq_server.clock import pause
+from taskq_server.http.dashboard.tasks import with_state
 from tests.dashboard.conftest import Reader, Site
 from tests.dashboard.test_acting import hidden
 from tests.dashboard.test_guarding import signed_in
@@ -36,6 +37,16 @@ async def test_the_list_shows_what_a_filter_matches_and_says_where_a_bad_one_is_
     page = await site.get("/tasks?filter=colour:%3Cred%3E")
     assert page.status == 400
     assert 'value="colour:&lt;red&gt;"' in page.text and "filter" in page.text
+
+
+def test_a_tab_asks_for_its_state_and_leaves_the_rest_of_the_filter_as_it_is() -> None:
+    text = 'error:"x state:FAILED -y" -state:running name:cook'
+    assert with_state(text, "FAILED") == 'state:FAILED error:"x state:FAILED -y" name:cook'
+    assert with_state("state:failed name:cook", "FAILED") == "name:cook"
+    assert with_state("state=failed,running name:cook", "FAILED") == "state:FAILED name:cook"
+    assert with_state("", "RUNNING") == "state:RUNNING"
+    assert with_state("-state:RUNNING", "RUNNING") == "state:RUNNING"
+    assert with_state('error:"x', "FAILED") == 'state:FAILED error:"x'  # no filter: it is said so, and stays
 
 
 async def test_a_page_leads_to_the_next(site: Site) -> None:
