@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import schedule_service_pb2_grpc
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq_server.http import json_body
 from taskq_server.http.dashboard.forms import MOST_EDITED_BYTES, text_of
 from tests.dashboard.conftest import Reader, Site
 from tests.rpc.support import a_task, soon, span
@@ -359,3 +361,26 @@ async def test_a_call_can_be_tried_and_says_what_was_wrong(site: Site) -> None:
     assert refused.status == 400 and "nothing" in refused.text
     assert 'action="/api/' not in (await site.get("/api/ProcessorService/Register")).text
     assert (await site.get("/api/AdminService/Nothing")).status == 501
+
+
+async def test_a_call_that_is_tried_is_read_as_the_json_api_reads_it_and_holds_nobody_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+    loads = json_body.loads
+
+    def watched(text: bytes, what: str) -> Any:
+        readers.append(threading.current_thread())
+        return loads(text, what)
+
+    monkeypatch.setattr(json_body, "loads", watched)
+    for request, why in (
+        ('{"tasks": [{"name": "cook", "payload": {"data": "not base64!"}}]}', "must be base64"),
+        ("[" * 300_000, "at most 200,000 values"),
+        ('{"tasks": [], "tasks": []}', "stands twice"),
+        ("{", "must be JSON"),
+        ("[]", "must be a JSON object"),
+    ):
+        refused = await site.post("/api/SchedulerService/Enqueue", {"request": request})
+        assert refused.status == 400 and why in refused.text, request[:20]
+    assert len(readers) == 5 and threading.main_thread() not in readers
