@@ -110,16 +110,34 @@ async def test_tasks_are_exported_and_no_cell_is_a_formula(site: Site) -> None:
     assert json.loads(lines[0])["taskId"] == task_id
 
 
-async def test_one_task_is_cancelled_with_a_reason_that_the_audit_has(site: Site) -> None:
+async def test_one_task_is_cancelled_with_a_reason_and_the_audit_names_it(site: Site) -> None:
     task_id = await site.scheduler.enqueue("cook", delay=MINUTE)
-    asked = await site.get(f"/act/cancel?ids={task_id}")
-    assert "1 task" in asked.text
-    answer = await site.post("/act/cancel", hidden(asked.text) | {"reason": "nobody is hungry"})
-    assert answer.headers["location"].startswith(f"/tasks/{task_id}?op=")
-    await operated(site, answer.headers["location"])
+    way = f"/act/cancel-task?task_id={task_id}"
+    assert f'href="{way}"' in (await site.get(f"/tasks/{task_id}")).text
+    asked = await site.get(way)
+    answer = await site.post("/act/cancel-task", hidden(asked.text) | {"reason": "nobody is hungry"})
+    assert answer.headers["location"] == f"/tasks/{task_id}?note=cancelled"
+    assert "Cancelled." in (await site.get(answer.headers["location"])).text
     assert (await site.scheduler.get(task_id)).state == task_pb2.TASK_STATE_CANCELLED
-    audit = (await site.get("/audit")).text
-    assert "nobody is hungry" in audit and "dashboard" in audit
+    audit = (await site.get(f"/audit?kind=task&target={task_id}")).text
+    assert "nobody is hungry" in audit and "dashboard" in audit and "CancelTask" in audit
+    assert "None yet." in (await site.get("/operations")).text
+
+
+async def test_whoever_may_enqueue_a_task_may_cancel_it_and_nobody_elses(house: Site) -> None:
+    await signed_in(house, "admin")
+    new = hidden((await house.get("/tasks/new")).text) | {"delay": "1h"}
+    cook, bake = f"{new['task_id'][:-4]}0001", f"{new['task_id'][:-4]}0002"
+    await house.post("/tasks/new", new | {"name": "cook", "task_id": cook})
+    await house.post("/tasks/new", new | {"name": "bake", "task_id": bake})
+    await signed_in(house, "read", "enqueue:cook")
+    assert "/act/cancel-task" in (await house.get(f"/tasks/{cook}")).text
+    assert (await house.post("/act/cancel-task", {"task_id": cook})).status == 303
+    refused = await house.post("/act/cancel-task", {"task_id": bake})
+    assert refused.status in (400, 403) and "enqueue:bake" in refused.text
+    assert "Cancelled." not in (await house.get(f"/tasks/{bake}")).text
+    too_long = await house.post("/act/cancel-task", {"task_id": cook, "reason": "x" * 10_000})
+    assert too_long.status == 400 and "reason must be" in too_long.text
 
 
 async def test_a_task_is_run_again_with_another_payload_and_the_old_one_stays(site: Site) -> None:

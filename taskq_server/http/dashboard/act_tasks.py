@@ -1,4 +1,5 @@
-"""What is done to tasks, one or many: always by a bulk operation, which counts first and is in the audit."""
+"""What is done to tasks, one or many: by a bulk operation, which counts first and is in the audit. A single one is
+cancelled as its scheduler would cancel it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from taskq.v1 import admin_task_pb2, bulk_operation_pb2, task_pb2
+from taskq.v1 import admin_task_pb2, bulk_operation_pb2, scheduler_service_pb2, task_pb2
 from taskq_server.core.errors import TaskqError
-from taskq_server.http.dashboard.asking import Action, Ask, Entry, reason
+from taskq_server.http.dashboard.asking import MOST_REASON, Action, Ask, Entry, reason
 from taskq_server.http.dashboard.forms import Form, fault, read_payload, text_of
 from taskq_server.http.dashboard.render import count, url
 from taskq_server.http.dashboard.visit import Visit
@@ -178,6 +179,22 @@ async def _start(visit: Visit, form: Form, action: bulk_operation_pb2.BulkAction
     return f"/operations/{operation.operation_id}"
 
 
+async def _ask_cancel(visit: Visit, form: Form) -> Ask:
+    task_id = form.get("task_id")
+    says = ["A task that waits or runs is cancelled; the processor of one that runs is told to stop."]
+    carried = [("task_id", task_id)]
+    return Ask("Cancel task", says, "Cancel task", [reason(form)], carried, f"/tasks/{task_id}", is_danger=True)
+
+
+async def _cancel(visit: Visit, form: Form) -> str:
+    """No bulk operation: whoever may enqueue a task may cancel it, and the audit names the task."""
+    if len(why := form.get("reason")) > MOST_REASON:
+        raise fault("reason", f"must be at most {MOST_REASON:,} characters; has {len(why):,}")
+    request = scheduler_service_pb2.CancelTaskRequest(task_id=form.get("task_id"))
+    task = (await visit.call("SchedulerService/CancelTask", request, reason=why)).task
+    return f"/tasks/{task.task_id}?note=cancelled"
+
+
 async def _ask_edited(visit: Visit, form: Form) -> Ask:
     """Another payload for one task: the old one stays as it is, and the new one is linked to it."""
     ids = _ids(form)
@@ -224,5 +241,6 @@ async def _old(visit: Visit, task_id: str) -> task_pb2.Task:
 
 ACTIONS: dict[str, Action] = {
     **{name: Action(_asker(deed), _doer(deed.read)) for name, deed in DEEDS.items()},
+    "cancel-task": Action(_ask_cancel, _cancel),
     "rerun-edited": Action(_ask_edited, _do_edited),
 }

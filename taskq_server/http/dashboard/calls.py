@@ -56,11 +56,14 @@ class Calls:
         """Whether this caller may call it at all."""
         return _need(method) in caller.rights.meets
 
-    async def unary(self, caller: Caller, method: str, request: Message, peer: str, request_id: str) -> Any:
-        """The answer; NotServed, a TaskqError, or TimeoutError. `peer` is the reader's address, for the audit."""
+    async def unary(
+        self, caller: Caller, method: str, request: Message, peer: str, request_id: str, reason: str = ""
+    ) -> Any:
+        """The answer; NotServed, a TaskqError, or TimeoutError. `peer` is the reader's address, for the audit, as is
+        `reason` where the request has no field for it."""
         behaviour: Callable[[Any], Awaitable[Message]] = self._enter(caller, method)
         if (teller := self._tellers.get(method)) is not None:
-            teller.tell(request, source=Source.DASHBOARD, peer=peer, request_id=request_id)
+            teller.tell(request, source=Source.DASHBOARD, peer=peer, request_id=request_id, reason=reason)
         async with asyncio.timeout(MOST_SECONDS):
             return await behaviour(request)
 
