@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from taskq_server.clock import pause
-from taskq_server.http.dashboard import forms
+from taskq_server.http.dashboard import forms, signin
 from taskq_server.http.server import STOP_SECONDS
 from tests.dashboard.conftest import Site
 from tests.rpc.callers import granted, revoke
@@ -119,6 +119,24 @@ async def test_being_signed_in_ends_when_one_signs_out_and_after_half_a_day(hous
     assert house.cookie != cookie
     house.clock.advance(12 * 3600)
     assert (await house.get("/")).status == 303
+
+
+async def test_signing_in_again_ends_what_was_before(house: Site) -> None:
+    await signed_in(house, "read")
+    before = house.cookie
+    await signed_in(house, "read")
+    assert (await house.get("/capabilities")).status == 200
+    house.cookie = before
+    assert (await house.get("/capabilities")).status == 303
+
+
+async def test_whoever_signs_in_often_signs_out_themselves_and_nobody_else(house: Site) -> None:
+    boss = (await house.post("/signin", {"token": await granted(house.server, "boss", "read")})).cookies[0]
+    token = await granted(house.server, "ana", "read")
+    anas = [(await house.post("/signin", {"token": token})).cookies[0] for _ in range(signin.MOST_EACH + 1)]
+    for cookie, status in ((boss, 200), (anas[0], 303), (anas[1], 200), (anas[-1], 200)):
+        house.cookie = cookie.partition(";")[0]
+        assert (await house.get("/capabilities")).status == status
 
 
 async def test_who_may_only_read_is_offered_no_change_and_cannot_make_one(house: Site) -> None:
