@@ -6,14 +6,21 @@ import asyncio
 import csv
 import io
 import json
+import uuid
 from typing import Any
 
+import pytest
+
 from taskq.v1 import task_pb2
+from taskq_server.access import Caller
 from taskq_server.clock import pause
+from taskq_server.http.dashboard import export
+from taskq_server.http.dashboard.calls import Calls
 from taskq_server.http.dashboard.tasks import with_state
 from tests.dashboard.conftest import Reader, Site
 from tests.dashboard.test_acting import hidden
 from tests.dashboard.test_guarding import signed_in
+from tests.rpc.callers import revoke
 from tests.rpc.support import a_task, span
 
 MINUTE = span(60)
@@ -108,6 +115,49 @@ async def test_tasks_are_exported_and_no_cell_is_a_formula(site: Site) -> None:
     assert (row["error_type"], row["error_message"]) == ("'=HYPERLINK(1)", "'+1")
     lines = (await site.get("/tasks/export?as=jsonl")).text.splitlines()
     assert json.loads(lines[0])["taskId"] == task_id
+
+
+async def test_a_file_that_does_not_hold_all_says_so_in_its_last_line(
+    house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await signed_in(house, "admin")
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    for task_id in ids:
+        await house.post("/tasks/new", {"task_id": task_id, "name": "cook", "delay": "1h"})
+    unary = Calls.unary
+
+    async def one_by_one(self: Calls, caller: Caller, method: str, request: Any, *rest: str) -> Any:
+        if method == "AdminService/ListTasks":
+            request.page_size = 1
+            await (then() if request.page_token else nothing())
+        return await unary(self, caller, method, request, *rest)
+
+    async def nothing() -> None:
+        pass
+
+    async def revoked() -> None:
+        await revoke(house.server, token)
+
+    async def too_late() -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Calls, "unary", one_by_one)
+    then = nothing
+    whole = (await house.get("/tasks/export?as=jsonl")).text.splitlines()
+    assert {json.loads(line)["taskId"] for line in whole} == set(ids)
+    for name, most, why in (
+        ("MOST", 2, "cut after 2 tasks: a file holds at most 2 tasks"),
+        ("MOST_SECONDS", 0, "cut after 1 tasks: a file is written for at most 0 s"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(export, name, most)
+            assert json.loads((await house.get("/tasks/export?as=jsonl")).text.splitlines()[-1]) == {"cut": why}
+            assert list(csv.reader(io.StringIO((await house.get("/tasks/export?as=csv")).text)))[-1] == [why]
+    then = too_late
+    assert "no answer in time" in (await house.get("/tasks/export?as=csv")).text.splitlines()[-1]
+    then = revoked
+    lines = (await house.get("/tasks/export?as=csv")).text.splitlines()
+    assert len(lines) == 1 + 1 + 1 and "does not hold any more" in lines[-1]
 
 
 async def test_one_task_is_cancelled_with_a_reason_and_the_audit_names_it(site: Site) -> None:

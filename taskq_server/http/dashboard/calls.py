@@ -10,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from taskq_server.access import Access, Caller
+from taskq_server.core.errors import Unauthenticated
 from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
 from taskq_server.rpc import origin
@@ -73,6 +74,8 @@ class Calls:
         return answers
 
     def _enter(self, caller: Caller, method: str) -> Callable[[Any], Any]:
+        if not self._access.holds(caller):  # it may have ended between the pages of a file
+            raise Unauthenticated("the token that was shown to sign in does not hold any more")
         caller.must_meet(_need(method))
         if method not in self._behaviours:
             raise NotServed(method)
