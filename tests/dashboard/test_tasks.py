@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import threading
 import uuid
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from taskq.v1 import task_pb2
 from taskq_server.access import Caller
 from taskq_server.clock import pause
-from taskq_server.http.dashboard import export
+from taskq_server.http.dashboard import export, payloads
 from taskq_server.http.dashboard.calls import Calls
 from taskq_server.http.dashboard.tasks import with_state
 from tests.dashboard.conftest import Reader, Site
@@ -85,6 +86,27 @@ def _task(name: str, data: bytes) -> Any:
     task = a_task(name, data)
     task.payload.content_type = "application/json"
     return task
+
+
+async def test_a_task_that_carries_much_holds_nobody_up_and_is_not_shown_as_json_besides(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[threading.Thread] = []
+    shown = payloads.shown
+
+    def watched(payload: task_pb2.Payload, text: str = "") -> payloads.Shown:
+        makers.append(threading.current_thread())
+        return shown(payload, text)
+
+    monkeypatch.setattr(payloads, "shown", watched)
+    processor = await site.processor("oven", can=("cook",))
+    for size, has_json in ((1_000, True), (262_144, False)):
+        await site.scheduler.enqueue("cook")
+        task = await processor.take_one()
+        await processor.succeed(task, b"x" * size)
+        page = await site.get(f"/tasks/{task.task_id}")
+        assert page.status == 200 and ('id="raw"' in page.text) is has_json
+    assert len(makers) == 4 and threading.main_thread() not in makers
 
 
 async def test_payloads_are_shown_only_to_those_who_may_read_them(house: Site) -> None:
