@@ -12,7 +12,7 @@ from taskq_server.rpc.auth import REQUEST_SECONDS
 
 MOST_BYTES = 4 << 20
 """As gRPC takes."""
-JSON, PROTO = "application/json", "application/proto"
+JSON, PROTO, FORM = "application/json", "application/proto", "application/x-www-form-urlencoded"
 
 
 def media_type(request: Request, *known: str) -> str:
@@ -46,18 +46,18 @@ def media_type(request: Request, *known: str) -> str:
     return kind
 
 
-async def read(request: Request, kind: str) -> bytes:
+async def read(request: Request, kind: str, most_bytes: int = MOST_BYTES) -> bytes:
     """All of it. Nothing is read of one that says itself that it is too large."""
     length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MOST_BYTES:
-        raise _too_large()
+    if length.isdecimal() and int(length) > most_bytes:
+        raise _too_large(most_bytes)
     data = bytearray()
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             async for chunk in request.stream():
                 data += chunk
-                if len(data) > MOST_BYTES:
-                    raise _too_large()
+                if len(data) > most_bytes:
+                    raise _too_large(most_bytes)
     except TimeoutError:
         message = f"the request was not whole after {REQUEST_SECONDS} s"
         raise Refusal(408, code_pb2.DEADLINE_EXCEEDED, "REQUEST_TOO_SLOW", message) from None
@@ -68,6 +68,6 @@ async def read(request: Request, kind: str) -> bytes:
     return bytes(data)
 
 
-def _too_large() -> Refusal:
-    message = f"the request must be at most {MOST_BYTES:,} bytes"
+def _too_large(most_bytes: int) -> Refusal:
+    message = f"the request must be at most {most_bytes:,} bytes"
     return Refusal(413, code_pb2.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE", message)

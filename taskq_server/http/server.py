@@ -22,8 +22,8 @@ from taskq_server.http.tls import server_context
 STOP_SECONDS = 2
 """How long answers that are under way may take when the server stops."""
 MOST_CONNECTIONS = 200
-"""With a request under way or without; one of those without makes room for a new one. A connection has one request
-under way at most, so that there are no more of those, either."""
+"""With a whole request under way or without; one of those without makes room for a new one. A connection has one
+request under way at most, so that there are no more of those, either."""
 BACKLOG = 100
 """So many are accepted at once, before any of them can be hung up on."""
 MOST_FILES = MOST_CONNECTIONS + BACKLOG
@@ -40,7 +40,7 @@ class _Door:
         self.context = context
         self._all: set[_Connection] = set()
         self._idle: dict[_Connection, None] = {}
-        """Without a request under way; those that have been so longest first."""
+        """Without a whole request under way; those that have been so longest first."""
         self._is_shut = False
 
     def let_in(self, connection: _Connection) -> bool:
@@ -62,7 +62,7 @@ class _Door:
         self._idle.pop(connection, None)
 
     def tell(self, connection: _Connection, is_busy: bool) -> None:
-        """Whether a request is under way."""
+        """Whether a whole request is under way."""
         if is_busy:
             self._idle.pop(connection, None)
         elif connection in self._all:
@@ -149,8 +149,14 @@ class _Connection(H11Protocol):
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all of the request has come. Whoever is slow with the body of one makes room as whoever asks nothing:
+        some are read before it is known who sends them."""
+        return self.cycle is not None and not self.cycle.more_body
+
     def _look(self) -> None:
-        self._door.tell(self, self._is_busy)
+        self._door.tell(self, self._is_busy and self._is_whole)
         if self._is_busy:
             self._stop_timer()
 

@@ -42,9 +42,10 @@ class Teller:
         self._reason = next((name for name in _REASONS if name in method.input_type.fields_by_name), "")
         self._access = access
 
-    def tell(self, request: Message, *, source: Source, peer: str, request_id: str) -> None:
-        """From now on, in this call. For whoever takes calls in another way than by gRPC, too; `peer` has no port."""
-        reason = getattr(request, self._reason) if self._reason else ""
+    def tell(self, request: Message, *, source: Source, peer: str, request_id: str, reason: str = "") -> None:
+        """From now on, in this call. For whoever takes calls in another way than by gRPC, too; `peer` has no port, and
+        `reason` is of a request that has no field for it."""
+        reason = getattr(request, self._reason) if self._reason else reason
         told = self._access.caller().principal, peer, reason, request_id_of(request_id)
         enter(Origin(source, self._action, *told))
 

@@ -4,15 +4,59 @@ from __future__ import annotations
 
 import html
 import re
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import schedule_service_pb2_grpc
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq_server.http import json_body
+from taskq_server.http.dashboard.forms import MOST_EDITED_BYTES, text_of
 from tests.dashboard.conftest import Reader, Site
-from tests.rpc.support import soon
+from tests.rpc.support import a_task, soon, span
+
+
+class _Fields(HTMLParser):
+    """What a browser would send of the first form of a page that is typed into by nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self._textarea = self._select = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        has = {name: value or "" for name, value in attrs}
+        if tag == "input" and "name" in has:
+            self.found[has["name"]] = has["value"]
+        elif tag == "textarea":
+            self._textarea = has["name"]
+            self.found[self._textarea] = ""
+        elif tag == "select":
+            self._select = has["name"]
+        elif tag == "option" and ("selected" in has or self._select not in self.found):
+            self.found[self._select] = has["value"]
+
+    def handle_data(self, data: str) -> None:
+        if self._textarea:
+            self.found[self._textarea] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            text = self.found[self._textarea].replace("\r\n", "\n").replace("\r", "\n").removeprefix("\n")
+            self.found[self._textarea] = text.replace("\n", "\r\n")
+            self._textarea = ""
+
+
+def as_shown(text: str) -> dict[str, str]:
+    fields = _Fields()
+    fields.feed(text.partition('method="post"')[2].partition("</form>")[0])
+    return fields.found
 
 
 def hidden(text: str) -> dict[str, str]:
@@ -83,7 +127,7 @@ async def test_a_task_is_enqueued_from_a_form_and_once_however_often_it_is_sent(
         "delay": "1.5h",
         "priority": "7",
         "requires": "zone = eu\nspot exists",
-        "tags": "vip, hot",
+        "tags": "vip\r\nhot, hot",
     }
     first = await site.post("/tasks/new", fields)
     again = await site.post("/tasks/new", fields)
@@ -91,7 +135,11 @@ async def test_a_task_is_enqueued_from_a_form_and_once_however_often_it_is_sent(
     assert again.status == 400 or again.headers["location"] == f"/tasks/{fields['task_id']}?note=existing"
     task = await site.scheduler.get(fields["task_id"])
     assert task.payload.data == b'{"dish": "soup",\n "n": 9007199254740993}'
-    assert (task.priority, set(task.requires), set(task.tags)) == (7, {"zone = eu", "spot exists"}, {"vip", "hot"})
+    assert (task.priority, set(task.requires), set(task.tags)) == (
+        7,
+        {"zone = eu", "spot exists"},
+        {"vip", "hot, hot"},
+    )
     assert task.due_time.seconds - task.enqueue_time.seconds == 5_400
 
 
@@ -120,6 +168,9 @@ class Schedules:
         task = scheduler_pb2.NewTask(name="cook", headers={"kept": "yes"}, tags=["a"])
         task.payload.metadata["key"] = "7"
         schedule = schedule_pb2.Schedule(name="breakfast", recurrence=recurrence, task=task, origin="here", **fields)
+        return await self.add(schedule)
+
+    async def add(self, schedule: schedule_pb2.Schedule) -> schedule_pb2.Schedule:
         request = schedule_pb2.CreateScheduleRequest(schedule=schedule)
         return (await soon(self._stub.CreateSchedule(request))).schedule  # type: ignore[no-any-return]
 
@@ -162,19 +213,111 @@ async def test_an_edited_schedule_keeps_what_its_form_does_not_show(site: Site) 
         "crons": "0 11 * * *",
         "time_zone": "Europe/Berlin",
         "task_name": "cook",
-        "tags": "a b",
+        "tags": "a\r\nb c",
     }
     fields |= {"overlap": "OVERLAP_ALLOW_ALL", "catch_up": "CATCH_UP_SKIP", "dst_policy": "DST_POLICY_SKIP"}
     answer = await site.post(f"/schedules/{old.schedule_id}/edit", fields)
     assert answer.headers["location"].endswith("?note=updated")
     [new] = await schedules.all()
-    assert (new.name, list(new.recurrence.crons), list(new.task.tags)) == ("brunch", ["0 11 * * *"], ["a", "b"])
+    assert (new.name, list(new.recurrence.crons), list(new.task.tags)) == ("brunch", ["0 11 * * *"], ["a", "b c"])
     assert (new.task.headers["kept"], new.task.payload.metadata["key"], new.origin) == ("yes", "7", "here")
     assert not new.recurrence.excluded_crons  # its field was emptied
     assert new.overlap == schedule_pb2.OVERLAP_ALLOW_ALL
 
     stale = await site.post(f"/schedules/{old.schedule_id}/edit", fields)
     assert stale.status == 400 and "read it again" in stale.text
+
+
+AWKWARD = [
+    b"\xff\xfe\x00cook",
+    b"\0",
+    "\ufeffa\r\nb\nc\rd\r\n".encode(),
+    b"\n\n  <b>&amp;</textarea>\n",
+    b"{not JSON",
+    "ä".encode() * 131_072,
+    b"",
+]
+"""Payloads of which a form makes others, if it is not careful."""
+
+
+def test_what_a_form_could_not_send_back_is_not_shown_in_it() -> None:
+    assert text_of(b"x" * MOST_EDITED_BYTES) and text_of(b"x" * (MOST_EDITED_BYTES + 1)) is None
+
+
+@pytest.mark.parametrize("data", AWKWARD, ids=lambda data: repr(data[:9]))
+async def test_a_form_that_is_sent_back_as_it_was_shown_changes_nothing_of_a_schedule(site: Site, data: bytes) -> None:
+    task = scheduler_pb2.NewTask(name="cook", tags=["two words", "a,b", "line\nend"], requires=["zone = eu"])
+    task.payload.data, task.payload.content_type = data, "application/json"
+    task.retry_policy.max_attempts = 3
+    recurrence = schedule_pb2.Recurrence(crons=["0 9 * * *"], start_time=Timestamp(seconds=1_900_000_000, nanos=1_000))
+    schedules = Schedules(site)
+    old = await schedules.add(schedule_pb2.Schedule(name="breakfast", recurrence=recurrence, task=task))
+    path = f"/schedules/{old.schedule_id}/edit"
+    answer = await site.post(path, as_shown((await site.get(path)).text))
+    assert answer.status == 303, answer.text
+    [new] = await schedules.all()
+    assert new.task == old.task and new.recurrence == old.recurrence
+    assert (new.overlap, new.catch_up) == (old.overlap, old.catch_up)
+
+    cloned = as_shown((await site.get(f"/schedules/new?like={old.schedule_id}")).text) | {"name": "brunch"}
+    assert (await site.post("/schedules/new", cloned)).status == 303
+    [brunch] = [one for one in await schedules.all() if one.name == "brunch"]
+    assert brunch.task == old.task
+
+
+async def test_what_is_typed_into_a_schedule_replaces_what_was_there_and_an_emptied_number_is_the_default(
+    site: Site,
+) -> None:
+    task = scheduler_pb2.NewTask(name="cook", payload={"data": b"{}", "content_type": "application/json"})
+    task.retry_policy.max_attempts = 3
+    schedules = Schedules(site)
+    recurrence = schedule_pb2.Recurrence(crons=["0 9 * * *"])
+    old = await schedules.add(schedule_pb2.Schedule(name="breakfast", recurrence=recurrence, task=task))
+    path = f"/schedules/{old.schedule_id}/edit"
+    typed = as_shown((await site.get(path)).text) | {"payload": '{\r\n"dish": "egg"}', "max_attempts": ""}
+    assert (await site.post(path, typed | {"payload": "{"})).status == 400
+    assert (await site.post(path, typed)).status == 303
+    [new] = await schedules.all()
+    assert new.task.payload.data == b'{\n"dish": "egg"}'
+    assert new.task.retry_policy.max_attempts == 5
+
+
+@pytest.mark.parametrize("data", AWKWARD, ids=lambda data: repr(data[:9]))
+async def test_a_task_like_another_has_its_payload_byte_by_byte_and_its_tags(site: Site, data: bytes) -> None:
+    task = a_task("cook", data, delay=span(60), tags=["two words", "a,b"])
+    task.payload.content_type, task.payload.metadata["key"] = "text/plain", "7"
+    [old] = await site.scheduler.enqueue_all(task)
+    form = as_shown((await site.get(f"/tasks/new?like={old.task_id}")).text)
+    answer = await site.post("/tasks/new", form)
+    assert answer.status == 303, answer.text
+    [before, after] = [await site.scheduler.get(task_id) for task_id in (old.task_id, form["task_id"])]
+    assert after.payload == before.payload
+    assert set(after.tags) == {"two words", "a,b"}
+
+
+async def test_a_value_that_no_field_can_hold_is_said_to_be_wrong(site: Site) -> None:
+    schedule = await Schedules(site).made()
+    edit = f"/schedules/{schedule.schedule_id}/edit"
+    shown = as_shown((await site.get(edit)).text)
+    task_id = await site.scheduler.enqueue("cook", delay=span(60))
+    trigger = hidden((await site.get(f"/act/trigger-schedule?schedule_id={schedule.schedule_id}")).text)
+    reprioritise = hidden((await site.get(f"/act/reprioritise?ids={task_id}")).text)
+    for path, fields, field, value in (
+        ("/tasks/new", {"name": "cook"}, "priority", "99999999999"),
+        ("/tasks/new", {"name": "cook"}, "max_attempts", "-99999999999"),
+        ("/tasks/new", {"name": "cook"}, "delay", "9" * 300 + "d"),
+        ("/act/reprioritise", reprioritise, "priority", "99999999999"),
+        ("/act/reprioritise", reprioritise, "matched", "9" * 30),
+        ("/act/trigger-schedule", trigger, "overlap", "bogus"),
+        (edit, shown, "max_attempts", "2147483648"),
+        (edit, shown, "max_firings", "9223372036854775808"),
+        (edit, shown, "overlap", "bogus"),
+        (edit, shown, "catch_up", "bogus"),
+        (edit, shown, "dst_policy", "bogus"),
+        (edit, shown, "interval", "nans"),
+    ):
+        refused = await site.post(path, fields | {field: value})
+        assert refused.status == 400 and f"{field} must be" in refused.text, (field, refused.status)
 
 
 async def test_a_schedule_is_paused_resumed_triggered_backfilled_and_deleted(site: Site) -> None:
@@ -218,3 +361,26 @@ async def test_a_call_can_be_tried_and_says_what_was_wrong(site: Site) -> None:
     assert refused.status == 400 and "nothing" in refused.text
     assert 'action="/api/' not in (await site.get("/api/ProcessorService/Register")).text
     assert (await site.get("/api/AdminService/Nothing")).status == 501
+
+
+async def test_a_call_that_is_tried_is_read_as_the_json_api_reads_it_and_holds_nobody_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+    loads = json_body.loads
+
+    def watched(text: bytes, what: str) -> Any:
+        readers.append(threading.current_thread())
+        return loads(text, what)
+
+    monkeypatch.setattr(json_body, "loads", watched)
+    for request, why in (
+        ('{"tasks": [{"name": "cook", "payload": {"data": "not base64!"}}]}', "must be base64"),
+        ("[" * 300_000, "at most 200,000 values"),
+        ('{"tasks": [], "tasks": []}', "stands twice"),
+        ("{", "must be JSON"),
+        ("[]", "must be a JSON object"),
+    ):
+        refused = await site.post("/api/SchedulerService/Enqueue", {"request": request})
+        assert refused.status == 400 and why in refused.text, request[:20]
+    assert len(readers) == 5 and threading.main_thread() not in readers

@@ -6,13 +6,22 @@ import asyncio
 import csv
 import io
 import json
+import threading
+import uuid
 from typing import Any
 
+import pytest
+
 from taskq.v1 import task_pb2
+from taskq_server.access import Caller
 from taskq_server.clock import pause
+from taskq_server.http.dashboard import export, payloads
+from taskq_server.http.dashboard.calls import Calls
+from taskq_server.http.dashboard.tasks import with_state
 from tests.dashboard.conftest import Reader, Site
 from tests.dashboard.test_acting import hidden
 from tests.dashboard.test_guarding import signed_in
+from tests.rpc.callers import revoke
 from tests.rpc.support import a_task, span
 
 MINUTE = span(60)
@@ -36,6 +45,16 @@ async def test_the_list_shows_what_a_filter_matches_and_says_where_a_bad_one_is_
     page = await site.get("/tasks?filter=colour:%3Cred%3E")
     assert page.status == 400
     assert 'value="colour:&lt;red&gt;"' in page.text and "filter" in page.text
+
+
+def test_a_tab_asks_for_its_state_and_leaves_the_rest_of_the_filter_as_it_is() -> None:
+    text = 'error:"x state:FAILED -y" -state:running name:cook'
+    assert with_state(text, "FAILED") == 'state:FAILED error:"x state:FAILED -y" name:cook'
+    assert with_state("state:failed name:cook", "FAILED") == "name:cook"
+    assert with_state("state=failed,running name:cook", "FAILED") == "state:FAILED name:cook"
+    assert with_state("", "RUNNING") == "state:RUNNING"
+    assert with_state("-state:RUNNING", "RUNNING") == "state:RUNNING"
+    assert with_state('error:"x', "FAILED") == 'state:FAILED error:"x'  # no filter: it is said so, and stays
 
 
 async def test_a_page_leads_to_the_next(site: Site) -> None:
@@ -69,6 +88,27 @@ def _task(name: str, data: bytes) -> Any:
     return task
 
 
+async def test_a_task_that_carries_much_holds_nobody_up_and_is_not_shown_as_json_besides(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makers: list[threading.Thread] = []
+    shown = payloads.shown
+
+    def watched(payload: task_pb2.Payload, text: str = "") -> payloads.Shown:
+        makers.append(threading.current_thread())
+        return shown(payload, text)
+
+    monkeypatch.setattr(payloads, "shown", watched)
+    processor = await site.processor("oven", can=("cook",))
+    for size, has_json in ((1_000, True), (262_144, False)):
+        await site.scheduler.enqueue("cook")
+        task = await processor.take_one()
+        await processor.succeed(task, b"x" * size)
+        page = await site.get(f"/tasks/{task.task_id}")
+        assert page.status == 200 and ('id="raw"' in page.text) is has_json
+    assert len(makers) == 4 and threading.main_thread() not in makers
+
+
 async def test_payloads_are_shown_only_to_those_who_may_read_them(house: Site) -> None:
     await signed_in(house, "admin")
     fields = hidden((await house.get("/tasks/new")).text)
@@ -99,16 +139,77 @@ async def test_tasks_are_exported_and_no_cell_is_a_formula(site: Site) -> None:
     assert json.loads(lines[0])["taskId"] == task_id
 
 
-async def test_one_task_is_cancelled_with_a_reason_that_the_audit_has(site: Site) -> None:
+async def test_a_file_that_does_not_hold_all_says_so_in_its_last_line(
+    house: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await signed_in(house, "admin")
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    for task_id in ids:
+        await house.post("/tasks/new", {"task_id": task_id, "name": "cook", "delay": "1h"})
+    unary = Calls.unary
+
+    async def one_by_one(self: Calls, caller: Caller, method: str, request: Any, *rest: str) -> Any:
+        if method == "AdminService/ListTasks":
+            request.page_size = 1
+            await (then() if request.page_token else nothing())
+        return await unary(self, caller, method, request, *rest)
+
+    async def nothing() -> None:
+        pass
+
+    async def revoked() -> None:
+        await revoke(house.server, token)
+
+    async def too_late() -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(Calls, "unary", one_by_one)
+    then = nothing
+    whole = (await house.get("/tasks/export?as=jsonl")).text.splitlines()
+    assert {json.loads(line)["taskId"] for line in whole} == set(ids)
+    for name, most, why in (
+        ("MOST", 2, "cut after 2 tasks: a file holds at most 2 tasks"),
+        ("MOST_SECONDS", 0, "cut after 1 tasks: a file is written for at most 0 s"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(export, name, most)
+            assert json.loads((await house.get("/tasks/export?as=jsonl")).text.splitlines()[-1]) == {"cut": why}
+            assert list(csv.reader(io.StringIO((await house.get("/tasks/export?as=csv")).text)))[-1] == [why]
+    then = too_late
+    assert "no answer in time" in (await house.get("/tasks/export?as=csv")).text.splitlines()[-1]
+    then = revoked
+    lines = (await house.get("/tasks/export?as=csv")).text.splitlines()
+    assert len(lines) == 1 + 1 + 1 and "does not hold any more" in lines[-1]
+
+
+async def test_one_task_is_cancelled_with_a_reason_and_the_audit_names_it(site: Site) -> None:
     task_id = await site.scheduler.enqueue("cook", delay=MINUTE)
-    asked = await site.get(f"/act/cancel?ids={task_id}")
-    assert "1 task" in asked.text
-    answer = await site.post("/act/cancel", hidden(asked.text) | {"reason": "nobody is hungry"})
-    assert answer.headers["location"].startswith(f"/tasks/{task_id}?op=")
-    await operated(site, answer.headers["location"])
+    way = f"/act/cancel-task?task_id={task_id}"
+    assert f'href="{way}"' in (await site.get(f"/tasks/{task_id}")).text
+    asked = await site.get(way)
+    answer = await site.post("/act/cancel-task", hidden(asked.text) | {"reason": "nobody is hungry"})
+    assert answer.headers["location"] == f"/tasks/{task_id}?note=cancelled"
+    assert "Cancelled." in (await site.get(answer.headers["location"])).text
     assert (await site.scheduler.get(task_id)).state == task_pb2.TASK_STATE_CANCELLED
-    audit = (await site.get("/audit")).text
-    assert "nobody is hungry" in audit and "dashboard" in audit
+    audit = (await site.get(f"/audit?kind=task&target={task_id}")).text
+    assert "nobody is hungry" in audit and "dashboard" in audit and "CancelTask" in audit
+    assert "None yet." in (await site.get("/operations")).text
+
+
+async def test_whoever_may_enqueue_a_task_may_cancel_it_and_nobody_elses(house: Site) -> None:
+    await signed_in(house, "admin")
+    new = hidden((await house.get("/tasks/new")).text) | {"delay": "1h"}
+    cook, bake = f"{new['task_id'][:-4]}0001", f"{new['task_id'][:-4]}0002"
+    await house.post("/tasks/new", new | {"name": "cook", "task_id": cook})
+    await house.post("/tasks/new", new | {"name": "bake", "task_id": bake})
+    await signed_in(house, "read", "enqueue:cook")
+    assert "/act/cancel-task" in (await house.get(f"/tasks/{cook}")).text
+    assert (await house.post("/act/cancel-task", {"task_id": cook})).status == 303
+    refused = await house.post("/act/cancel-task", {"task_id": bake})
+    assert refused.status in (400, 403) and "enqueue:bake" in refused.text
+    assert "Cancelled." not in (await house.get(f"/tasks/{bake}")).text
+    too_long = await house.post("/act/cancel-task", {"task_id": cook, "reason": "x" * 10_000})
+    assert too_long.status == 400 and "reason must be" in too_long.text
 
 
 async def test_a_task_is_run_again_with_another_payload_and_the_old_one_stays(site: Site) -> None:

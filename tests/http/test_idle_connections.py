@@ -150,6 +150,23 @@ async def test_the_one_that_has_not_asked_for_longest_makes_room(
     assert await asyncio.to_thread(come_in) == (1, 0, 0)
 
 
+async def test_those_that_are_slow_with_what_they_send_make_room(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 5)
+    site = Site(await start_server(http_listen="127.0.0.1:0"), None)
+
+    def come_in(kind: bytes) -> tuple[int, int]:
+        with connected(site.address, 5) as slow:
+            for one in slow:
+                one.sendall(b"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + kind)
+                assert one.recv(1 << 16).startswith(b"HTTP/1.1 100 ")  # it is being read
+            return site.ask(), hostile.hung_up(slow, seconds=0.2)
+
+    for kind in (b"Content-Length: 100", b"Transfer-Encoding: chunked"):
+        assert await asyncio.to_thread(come_in, kind + b"\r\nExpect: 100-continue\r\n\r\n") == (200, 1)
+
+
 async def test_a_request_that_is_under_way_makes_room_for_nobody(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 5)
     monkeypatch.setattr(server, "REQUEST_SECONDS", 0.5)  # nor is it cut off while it is answered

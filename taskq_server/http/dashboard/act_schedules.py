@@ -38,10 +38,9 @@ def _overlap(form: Form) -> Entry:
 
 
 def _overlap_of(form: Form) -> Any:
-    chosen = form.get("overlap", _OWN)
-    if chosen == _OWN:
+    if form.get("overlap", _OWN) == _OWN:
         return schedule_service_pb2.OVERLAP_UNSPECIFIED
-    return schedule_service_pb2.Overlap.Value(f"OVERLAP_{chosen.upper()}")
+    return form.choice("overlap", schedule_service_pb2.Overlap, prefix="OVERLAP_")
 
 
 async def _ask_pause(visit: Visit, form: Form) -> Ask:

@@ -1,20 +1,19 @@
-"""What is done to tasks, one or many: always by a bulk operation, which counts first and is in the audit."""
+"""What is done to tasks, one or many: by a bulk operation, which counts first and is in the audit. A single one is
+cancelled as its scheduler would cancel it."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from taskq.v1 import admin_task_pb2, bulk_operation_pb2
+from taskq.v1 import admin_task_pb2, bulk_operation_pb2, scheduler_service_pb2, task_pb2
 from taskq_server.core.errors import TaskqError
-from taskq_server.http.dashboard.asking import Action, Ask, Entry, reason
-from taskq_server.http.dashboard.forms import Form, fault
+from taskq_server.http.dashboard.asking import MOST_REASON, Action, Ask, Entry, reason
+from taskq_server.http.dashboard.forms import Form, fault, read_payload, text_of
 from taskq_server.http.dashboard.render import count, url
-from taskq_server.http.dashboard.task_new import read_payload
 from taskq_server.http.dashboard.visit import Visit
 
 TYPED_FROM = 1_000
@@ -161,7 +160,7 @@ def _doer(read: Callable[[Form], bulk_operation_pb2.BulkAction]) -> Callable[[Vi
 
 
 async def _start(visit: Visit, form: Form, action: bulk_operation_pb2.BulkAction) -> str:
-    ids, matched = _ids(form), form.number("matched")
+    ids, matched = _ids(form), form.number("matched", bits=64)
     if (matched > TYPED_FROM or form.get("partial")) and form.get("typed").replace(" ", "") != str(matched):
         raise fault("typed", f"must be {matched}")
     is_exact = not ids and not form.get("any_count") and not form.get("partial")
@@ -180,18 +179,35 @@ async def _start(visit: Visit, form: Form, action: bulk_operation_pb2.BulkAction
     return f"/operations/{operation.operation_id}"
 
 
+async def _ask_cancel(visit: Visit, form: Form) -> Ask:
+    task_id = form.get("task_id")
+    says = ["A task that waits or runs is cancelled; the processor of one that runs is told to stop."]
+    carried = [("task_id", task_id)]
+    return Ask("Cancel task", says, "Cancel task", [reason(form)], carried, f"/tasks/{task_id}", is_danger=True)
+
+
+async def _cancel(visit: Visit, form: Form) -> str:
+    """No bulk operation: whoever may enqueue a task may cancel it, and the audit names the task."""
+    if len(why := form.get("reason")) > MOST_REASON:
+        raise fault("reason", f"must be at most {MOST_REASON:,} characters; has {len(why):,}")
+    request = scheduler_service_pb2.CancelTaskRequest(task_id=form.get("task_id"))
+    task = (await visit.call("SchedulerService/CancelTask", request, reason=why)).task
+    return f"/tasks/{task.task_id}?note=cancelled"
+
+
 async def _ask_edited(visit: Visit, form: Form) -> Ask:
     """Another payload for one task: the old one stays as it is, and the new one is linked to it."""
     ids = _ids(form)
     if len(ids) != 1:
         raise fault("ids", "must be one task")
     old = await _old(visit, ids[0])
-    text = form.raw("payload") if form.get("operation_id") else old.payload_text
-    kind = form.get("content_type") or old.task.payload.content_type
+    shown = text_of(old.payload.data)
+    text = form.raw("payload") if form.get("operation_id") else shown or ""
+    kind = form.get("content_type") or old.payload.content_type
     says = ["A new task is made that differs by this payload, and is linked to this one, which stays as it is."]
-    is_text = bool(old.payload_text) or not old.task.payload.data
+    is_text = shown is not None
     if not is_text:
-        says.append("Its payload is no text: it cannot be edited here.")
+        says.append("Its payload is no text, or too much of it: it cannot be edited here.")
     return Ask(
         "Rerun with another payload",
         says,
@@ -212,18 +228,19 @@ async def _do_edited(visit: Visit, form: Form) -> str:
     if len(ids) != 1:
         raise fault("ids", "must be one task")
     action = bulk_operation_pb2.BulkAction()
+    action.rerun.payload.CopyFrom((await _old(visit, ids[0])).payload)
     read_payload(form, action.rerun.payload)
-    for key, value in (await _old(visit, ids[0])).task.payload.metadata.items():
-        action.rerun.payload.metadata[key] = value
     return await _start(visit, form, action)
 
 
-async def _old(visit: Visit, task_id: str) -> Any:
+async def _old(visit: Visit, task_id: str) -> task_pb2.Task:
     asked = admin_task_pb2.AdminServiceGetTaskRequest(task_id=task_id, view=admin_task_pb2.TASK_VIEW_FULL)
-    return (await visit.call("AdminService/GetTask", asked)).detail
+    old: task_pb2.Task = (await visit.call("AdminService/GetTask", asked)).detail.task
+    return old
 
 
 ACTIONS: dict[str, Action] = {
     **{name: Action(_asker(deed), _doer(deed.read)) for name, deed in DEEDS.items()},
+    "cancel-task": Action(_ask_cancel, _cancel),
     "rerun-edited": Action(_ask_edited, _do_edited),
 }

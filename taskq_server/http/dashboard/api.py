@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from typing import Any
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
 from starlette.responses import Response
 
 from taskq.v1 import admin_service_pb2
 from taskq_server.core.errors import TaskqError
+from taskq_server.http import json_body
 from taskq_server.http.dashboard.calls import PACKAGE, NotServed
 from taskq_server.http.dashboard.visit import Visit
 from taskq_server.rpc.status import CODES
@@ -46,7 +49,7 @@ async def one(visit: Visit) -> Response:
     told: list[Any] = []
     _tell(method.input_type, told, set())
     _tell(method.output_type, told, set())
-    return visit.show(
+    return await visit.show_large(
         "api_method",
         status,
         method=method,
@@ -61,16 +64,20 @@ async def one(visit: Visit) -> Response:
 
 
 async def _try(visit: Visit, called: str, method: MethodDescriptor, text: str) -> tuple[str, int]:
-    request = message_factory.GetMessageClass(method.input_type)()
+    """In threads, what is read and what is written: either may be large, and streams go on meanwhile."""
     try:
-        json_format.Parse(text or "{}", request)
-    except json_format.ParseError as error:
-        return f"the request is not a {method.input_type.name}: {error}", 400
-    try:
-        return json_format.MessageToJson(await visit.call(called, request)), 200
+        request = await asyncio.to_thread(_read, method.input_type, text)
+        answer = await visit.call(called, request)
+        return await asyncio.to_thread(json_format.MessageToJson, answer), 200
     except TaskqError as error:
         code, reason = CODES.get(type(error), (2, type(error).__name__))
         return json.dumps({"code": code, "reason": reason, "message": str(error)}, indent=2, ensure_ascii=False), 400
+
+
+def _read(kind: Descriptor, text: str) -> Message:
+    """As the JSON API reads it."""
+    value = json_body.loads(text.encode() or b"{}", kind.name)
+    return json_body.message_of(message_factory.GetMessageClass(kind), value)
 
 
 def route(method: MethodDescriptor) -> str:

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from taskq_server.access import Access, Caller
+from taskq_server.core.errors import Unauthenticated
 from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
 from taskq_server.rpc import origin
@@ -56,11 +57,14 @@ class Calls:
         """Whether this caller may call it at all."""
         return _need(method) in caller.rights.meets
 
-    async def unary(self, caller: Caller, method: str, request: Message, peer: str, request_id: str) -> Any:
-        """The answer; NotServed, a TaskqError, or TimeoutError. `peer` is the reader's address, for the audit."""
+    async def unary(
+        self, caller: Caller, method: str, request: Message, peer: str, request_id: str, reason: str = ""
+    ) -> Any:
+        """The answer; NotServed, a TaskqError, or TimeoutError. `peer` is the reader's address, for the audit, as is
+        `reason` where the request has no field for it."""
         behaviour: Callable[[Any], Awaitable[Message]] = self._enter(caller, method)
         if (teller := self._tellers.get(method)) is not None:
-            teller.tell(request, source=Source.DASHBOARD, peer=peer, request_id=request_id)
+            teller.tell(request, source=Source.DASHBOARD, peer=peer, request_id=request_id, reason=reason)
         async with asyncio.timeout(MOST_SECONDS):
             return await behaviour(request)
 
@@ -70,6 +74,8 @@ class Calls:
         return answers
 
     def _enter(self, caller: Caller, method: str) -> Callable[[Any], Any]:
+        if not self._access.holds(caller):  # it may have ended between the pages of a file
+            raise Unauthenticated("the token that was shown to sign in does not hold any more")
         caller.must_meet(_need(method))
         if method not in self._behaviours:
             raise NotServed(method)

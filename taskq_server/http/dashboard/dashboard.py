@@ -39,6 +39,7 @@ from taskq_server.http.dashboard.live import Live
 from taskq_server.http.dashboard.render import STATIC, Renderer
 from taskq_server.http.dashboard.signin import SignIns
 from taskq_server.http.dashboard.visit import Visit
+from taskq_server.http.errors import Refusal
 
 log = structlog.get_logger("taskq.http")
 
@@ -133,6 +134,8 @@ class Dashboard:
                 return await page(visit)
             except NotServed as error:
                 return visit.show("error", 501, title="Not served by this server", why=str(error))
+            except Refusal as error:
+                return visit.show("error", error.status, title=_title(error.status), why=str(error))
             except errors.TaskqError as error:
                 status = _STATUS.get(type(error), 404 if "NotFound" in type(error).__name__ else 409)
                 return visit.show("error", status, title=_title(status), why=str(error))
@@ -173,6 +176,8 @@ class Dashboard:
             response = RedirectResponse(to, 303)
             self._sign_ins.sign_in(request, token, response)
             return response
+        except Refusal as error:
+            return visit.show("signin", error.status, to=to, why=str(error))
         except errors.TaskqError as error:
             return visit.show("signin", _STATUS.get(type(error), 400), to=to, why=str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -12,11 +13,14 @@ from google.protobuf import json_format
 from starlette.responses import Response, StreamingResponse
 
 from taskq.v1 import admin_task_pb2, task_pb2
+from taskq_server.core.errors import TaskqError
 from taskq_server.http.dashboard.render import iso
 from taskq_server.http.dashboard.visit import Visit
 
 MOST = 50_000
 """A file holds no more tasks."""
+MOST_SECONDS = 60
+"""A filter may match few of many: no longer is looked for more."""
 COLUMNS = [
     "task_id",
     "name",
@@ -43,17 +47,38 @@ async def page(visit: Visit) -> Response:
 
 
 async def _lines(visit: Visit, request: Any, answer: Any, kind: str) -> AsyncIterator[str]:
+    """A file that does not hold all of them says so in its last line."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + MOST_SECONDS
     if kind == "csv":
         yield _row(COLUMNS)
     many = 0
     while True:
-        for task in answer.tasks:
-            yield _row(_columns(task)) if kind == "csv" else json.dumps(json_format.MessageToDict(task)) + "\n"
+        yield await asyncio.to_thread(_page, answer, kind)
         many += len(answer.tasks)
-        if not answer.next_page_token or many >= MOST:
+        if not answer.next_page_token:
             return
-        request.page_token = answer.next_page_token
-        answer = await visit.call("AdminService/ListTasks", request)
+        try:
+            if many >= MOST:
+                raise _Cut(f"a file holds at most {MOST:,} tasks")
+            if loop.time() >= end:
+                raise _Cut(f"a file is written for at most {MOST_SECONDS} s")
+            request.page_token = answer.next_page_token
+            answer = await visit.call("AdminService/ListTasks", request)
+        except (_Cut, TaskqError, TimeoutError) as error:
+            why = f"cut after {many:,} tasks: {str(error) or 'there was no answer in time'}"
+            yield _row([why]) if kind == "csv" else json.dumps({"cut": why}) + "\n"
+            return
+
+
+class _Cut(Exception):
+    """There are more, and no more are written."""
+
+
+def _page(answer: Any, kind: str) -> str:
+    if kind == "csv":
+        return "".join(_row(_columns(task)) for task in answer.tasks)
+    return "".join(json.dumps(json_format.MessageToDict(task)) + "\n" for task in answer.tasks)
 
 
 def _columns(task: Any) -> list[str]:

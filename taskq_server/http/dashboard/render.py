@@ -64,6 +64,7 @@ NOTES = {
     "buffered": "It waits until the tasks before it have finished.",
     "pruned": "Tasks past their retention are deleted.",
     "pruned-more": "A batch of tasks past their retention is deleted; there are more.",
+    "cancelled": "Cancelled.",
     "cancelling": "The operation is cancelled; what it has done stays done.",
     "enqueued": "Enqueued.",
     "existing": "This task existed before; nothing has changed.",

@@ -11,10 +11,9 @@ from starlette.responses import Response
 from taskq.v1 import schedule_service_pb2
 from taskq_server.core.errors import TaskqError
 from taskq_server.http.dashboard.calls import NotServed
-from taskq_server.http.dashboard.forms import Form
+from taskq_server.http.dashboard.forms import Form, read_payload, text_of
 from taskq_server.http.dashboard.render import iso
 from taskq_server.http.dashboard.schedules import PREVIEWED
-from taskq_server.http.dashboard.task_new import read_payload
 from taskq_server.http.dashboard.visit import Visit
 
 OVERLAPS = [name for name in schedule_service_pb2.Overlap.keys() if not name.endswith("UNSPECIFIED")]  # noqa: SIM118
@@ -27,6 +26,7 @@ async def page(visit: Visit) -> Response:
         return _show(visit, values_of(await _read(visit, schedule_id)), is_new=False)
     if like := visit.query("like"):
         values = values_of(await _read(visit, like)) | {"name": "", "schedule_id": str(uuid.uuid4()), "etag": ""}
+        values["like"] = like
         return _show(visit, values, is_new=True)
     empty = schedule_service_pb2.Schedule(schedule_id=str(uuid.uuid4()))
     empty.recurrence.crons.append("0 9 * * MON-FRI")
@@ -42,6 +42,8 @@ async def save(visit: Visit) -> Response:
         schedule = schedule_service_pb2.Schedule(schedule_id=form.get("schedule_id"))
         if schedule_id is not None:
             schedule = await _read(visit, schedule_id)
+        elif like := form.get("like"):
+            schedule.task.CopyFrom((await _read(visit, like)).task)
         fill(schedule, form)
         if schedule_id is None:
             request = schedule_service_pb2.CreateScheduleRequest(schedule=schedule)
@@ -78,16 +80,16 @@ def fill(schedule: Any, form: Form) -> None:
     """Everything that the form shows, into a schedule."""
     schedule.name = form.get("name")
     fill_recurrence(schedule.recurrence, form)
-    schedule.overlap = schedule_service_pb2.Overlap.Value(form.get("overlap", OVERLAPS[0]))
-    schedule.catch_up = schedule_service_pb2.CatchUp.Value(form.get("catch_up", CATCH_UPS[0]))
-    schedule.max_firings = form.number("max_firings")
+    schedule.overlap = form.choice("overlap", schedule_service_pb2.Overlap, OVERLAPS[0])
+    schedule.catch_up = form.choice("catch_up", schedule_service_pb2.CatchUp, CATCH_UPS[0])
+    schedule.max_firings = form.number("max_firings", bits=64)
     task = schedule.task
     task.name = form.get("task_name")
     read_payload(form, task.payload)
     task.priority = form.number("priority")
-    task.requires[:] = form.lines("requires")
-    task.tags[:] = form.get("tags").replace(",", " ").split()
-    if attempts := form.number("max_attempts"):
+    task.requires[:] = form.lines_of("requires", task.requires)
+    task.tags[:] = form.lines_of("tags", task.tags)
+    if (attempts := form.number("max_attempts")) or task.HasField("retry_policy"):
         task.retry_policy.max_attempts = attempts
     _set(task, "run_timeout", form.duration("run_timeout"))
 
@@ -97,7 +99,7 @@ def fill_recurrence(recurrence: Any, form: Form) -> None:
     recurrence.excluded_crons[:] = form.lines("excluded_crons")
     recurrence.excluded_dates[:] = form.lines("excluded_dates")
     recurrence.time_zone = form.get("time_zone")
-    recurrence.dst_policy = schedule_service_pb2.DstPolicy.Value(form.get("dst_policy", DST_POLICIES[0]))
+    recurrence.dst_policy = form.choice("dst_policy", schedule_service_pb2.DstPolicy, DST_POLICIES[0])
     _set(recurrence, "interval", form.duration("interval"))
     _set(recurrence, "jitter", form.duration("jitter"))
     _set(recurrence, "start_time", form.time("start_time"))
@@ -113,6 +115,7 @@ def _set(message: Any, field: str, value: Any) -> None:
 def values_of(schedule: Any) -> dict[str, str]:
     """A schedule as the form's fields."""
     recurrence, task = schedule.recurrence, schedule.task
+    text = text_of(task.payload.data)
 
     def chosen(enum: Any, value: int, default: str) -> str:
         return str(enum.Name(value)) if value else default
@@ -120,6 +123,7 @@ def values_of(schedule: Any) -> dict[str, str]:
     return {
         "schedule_id": schedule.schedule_id,
         "etag": schedule.etag,
+        "like": "",
         "name": schedule.name,
         "crons": "\n".join(recurrence.crons),
         "excluded_crons": "\n".join(recurrence.excluded_crons),
@@ -134,11 +138,12 @@ def values_of(schedule: Any) -> dict[str, str]:
         "catch_up": chosen(schedule_service_pb2.CatchUp, schedule.catch_up, CATCH_UPS[1]),
         "max_firings": str(schedule.max_firings or ""),
         "task_name": task.name,
-        "payload": task.payload.data.decode("utf-8", "replace"),
+        "payload": text or "",
+        "unshown": "" if text is not None else str(len(task.payload.data)),  # how many bytes the form cannot show
         "content_type": task.payload.content_type,
         "priority": str(task.priority),
         "requires": "\n".join(task.requires),
-        "tags": " ".join(task.tags),
+        "tags": "\n".join(task.tags),
         "max_attempts": str(task.retry_policy.max_attempts or ""),
         "run_timeout": _span(task, "run_timeout"),
     }

@@ -20,6 +20,8 @@ COOKIE = "taskq_session"
 LIFE_SECONDS = 12 * 3_600
 MOST = 1_000
 """So many are signed in at once; then whoever signed in first has to do so again."""
+MOST_EACH = 20
+"""And so many of one principal; then theirs that is oldest ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class SignIns:
     def sign_in(self, request: Request, token: str, response: Response) -> Caller:
         """Sets the cookie, or raises as any call with a token that does not hold."""
         caller = self._access.by_token(token, lambda: _peer(request))
-        if len(self._all) >= MOST:
-            del self._all[next(iter(self._all))]
+        self._all.pop(_key(request), None)  # whoever signs in again has left where they were
+        self._make_room(caller.principal)
         reference = secrets.token_urlsafe(32)
         self._all[_hash(reference)] = _SignIn(caller, self._clock.now_us() + LIFE_SECONDS * SECOND_US)
         response.set_cookie(
@@ -71,6 +73,14 @@ class SignIns:
             samesite="strict",
         )
         return caller
+
+    def _make_room(self, principal: str) -> None:
+        """One more must not sign out somebody else."""
+        own = [key for key, one in self._all.items() if one.caller.principal == principal]
+        if len(own) >= MOST_EACH:
+            del self._all[own[0]]
+        elif len(self._all) >= MOST:
+            del self._all[next(iter(self._all))]
 
     def sign_out(self, request: Request, response: Response) -> None:
         self._all.pop(_key(request), None)

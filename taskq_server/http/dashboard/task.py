@@ -14,8 +14,10 @@ from starlette.responses import Response
 from taskq.v1 import admin_task_pb2, bulk_operation_pb2, task_pb2
 from taskq_server.http.dashboard import payloads
 from taskq_server.http.dashboard.render import iso, seconds_of
-from taskq_server.http.dashboard.visit import Visit
+from taskq_server.http.dashboard.visit import Part, Visit
 
+MOST_RAW_BYTES = 256 << 10
+"""What is larger, with its attempts and their failures, is not shown as JSON besides."""
 _WIDTH = 1_000
 
 
@@ -25,11 +27,15 @@ async def page(visit: Visit) -> Response:
         _look(visit, task_id),
         visit.part("AdminService/ExplainTask", admin_task_pb2.ExplainTaskRequest(task_id=task_id)),
     )
+    # In a thread, all of it: what a task carries may be large, and streams go on meanwhile.
+    return await asyncio.to_thread(_show, visit, answer, explained, await _operation(visit))
+
+
+def _show(visit: Visit, answer: Any, explained: Part, operation: Any) -> Response:
     detail = answer.detail
     task = detail.task
     is_full = visit.caller.rights.reads_payloads
-    operation = await _operation(visit)
-    return await visit.show_large(
+    return visit.show(
         "task",
         detail=detail,
         task=task,
@@ -37,7 +43,7 @@ async def page(visit: Visit) -> Response:
         is_full=is_full,
         payload=payloads.shown(task.payload, detail.payload_text) if is_full else None,
         result=payloads.shown(task.result, detail.result_text) if is_full and task.HasField("result") else None,
-        raw=json_format.MessageToJson(detail) if len(task.payload.data) <= payloads.MOST_SHOWN else "",
+        raw=json_format.MessageToJson(detail) if detail.ByteSize() <= MOST_RAW_BYTES else "",
         bars=bars(detail, answer.server_time),
         copies=copies(visit, task, is_full),
         can=_can(task),

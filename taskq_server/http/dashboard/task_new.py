@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from typing import Any
 
 from starlette.responses import Response
 
-from taskq.v1 import admin_task_pb2, scheduler_service_pb2
+from taskq.v1 import admin_task_pb2, scheduler_service_pb2, task_pb2
 from taskq_server.core.errors import TaskqError
-from taskq_server.http.dashboard.forms import Form, fault
+from taskq_server.http.dashboard.forms import Form, read_payload, text_of
 from taskq_server.http.dashboard.visit import Visit
 
-FIELDS = ("name", "payload", "content_type", "due_time", "delay", "priority", "requires", "tags", "key", "max_attempts")
+FIELDS = (
+    *("name", "payload", "content_type", "due_time", "delay", "priority", "requires", "tags", "key", "max_attempts"),
+    *("like", "unshown"),
+)
+"""The last two: of which task the payload stays as it is unless it is typed anew, and how many bytes it has if no form
+can show them."""
 
 
 async def page(visit: Visit) -> Response:
@@ -28,7 +31,8 @@ async def enqueue(visit: Visit) -> Response:
     form = await visit.form()
     task_id = form.get("task_id") or str(uuid.uuid4())
     try:
-        request = scheduler_service_pb2.EnqueueRequest(tasks=[new_task(form, task_id)])
+        payload = (await _read(visit, like)).payload if (like := form.get("like")) else task_pb2.Payload()
+        request = scheduler_service_pb2.EnqueueRequest(tasks=[new_task(form, task_id, payload)])
         answer = await visit.call("SchedulerService/Enqueue", request)
     except TaskqError as error:
         return _show(visit, {name: form.raw(name) for name in FIELDS}, task_id, str(error), 400)
@@ -37,14 +41,15 @@ async def enqueue(visit: Visit) -> Response:
     return visit.go(f"/tasks/{result.task_id}?note={'enqueued' if is_new else 'existing'}")
 
 
-def new_task(form: Form, task_id: str = "") -> scheduler_service_pb2.NewTask:
-    """What the fields of a form say of a task; of a schedule's, too."""
+def new_task(form: Form, task_id: str, payload: task_pb2.Payload) -> scheduler_service_pb2.NewTask:
+    """What the fields of a form say of a task; `payload` is what stays of another's."""
     task = scheduler_service_pb2.NewTask(
         task_id=task_id,
         name=form.get("name"),
         priority=form.number("priority"),
         requires=form.lines("requires"),
-        tags=form.get("tags").replace(",", " ").split(),
+        tags=form.lines("tags"),
+        payload=payload,
     )
     read_payload(form, task.payload)
     if (due := form.time("due_time")) is not None:
@@ -58,28 +63,24 @@ def new_task(form: Form, task_id: str = "") -> scheduler_service_pb2.NewTask:
     return task
 
 
-def read_payload(form: Form, payload: Any) -> None:
-    """Text as it was typed; JSON has to be JSON."""
-    text, content_type = form.raw("payload"), form.get("content_type")
-    if "json" in content_type and text.strip():
-        try:
-            json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise fault("payload", f"must be JSON: {error}") from None
-    payload.data = text.encode()
-    payload.content_type = content_type
+async def _read(visit: Visit, task_id: str) -> task_pb2.Task:
+    asked = admin_task_pb2.AdminServiceGetTaskRequest(task_id=task_id, view=admin_task_pb2.TASK_VIEW_FULL)
+    found: task_pb2.Task = (await visit.call("AdminService/GetTask", asked)).detail.task
+    return found
 
 
 async def _like(visit: Visit, task_id: str) -> dict[str, str]:
-    asked = admin_task_pb2.AdminServiceGetTaskRequest(task_id=task_id, view=admin_task_pb2.TASK_VIEW_FULL)
-    found = (await visit.call("AdminService/GetTask", asked)).detail
+    task = await _read(visit, task_id)
+    text = text_of(task.payload.data)
     return {
-        "name": found.task.name,
-        "payload": found.payload_text,
-        "content_type": found.task.payload.content_type,
-        "priority": str(found.task.priority),
-        "requires": "\n".join(found.task.requires),
-        "tags": " ".join(found.task.tags),
+        "like": task_id,
+        "name": task.name,
+        "payload": text or "",
+        "unshown": "" if text is not None else str(len(task.payload.data)),
+        "content_type": task.payload.content_type,
+        "priority": str(task.priority),
+        "requires": "\n".join(task.requires),
+        "tags": "\n".join(task.tags),
     }
 
 

@@ -6,6 +6,8 @@ from starlette.responses import Response
 
 from taskq.v1 import admin_task_pb2, stats_pb2, task_pb2
 from taskq_server.core.errors import InvalidFields
+from taskq_server.core.filter import FilterRefused, parse
+from taskq_server.core.task import TaskState
 from taskq_server.http.dashboard.visit import Visit
 
 SIZES = (25, 50, 100, 200)
@@ -46,10 +48,19 @@ async def page(visit: Visit) -> Response:
 
 
 def _states(text: str) -> set[str]:
-    return {term[6:].upper() for term in text.split() if term.lower().startswith("state:")}
+    """Those that a filter asks for; none of a text that is no filter."""
+    try:
+        terms = parse(text).of("state")
+    except FilterRefused:
+        return set()
+    values = [value for term in terms if not term.negated for value in term.values]
+    return {value.name for value in values if isinstance(value, TaskState)}
 
 
 def with_state(text: str, state: str) -> str:
     """The same filter for one state only; or for all, when it is that one by now."""
-    terms = [term for term in text.split() if not term.lower().startswith("state:")]
+    try:
+        terms = [str(term) for term in parse(text).terms if term.key != "state"]
+    except FilterRefused:  # it stays as it is, to be mended
+        terms = [text]
     return " ".join(terms if _states(text) == {state} else [f"state:{state}", *terms])

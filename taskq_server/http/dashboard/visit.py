@@ -54,9 +54,9 @@ class Visit:
         """Whether there is any use in offering it: it is served, and whoever asks may call it."""
         return self.calls.serves(method) and self.calls.may(self.caller, method)
 
-    async def call(self, method: str, request: Message) -> Any:
+    async def call(self, method: str, request: Message, reason: str = "") -> Any:
         client, request_id = self.request.client, self.request.headers.get("x-request-id", "")
-        return await self.calls.unary(self.caller, method, request, client.host if client else "", request_id)
+        return await self.calls.unary(self.caller, method, request, client.host if client else "", request_id, reason)
 
     async def part(self, method: str, request: Message) -> Part:
         try:
