@@ -89,24 +89,41 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
 
 @dataclass
 class Site:
-    """A server that speaks TLS alone and asks for a token, and the settings of its clients."""
+    """A server that speaks TLS alone and asks who is there, and the settings of its clients."""
 
     server: ServerProcess
     settings: dict[str, str]
 
 
-@pytest.fixture
-def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+@pytest.fixture(params=["token", "certificate"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[Site]:
     authority = Authority(tmp_path)
     pair = authority.signs("server", common_name="server")  # Java takes none without a subject
-    server = ServerProcess(database_url, auth="required", tls_cert=pair.cert, tls_key=pair.key)
+    by_certificate = request.param == "certificate"
+    asking = certificates_are_required(authority) if by_certificate else {"auth": "required"}
+    server = ServerProcess(database_url, tls_cert=pair.cert, tls_key=pair.key, **asking)
     with server.log:
         server.start()
-        rights = ["--right=enqueue:kitchen.cook", "--right=process:*"]
-        command = [sys.executable, "-m", "taskq_server.tokens", "create", "kitchen", *rights]
-        token = run(command, ROOT, TASKQ_DATABASE_URL=database_url).strip()
-        yield Site(server, {"TASKQ_ADDRESS": server.address, "TASKQ_TLS_CA": authority.ca, "TASKQ_TOKEN": token})
+        shown = a_certificate(authority) if by_certificate else a_token(database_url)
+        yield Site(server, {"TASKQ_ADDRESS": server.address, "TASKQ_TLS_CA": authority.ca, **shown})
         server.kill()
+
+
+def certificates_are_required(authority: Authority) -> dict[str, str]:
+    """The server's settings in the compose stack, in swarm and in Kubernetes."""
+    rights = "taskq:kitchen/dev=enqueue:kitchen.cook,process:*"
+    return {"tls_client_ca": authority.ca, "tls_client_auth": "require", "cert_rights": rights}
+
+
+def a_certificate(authority: Authority) -> dict[str, str]:
+    pair = authority.signs("kitchen", hosts=(), uri="taskq:kitchen/dev", common_name="kitchen")
+    return {"TASKQ_TLS_CERT": pair.cert, "TASKQ_TLS_KEY": pair.key}
+
+
+def a_token(database_url: str) -> dict[str, str]:
+    rights = ["--right=enqueue:kitchen.cook", "--right=process:*"]
+    command = [sys.executable, "-m", "taskq_server.tokens", "create", "kitchen", *rights]
+    return {"TASKQ_TOKEN": run(command, ROOT, TASKQ_DATABASE_URL=database_url).strip()}
 
 
 def test_the_processor_keeps_every_promise(language: Language) -> None:
@@ -117,7 +134,7 @@ def test_the_processor_keeps_every_promise(language: Language) -> None:
     assert f"{len(ALL)} of {len(ALL)} promises hold" in said
 
 
-def test_the_scheduler_is_answered_by_the_processor_by_tls_and_with_a_token(
+def test_the_scheduler_is_answered_by_the_processor_by_tls_with_a_token_or_a_certificate(
     language: Language, site: Site, tmp_path: Path
 ) -> None:
     log = tmp_path / "processor.log"
