@@ -62,6 +62,7 @@ FAULTS: Final[dict[str, set[str]]] = {
     "registers-once": {"register-again"},
     "reopens-a-stream-that-is-not-found": {"session-not-found"},
     "reports-all-at-once": {"large-results"},
+    "reports-messages-whole": {"long-failures"},
     "reports-once-at-the-drain": {"drain-reports"},
     "reports-twice": {"one-report"},
     "reports-what-is-lost": {"reregister", "session-not-found", "lost", "fencing"},

@@ -276,7 +276,7 @@ async def handle(task: pb.AssignedTask, result: pb.TaskResult) -> None:
             result.succeeded.SetInParent()
         case "conformance.fail":
             result.failed.error_type = arguments["error_type"] if FAULT != "calls-every-error-the-same" else "Error"
-            result.failed.message = arguments["message"]
+            result.failed.message = arguments["message"][: None if FAULT == "reports-messages-whole" else 4_096]
             result.failed.retryable = arguments["retryable"]
         case "conformance.large":
             if arguments["bytes"] <= MAX_BYTES or FAULT == "reports-what-is-too-large":

@@ -39,7 +39,7 @@ LANGUAGES = [
     Language(
         "go",
         ("go",),
-        (("go", "vet", "./..."), ("go", "build", "-o", "bin/", "./cmd/...")),
+        (("go", "vet", "./..."), ("go", "test", "./..."), ("go", "build", "-o", "bin/", "./cmd/...")),
         [f"{CLIENTS}/go/bin/processor"],
         [f"{CLIENTS}/go/bin/scheduler"],
     ),
