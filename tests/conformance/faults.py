@@ -22,6 +22,7 @@ FAULTS: Final[dict[str, set[str]]] = {
     "changes-its-mind": {"answer-lost"},
     "confuses-attempts": {"echo", "fencing"},
     "cuts-results": {"large-payloads"},
+    "dies-after-a-lost-answer": {"answer-lost"},
     "dies-of-sigterm": {"tls-and-token", "drain", "drain-reports", "drain-crossing"},
     "dies-of-unknown-events": {"unknown-events"},
     "does-not-heartbeat": {

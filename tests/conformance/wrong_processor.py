@@ -243,6 +243,8 @@ class Processor:
             try:
                 return list((await self.stub.ReportResult(request, timeout=timeout, metadata=token())).answers)
             except grpc.aio.AioRpcError as error:
+                if FAULT == "dies-after-a-lost-answer" and error.details() == "the answer is lost":
+                    asyncio.get_running_loop().call_later(2 * seconds(self.session.heartbeat_interval), os._exit, 3)
                 if FAULT == "drops-reports-after-aborted" and error.code() is grpc.StatusCode.ABORTED:
                     return [pb.ReportAnswer() for _ in batch]
                 if FAULT == "reports-once-at-the-drain" and self.draining:
