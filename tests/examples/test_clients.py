@@ -7,12 +7,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 
 from admin_client.conformance.promises import ALL
+from taskq.v1 import scheduler_service_pb2 as pb
+from taskq.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer, add_SchedulerServiceServicer_to_server
+from taskq.v1.task_pb2 import TASK_STATE_SUCCEEDED, Task
 from tests.support.authority import Authority
 from tests.support.process import ROOT, ServerProcess
 
@@ -147,6 +153,43 @@ def test_the_scheduler_is_answered_by_the_processor_by_tls_with_a_token_or_a_cer
         code = processor.wait(60)
     assert served.strip() == '"crème brûlée is served, attempt 1"', log.read_text()
     assert code == 0, log.read_text()
+
+
+@pytest.mark.parametrize("outcome", ["CONFLICT", "REJECTED"])
+def test_the_scheduler_fails_when_its_task_is_not_stored_and_waits_for_no_other(
+    language: Language, outcome: str
+) -> None:
+    with refusing(outcome) as address:
+        settings = {"TASKQ_ADDRESS": address, "TASKQ_TOKEN": "", "TASKQ_TLS_CA": ""}
+        done = subprocess.run(
+            language.scheduler, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert done.returncode != 0
+    assert outcome in done.stderr
+    assert not done.stdout
+
+
+@contextmanager
+def refusing(outcome: str) -> Iterator[str]:
+    """A server that stores nothing, though it knows a task of that id."""
+
+    class Refusing(SchedulerServiceServicer):
+        def Enqueue(self, request: pb.EnqueueRequest, context: object) -> pb.EnqueueResponse:
+            value = pb.EnqueueOutcome.Value(f"ENQUEUE_OUTCOME_{outcome}")
+            return pb.EnqueueResponse(results=[pb.EnqueueResult(task_id=request.tasks[0].task_id, outcome=value)])
+
+        def WatchTask(self, request: pb.WatchTaskRequest, context: object) -> Iterator[pb.WatchTaskResponse]:
+            yield pb.WatchTaskResponse(task=Task(task_id=request.task_id, state=TASK_STATE_SUCCEEDED))
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    add_SchedulerServiceServicer_to_server(Refusing(), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
 
 
 def test_neither_goes_where_its_token_could_be_read(language: Language) -> None:
