@@ -80,6 +80,7 @@ FAULTS: Final[dict[str, set[str]]] = {
     "trusts-any-server": {"tls-stranger"},
     "waits-for-a-heartbeat-for-ever": {"heartbeat-again"},
     "waits-for-an-answer-for-ever": {"report-unanswered"},
+    "waits-for-what-is-lost": {"drain-lost"},
 }
 
 

@@ -166,7 +166,8 @@ class Processor:
     def stop(self, key: Key) -> None:
         if (attempt := self.held.get(key)) is not None and FAULT != "ignores-what-is-cancelled-and-lost":
             attempt.cancel()
-            del self.held[key]
+            if not self.draining or FAULT != "waits-for-what-is-lost":
+                del self.held[key]
 
     async def beat(self) -> None:
         interval = seconds(self.session.heartbeat_interval)
