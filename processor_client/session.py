@@ -113,7 +113,7 @@ class Session:
         return not self._held_back and not len(self.reporter)
 
     async def close(self, *, unregister: bool) -> None:
-        """Ends it. What is still held is lost to this processor."""
+        """Ends it. What is still held is lost to this processor. Safe to repeat, also after one that was cancelled."""
         self._heart.close()
         for task in self._tasks:
             task.cancel()
@@ -121,7 +121,7 @@ class Session:
         for attempt in self.held:
             attempt.tell_to_stop(Stop.LOST)
             self.drop(attempt)
-        if unregister:
+        if unregister and not self.ended.is_set():  # when it has ended, its channels may be closed too
             await self._unregister()
         await self._stream_link.channel.close()
         await self._report_link.channel.close()

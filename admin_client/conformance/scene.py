@@ -52,9 +52,7 @@ class Scene:
         patience = patience or self._patience
         deadline = time.monotonic() + patience
         while not condition():
-            if self.program.exit_code is not None:
-                said = self.program.last_words
-                raise Broken(f"it ended with exit code {self.program.exit_code}; must {must}" + (said and f" ({said})"))
+            self._must_live(f"must {must}")
             if time.monotonic() > deadline:
                 raise Broken(f"it did not within {patience:g} s; must {must}")
             await self.server.changed(LOOK_SECONDS)
@@ -116,8 +114,9 @@ class Scene:
         self.must(seen == expected, f"{what} is {seen!r:.100}; must be {expected!r:.100}")
 
     async def aftermath(self, seconds: float = 0.0) -> None:
-        """Lets some heartbeats, and so many seconds, pass."""
+        """Lets some heartbeats, and so many seconds, pass. Who has died meanwhile could do nothing wrong any more."""
         await asyncio.sleep(max(seconds, AFTERMATH_BEATS * HEARTBEAT_SECONDS))
+        self._must_live("must go on")
 
     def reports_of(self, task: AssignedTask) -> list[Report]:
         """What was reported of the attempt, and not refused."""
@@ -140,6 +139,11 @@ class Scene:
     def terminate(self) -> None:
         """SIGTERM."""
         self.program.terminate()
+
+    def _must_live(self, otherwise: str) -> None:
+        if self.program.exit_code is not None:
+            said = self.program.last_words
+            raise Broken(f"it ended with exit code {self.program.exit_code}; {otherwise}" + (said and f" ({said})"))
 
     def _last_keys(self) -> set[tuple[str, int]]:
         return self.server.beats[-1].keys if self.server.beats else set()

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from processor_client import Context, Processor, Task, winding_up
+from processor_client.heart import Heart
 from taskq.v1 import processor_service_pb2 as pb
 from tests.clients.scripted_processor_service import Refusal, Runs, ScriptedServer, Stream, a_task, now, scripted_server
 
@@ -167,6 +168,28 @@ async def test_an_administrator_drains_a_processor_which_stays_and_takes_nothing
         gate.set()
         assert (await server.result_of(running)).HasField("succeeded")
         await server.beats()
+        assert server.unregistered == []
+
+
+async def test_a_processor_may_be_stopped_while_it_closes_a_session_that_the_server_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing, gate = threading.Event(), threading.Event()
+
+    def join(heart: Heart, timeout: float) -> None:
+        closing.set()
+        gate.wait(timeout)
+
+    monkeypatch.setattr(Heart, "join", join)
+    async with started(Runs("cook", lambda: None)) as (server, stream, processor):
+        stream.end(grpc.StatusCode.NOT_FOUND)
+        assert await asyncio.to_thread(closing.wait, 10)
+
+        stopping = asyncio.create_task(processor.stop())
+        await asyncio.sleep(0)  # so that it finds the session half closed
+        gate.set()
+        await stopping
+
         assert server.unregistered == []
 
 

@@ -22,6 +22,7 @@ FAULTS: Final[dict[str, set[str]]] = {
     "changes-its-mind": {"answer-lost"},
     "confuses-attempts": {"echo", "fencing"},
     "cuts-results": {"large-payloads"},
+    "dies-after-a-lost-answer": {"answer-lost"},
     "dies-of-sigterm": {"tls-and-token", "drain", "drain-reports", "drain-crossing"},
     "dies-of-unknown-events": {"unknown-events"},
     "does-not-heartbeat": {
@@ -62,6 +63,7 @@ FAULTS: Final[dict[str, set[str]]] = {
     "registers-once": {"register-again"},
     "reopens-a-stream-that-is-not-found": {"session-not-found"},
     "reports-all-at-once": {"large-results"},
+    "reports-messages-whole": {"long-failures"},
     "reports-once-at-the-drain": {"drain-reports"},
     "reports-twice": {"one-report"},
     "reports-what-is-lost": {"reregister", "session-not-found", "lost", "fencing"},
@@ -78,6 +80,7 @@ FAULTS: Final[dict[str, set[str]]] = {
     "trusts-any-server": {"tls-stranger"},
     "waits-for-a-heartbeat-for-ever": {"heartbeat-again"},
     "waits-for-an-answer-for-ever": {"report-unanswered"},
+    "waits-for-what-is-lost": {"drain-lost"},
 }
 
 

@@ -91,6 +91,15 @@ def test_a_processor_that_ends_is_quoted() -> None:
     assert "it ended with exit code 1; must open its stream (no such oven)" in result.output
 
 
+def test_a_processor_that_ends_when_nothing_more_is_asked_of_it_has_broken_its_promise() -> None:
+    command = " ".join([*WRONG, "--fault=dies-after-a-lost-answer"])
+
+    result = conformance("--command", command, "--only", "answer-lost", "--patience", str(PATIENCE_SECONDS))
+
+    assert result.exit_code == 1
+    assert "it ended with exit code 3; must go on" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -166,7 +166,8 @@ class Processor:
     def stop(self, key: Key) -> None:
         if (attempt := self.held.get(key)) is not None and FAULT != "ignores-what-is-cancelled-and-lost":
             attempt.cancel()
-            del self.held[key]
+            if not self.draining or FAULT != "waits-for-what-is-lost":
+                del self.held[key]
 
     async def beat(self) -> None:
         interval = seconds(self.session.heartbeat_interval)
@@ -243,6 +244,8 @@ class Processor:
             try:
                 return list((await self.stub.ReportResult(request, timeout=timeout, metadata=token())).answers)
             except grpc.aio.AioRpcError as error:
+                if FAULT == "dies-after-a-lost-answer" and error.details() == "the answer is lost":
+                    asyncio.get_running_loop().call_later(2 * seconds(self.session.heartbeat_interval), os._exit, 3)
                 if FAULT == "drops-reports-after-aborted" and error.code() is grpc.StatusCode.ABORTED:
                     return [pb.ReportAnswer() for _ in batch]
                 if FAULT == "reports-once-at-the-drain" and self.draining:
@@ -276,7 +279,7 @@ async def handle(task: pb.AssignedTask, result: pb.TaskResult) -> None:
             result.succeeded.SetInParent()
         case "conformance.fail":
             result.failed.error_type = arguments["error_type"] if FAULT != "calls-every-error-the-same" else "Error"
-            result.failed.message = arguments["message"]
+            result.failed.message = arguments["message"][: None if FAULT == "reports-messages-whole" else 4_096]
             result.failed.retryable = arguments["retryable"]
         case "conformance.large":
             if arguments["bytes"] <= MAX_BYTES or FAULT == "reports-what-is-too-large":

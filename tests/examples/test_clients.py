@@ -8,12 +8,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
 
 from admin_client.conformance.promises import ALL
+from taskq.v1 import scheduler_service_pb2 as pb
+from taskq.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer, add_SchedulerServiceServicer_to_server
+from taskq.v1.task_pb2 import TASK_STATE_SUCCEEDED, Task
 from tests.support.authority import Authority
 from tests.support.process import ROOT, ServerProcess
 
@@ -47,7 +53,7 @@ LANGUAGES = [
     Language(
         "go",
         ("go",),
-        (("go", "vet", "./..."), ("go", "build", "-o", "bin/", "./cmd/...")),
+        (("go", "vet", "./..."), ("go", "test", "./..."), ("go", "build", "-o", "bin/", "./cmd/...")),
         [f"{CLIENTS}/go/bin/processor"],
         [f"{CLIENTS}/go/bin/scheduler"],
     ),
@@ -102,24 +108,41 @@ def run(command: list[str], folder: Path, **environment: str) -> str:
 
 @dataclass
 class Site:
-    """A server that speaks TLS alone and asks for a token, and the settings of its clients."""
+    """A server that speaks TLS alone and asks who is there, and the settings of its clients."""
 
     server: ServerProcess
     settings: dict[str, str]
 
 
-@pytest.fixture
-def site(tmp_path: Path, database_url: str) -> Iterator[Site]:
+@pytest.fixture(params=["token", "certificate"])
+def site(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> Iterator[Site]:
     authority = Authority(tmp_path)
     pair = authority.signs("server", common_name="server")  # Java takes none without a subject
-    server = ServerProcess(database_url, auth="required", tls_cert=pair.cert, tls_key=pair.key)
+    by_certificate = request.param == "certificate"
+    asking = certificates_are_required(authority) if by_certificate else {"auth": "required"}
+    server = ServerProcess(database_url, tls_cert=pair.cert, tls_key=pair.key, **asking)
     with server.log:
         server.start()
-        rights = ["--right=enqueue:kitchen.cook", "--right=process:*"]
-        command = [sys.executable, "-m", "taskq_server.tokens", "create", "kitchen", *rights]
-        token = run(command, ROOT, TASKQ_DATABASE_URL=database_url).strip()
-        yield Site(server, {"TASKQ_ADDRESS": server.address, "TASKQ_TLS_CA": authority.ca, "TASKQ_TOKEN": token})
+        shown = a_certificate(authority) if by_certificate else a_token(database_url)
+        yield Site(server, {"TASKQ_ADDRESS": server.address, "TASKQ_TLS_CA": authority.ca, **shown})
         server.kill()
+
+
+def certificates_are_required(authority: Authority) -> dict[str, str]:
+    """The server's settings in the compose stack, in swarm and in Kubernetes."""
+    rights = "taskq:kitchen/dev=enqueue:kitchen.cook,process:*"
+    return {"tls_client_ca": authority.ca, "tls_client_auth": "require", "cert_rights": rights}
+
+
+def a_certificate(authority: Authority) -> dict[str, str]:
+    pair = authority.signs("kitchen", hosts=(), uri="taskq:kitchen/dev", common_name="kitchen")
+    return {"TASKQ_TLS_CERT": pair.cert, "TASKQ_TLS_KEY": pair.key}
+
+
+def a_token(database_url: str) -> dict[str, str]:
+    rights = ["--right=enqueue:kitchen.cook", "--right=process:*"]
+    command = [sys.executable, "-m", "taskq_server.tokens", "create", "kitchen", *rights]
+    return {"TASKQ_TOKEN": run(command, ROOT, TASKQ_DATABASE_URL=database_url).strip()}
 
 
 def test_the_processor_keeps_every_promise(language: Language) -> None:
@@ -130,7 +153,7 @@ def test_the_processor_keeps_every_promise(language: Language) -> None:
     assert f"{len(ALL)} of {len(ALL)} promises hold" in said
 
 
-def test_the_scheduler_is_answered_by_the_processor_by_tls_and_with_a_token(
+def test_the_scheduler_is_answered_by_the_processor_by_tls_with_a_token_or_a_certificate(
     language: Language, site: Site, tmp_path: Path
 ) -> None:
     log = tmp_path / "processor.log"
@@ -143,6 +166,43 @@ def test_the_scheduler_is_answered_by_the_processor_by_tls_and_with_a_token(
         code = processor.wait(60)
     assert served.strip() == '"crème brûlée is served, attempt 1"', log.read_text()
     assert code == 0, log.read_text()
+
+
+@pytest.mark.parametrize("outcome", ["CONFLICT", "REJECTED"])
+def test_the_scheduler_fails_when_its_task_is_not_stored_and_waits_for_no_other(
+    language: Language, outcome: str
+) -> None:
+    with refusing(outcome) as address:
+        settings = {"TASKQ_ADDRESS": address, "TASKQ_TOKEN": "", "TASKQ_TLS_CA": ""}
+        done = subprocess.run(
+            language.scheduler, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert done.returncode != 0
+    assert outcome in done.stderr
+    assert not done.stdout
+
+
+@contextmanager
+def refusing(outcome: str) -> Iterator[str]:
+    """A server that stores nothing, though it knows a task of that id."""
+
+    class Refusing(SchedulerServiceServicer):
+        def Enqueue(self, request: pb.EnqueueRequest, context: object) -> pb.EnqueueResponse:
+            value = pb.EnqueueOutcome.Value(f"ENQUEUE_OUTCOME_{outcome}")
+            return pb.EnqueueResponse(results=[pb.EnqueueResult(task_id=request.tasks[0].task_id, outcome=value)])
+
+        def WatchTask(self, request: pb.WatchTaskRequest, context: object) -> Iterator[pb.WatchTaskResponse]:
+            yield pb.WatchTaskResponse(task=Task(task_id=request.task_id, state=TASK_STATE_SUCCEEDED))
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    add_SchedulerServiceServicer_to_server(Refusing(), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
 
 
 def test_neither_goes_where_its_token_could_be_read(language: Language) -> None:

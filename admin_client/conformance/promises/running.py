@@ -15,6 +15,8 @@ promise = CHAPTER.promise
 
 MOST_AT_A_TIME = 100
 FRAME_BYTES = 2 << 20  # a server fills a message up to this
+REQUEST_BYTES = 1 << 20  # a request to report has less
+LONG_BYTES = 3 << 20
 UNKNOWN_EVENT = b"\x9a\x06\x03new"  # field 99, of a server that is newer than the processor
 
 
@@ -94,6 +96,19 @@ async def refused_results(scene: Scene) -> None:
     scene.server.answering.set()
     for task, outcome in zip(tasks, ("succeeded", "failed", "succeeded"), strict=True):
         await scene.result(task, outcome)
+
+
+@promise("A failure whose message is megabytes long is cut to what a request may have, and holds up no other report")
+async def long_failures(scene: Scene) -> None:
+    stream = await scene.opened()
+    long, after = work.fail("Long", "é" * (LONG_BYTES // 2), retryable=True), work.echo("after")
+    stream.push(long, after)
+    report = await scene.result(long, "failed")
+    scene.same("error_type", report.result.failed.error_type, "Long")
+    size = report.result.ByteSize()
+    scene.must(size < REQUEST_BYTES, f"its report has {size} bytes; must have less than {REQUEST_BYTES}")
+    scene.must("é" in report.result.failed.message, "message is lost; must have its first characters")
+    await scene.result(after)
 
 
 @promise("A kind of event that it does not know is ignored")

@@ -11,6 +11,9 @@ from admin_client.conformance.stream import Refusal
 CHAPTER = Chapter()
 promise = CHAPTER.promise
 
+ENDING_SECONDS = 15.0
+"""Half of what a processor gives its handlers when it drains."""
+
 
 @promise("SIGTERM drains: it says so, finishes what runs, reports it, unregisters, and ends with exit code 0")
 async def drain(scene: Scene) -> None:
@@ -53,6 +56,20 @@ async def drain_crossing(scene: Scene) -> None:
     outcome = scene.reports_of(crossing.task)[0].outcome
     scene.must(outcome in ("released", "succeeded"), f"it was reported as {outcome}; must be released or succeeded")
     await scene.ended()
+
+
+@promise("An attempt that is lost during the drain is not waited for: the processor ends")
+async def drain_lost(scene: Scene) -> None:
+    stream = await scene.opened()
+    sleeper = scene.sleeper(120)
+    stream.push(sleeper.task)
+    await scene.begun(sleeper)
+    scene.terminate()
+    await scene.draining()
+    scene.lose(sleeper.task)
+    await scene.until(lambda: scene.program.exit_code is not None, "end once it holds nothing more", ENDING_SECONDS)
+    await scene.ended()
+    scene.must(not scene.reports_of(sleeper.task), "the lost attempt was reported; another runs that task now")
 
 
 @promise("A drain by an administrator lets it finish and report what runs; it lives on, and is heard")

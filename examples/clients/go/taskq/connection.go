@@ -19,7 +19,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// Connect opens a connection to TASKQ_ADDRESS, by TLS when TASKQ_TLS_CA names a CA, with TASKQ_TOKEN in every call.
+// Connect opens a connection to TASKQ_ADDRESS, by TLS when TASKQ_TLS_CA names a CA, with the certificate of
+// TASKQ_TLS_CERT and TASKQ_TLS_KEY, and TASKQ_TOKEN in every call.
 func Connect() (*grpc.ClientConn, error) {
 	address := os.Getenv("TASKQ_ADDRESS")
 	if address == "" {
@@ -47,7 +48,15 @@ func Connect() (*grpc.ClientConn, error) {
 		if !pool.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("%s holds no certificate", file)
 		}
-		transport = credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12})
+		settings := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		if cert, key := os.Getenv("TASKQ_TLS_CERT"), os.Getenv("TASKQ_TLS_KEY"); cert != "" || key != "" {
+			own, err := tls.LoadX509KeyPair(cert, key)
+			if err != nil {
+				return nil, fmt.Errorf("TASKQ_TLS_CERT and TASKQ_TLS_KEY: %w", err)
+			}
+			settings.Certificates = []tls.Certificate{own}
+		}
+		transport = credentials.NewTLS(settings)
 	}
 	if token := os.Getenv("TASKQ_TOKEN"); token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(bearer{token, isLoopback(address)}))

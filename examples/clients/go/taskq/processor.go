@@ -1,11 +1,13 @@
 package taskq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log"
 	"os"
+	"strings"
 	"time"
 
 	pb "example.com/taskq/v1"
@@ -17,6 +19,10 @@ const (
 	registerTimeout = 5 * time.Second
 	reportTimeout   = 10 * time.Second
 	maxResultBytes  = 256 << 10
+
+	// What is kept of a failure, in characters. Sent whole, a message of megabytes would be refused again and again.
+	maxTypeLength    = 256
+	maxMessageLength = 4096
 )
 
 // Handler runs one attempt. It must return soon after ctx is done; what it returns then is not reported.
@@ -141,11 +147,23 @@ func (p *Processor) handle(ctx context.Context, task *pb.AssignedTask) (payload 
 }
 
 func failed(err error) *pb.TaskResult_Failed {
-	outcome := &pb.Failed{ErrorType: "Error", Message: err.Error()}
 	var own Failed
-	if errors.As(err, &own) {
-		retryable := !own.Final
-		outcome = &pb.Failed{ErrorType: own.Type, Message: own.Message, Retryable: &retryable}
+	if !errors.As(err, &own) {
+		own = Failed{"Error", err.Error(), false}
 	}
-	return &pb.TaskResult_Failed{Failed: outcome}
+	retryable := !own.Final
+	return &pb.TaskResult_Failed{Failed: &pb.Failed{
+		ErrorType: cmp.Or(cut(own.Type, maxTypeLength), "Error"),
+		Message:   cut(own.Message, maxMessageLength),
+		Retryable: &retryable,
+	}}
+}
+
+// cut answers the first characters of a text, as UTF-8: nothing else can be sent.
+func cut(text string, most int) string {
+	if len(text) > 4*most {
+		text = text[:4*most] // no character has more bytes
+	}
+	characters := []rune(strings.ToValidUTF8(text, "\uFFFD"))
+	return string(characters[:min(len(characters), most)])
 }

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 
-// A connection to TASKQ_ADDRESS, by TLS when TASKQ_TLS_CA names a CA, with TASKQ_TOKEN in every call.
+// A connection to TASKQ_ADDRESS, by TLS when TASKQ_TLS_CA names a CA, with the certificate of TASKQ_TLS_CERT and
+// TASKQ_TLS_KEY, and TASKQ_TOKEN in every call.
 export function connect(): Transport {
   const address = process.env.TASKQ_ADDRESS || "127.0.0.1:50051";
   const ca = process.env.TASKQ_TLS_CA;
@@ -17,7 +18,9 @@ export function connect(): Transport {
   };
   return createGrpcTransport({
     baseUrl: `${ca ? "https" : "http"}://${address}`,
-    nodeOptions: ca ? { ca: readFileSync(ca) } : {},
+    nodeOptions: ca
+      ? { ca: readFileSync(ca), cert: contentOf(process.env.TASKQ_TLS_CERT), key: contentOf(process.env.TASKQ_TLS_KEY) }
+      : {},
     interceptors: token ? [showToken] : [],
     readMaxBytes: 4 << 20,
     // A half-open connection is found within 30 s. The server hangs up on who pings more often than every 10 s.
@@ -25,6 +28,10 @@ export function connect(): Transport {
     pingTimeoutMs: 10_000,
     pingIdleConnection: true,
   });
+}
+
+function contentOf(file: string | undefined): Buffer | undefined {
+  return file ? readFileSync(file) : undefined;
 }
 
 // Rung by one, waited for by another.

@@ -1,6 +1,7 @@
 // Orders a dish, for in a second, and waits until it is served: node dist/order.js stew
 import { randomUUID } from "node:crypto";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { EnqueueOutcome } from "./generated/taskq/v1/scheduler_service_pb.js";
 import { TaskState } from "./generated/taskq/v1/task_pb.js";
 import { Scheduler } from "./scheduler.js";
 
@@ -8,7 +9,7 @@ const dish = process.argv[2] ?? "stew";
 const stop = AbortSignal.timeout(60_000);
 const scheduler = new Scheduler();
 const taskId = randomUUID();
-await scheduler.enqueue(
+const [enqueued] = await scheduler.enqueue(
   [
     {
       taskId,
@@ -22,6 +23,9 @@ await scheduler.enqueue(
   ],
   stop,
 );
+if (enqueued?.outcome === EnqueueOutcome.CONFLICT || enqueued?.outcome === EnqueueOutcome.REJECTED) {
+  throw new Error(`not enqueued: ${EnqueueOutcome[enqueued.outcome]}`);
+}
 const task = await scheduler.result(taskId, stop);
 if (task.state !== TaskState.SUCCEEDED) {
   throw new Error(`${TaskState[task.state]}: ${task.lastFailure?.message}`);

@@ -15,6 +15,9 @@ import { Session } from "./session.js";
 
 const REGISTER_MS = 5_000;
 const MAX_RESULT_BYTES = 256 * 1024;
+// What is kept of a failure, in characters. Sent whole, a message of megabytes would be refused again and again.
+const MAX_TYPE_LENGTH = 256;
+const MAX_MESSAGE_LENGTH = 4_096;
 // No waiting mends these.
 const HOPELESS = [Code.InvalidArgument, Code.PermissionDenied, Code.Unauthenticated, Code.Unimplemented];
 
@@ -122,7 +125,13 @@ export class Processor {
 type Outcome = NonNullable<MessageInitShape<typeof TaskResultSchema>["outcome"]>;
 
 export function failed(errorType: string, message: string, retryable = true): Outcome {
-  return { case: "failed", value: { errorType, message, retryable } };
+  const type = cut(errorType, MAX_TYPE_LENGTH) || "Error";
+  return { case: "failed", value: { errorType: type, message: cut(message, MAX_MESSAGE_LENGTH), retryable } };
+}
+
+// By way of UTF-8, as half a character cannot be sent.
+function cut(text: string, most: number): string {
+  return Buffer.from(text.slice(0, most)).toString();
 }
 
 export function resultOf(task: { taskId: string; attempt: number }, outcome: Outcome): TaskResult {

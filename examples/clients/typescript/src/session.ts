@@ -38,7 +38,7 @@ export class Session {
   private readonly hurry = new Bell();
   private readonly reopen = new Bell();
   private readonly reported = new Bell();
-  private readonly answered = new Bell();
+  private readonly settled = new Bell();
   private isDraining = false;
   private isResting = false;
   private stream: { opened: number; giveUp: () => void } | undefined;
@@ -151,6 +151,7 @@ export class Session {
       this.held.get(keyOf(ref))?.stop.abort(why);
       if (why === "lost") {
         this.held.delete(keyOf(ref));
+        this.settled.ring();
       }
     }
   }
@@ -263,7 +264,7 @@ export class Session {
     for (const answer of answers) {
       this.held.delete(keyOf(answer));
     }
-    this.answered.ring();
+    this.settled.ring();
   }
 
   // Takes nothing more, waits until everything that is held is reported, and unregisters.
@@ -286,7 +287,7 @@ export class Session {
   private async isEmptyWithin(milliseconds: number): Promise<boolean> {
     const until = Date.now() + milliseconds;
     while (this.held.size > 0 && Date.now() < until && !this.over.aborted) {
-      await this.answered.wait(until - Date.now(), this.over);
+      await this.settled.wait(until - Date.now(), this.over);
     }
     return this.held.size === 0;
   }

@@ -38,13 +38,18 @@ func order(dish string) error {
 		return err
 	}
 	taskID := uuid.Must(uuid.NewV7()).String()
-	if _, err := scheduler.Enqueue(ctx, &pb.NewTask{
+	results, err := scheduler.Enqueue(ctx, &pb.NewTask{
 		TaskId: taskID,
 		Name:   "kitchen.cook",
 		Input:  &pb.NewTask_Payload{Payload: &pb.Payload{Data: payload, ContentType: "application/json"}},
 		When:   &pb.NewTask_Delay{Delay: durationpb.New(time.Second)},
-	}); err != nil {
+	})
+	if err != nil {
 		return err
+	}
+	switch outcome := results[0].Outcome; outcome {
+	case pb.EnqueueOutcome_ENQUEUE_OUTCOME_CONFLICT, pb.EnqueueOutcome_ENQUEUE_OUTCOME_REJECTED:
+		return fmt.Errorf("not enqueued: %s", outcome)
 	}
 	task, err := scheduler.Result(ctx, taskID)
 	if err != nil {

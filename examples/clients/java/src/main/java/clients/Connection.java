@@ -16,6 +16,8 @@ import java.util.concurrent.TimeUnit;
 final class Connection {
   private static final String ADDRESS = setting("TASKQ_ADDRESS", "127.0.0.1:50051");
   private static final String CA = setting("TASKQ_TLS_CA", null);
+  private static final String CERT = setting("TASKQ_TLS_CERT", null);
+  private static final String KEY = setting("TASKQ_TLS_KEY", null);
   private static final String TOKEN = setting("TASKQ_TOKEN", null);
 
   private Connection() {}
@@ -30,10 +32,7 @@ final class Connection {
     if (TOKEN != null && CA == null && !ADDRESS.matches("(127\\.[0-9.]+|localhost|\\[::1\\]):.*")) {
       throw new IOException("a token would go to " + ADDRESS + " in plaintext; must go by TLS: set TASKQ_TLS_CA");
     }
-    ChannelCredentials credentials = CA == null
-        ? InsecureChannelCredentials.create()
-        : TlsChannelCredentials.newBuilder().trustManager(new File(CA)).build();
-    return Grpc.newChannelBuilder(ADDRESS, credentials)
+    return Grpc.newChannelBuilder(ADDRESS, CA == null ? InsecureChannelCredentials.create() : tls())
         .maxInboundMessageSize(4 << 20)
         // A half-open connection is found within 30 s. The server hangs up on who pings more often than every 10 s.
         .keepAliveTime(20, TimeUnit.SECONDS)
@@ -43,6 +42,15 @@ final class Connection {
         .disableRetry()
         .disableServiceConfigLookUp()
         .build();
+  }
+
+  /** Trusts TASKQ_TLS_CA, and shows the certificate of TASKQ_TLS_CERT and TASKQ_TLS_KEY, if there is one. */
+  private static ChannelCredentials tls() throws IOException {
+    TlsChannelCredentials.Builder tls = TlsChannelCredentials.newBuilder().trustManager(new File(CA));
+    if ((CERT == null) != (KEY == null)) {
+      throw new IOException("TASKQ_TLS_CERT and TASKQ_TLS_KEY must both be set, or neither");
+    }
+    return CERT == null ? tls.build() : tls.keyManager(new File(CERT), new File(KEY)).build();
   }
 
   /** Shows TASKQ_TOKEN in every call. */

@@ -6,6 +6,7 @@ import com.google.protobuf.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import taskq.v1.EnqueueOutcome;
 import taskq.v1.NewTask;
 import taskq.v1.Payload;
 import taskq.v1.Task;
@@ -28,7 +29,11 @@ final class Order {
         .setDelay(Duration.newBuilder().setSeconds(1))
         .build();
     try (Scheduler scheduler = new Scheduler()) {
-      scheduler.enqueue(List.of(wanted), PATIENCE_SECONDS);
+      EnqueueOutcome outcome = scheduler.enqueue(List.of(wanted), PATIENCE_SECONDS).get(0).getOutcome();
+      switch (outcome) {
+        case ENQUEUE_OUTCOME_CONFLICT, ENQUEUE_OUTCOME_REJECTED -> throw new IllegalStateException("not enqueued: " + outcome);
+        default -> { } // it is stored, now or before
+      }
       Task task = scheduler.result(wanted.getTaskId(), PATIENCE_SECONDS);
       if (task.getState() != TaskState.TASK_STATE_SUCCEEDED) {
         throw new IllegalStateException(task.getState() + ": " + task.getLastFailure().getMessage());

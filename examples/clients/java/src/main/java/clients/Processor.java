@@ -25,6 +25,9 @@ import taskq.v1.TaskResult;
 final class Processor {
   private static final int REGISTER_SECONDS = 5;
   private static final int MAX_RESULT_BYTES = 256 * 1024;
+  // What is kept of a failure, in characters. Sent whole, a message of megabytes would be refused again and again.
+  private static final int MAX_TYPE_LENGTH = 256;
+  private static final int MAX_MESSAGE_LENGTH = 4_096;
   // No waiting mends these.
   private static final Set<Status.Code> HOPELESS = Set.of(
       Status.Code.INVALID_ARGUMENT, Status.Code.PERMISSION_DENIED, Status.Code.UNAUTHENTICATED, Status.Code.UNIMPLEMENTED);
@@ -126,7 +129,7 @@ final class Processor {
     } catch (Failed failed) {
       return result.setFailed(failed(failed.type, failed.getMessage(), failed.retryable)).build();
     } catch (Throwable error) { // whatever it is: it must not cost the task
-      return result.setFailed(failed(error.getClass().getSimpleName(), String.valueOf(error.getMessage()), true)).build();
+      return result.setFailed(failed(typeOf(error), error.getMessage(), true)).build();
     }
   }
 
@@ -145,6 +148,20 @@ final class Processor {
   }
 
   static taskq.v1.Failed failed(String type, String message, boolean retryable) {
-    return taskq.v1.Failed.newBuilder().setErrorType(type).setMessage(message).setRetryable(retryable).build();
+    return taskq.v1.Failed.newBuilder()
+        .setErrorType(type == null || type.isEmpty() ? "Error" : cut(type, MAX_TYPE_LENGTH))
+        .setMessage(cut(String.valueOf(message), MAX_MESSAGE_LENGTH))
+        .setRetryable(retryable)
+        .build();
+  }
+
+  /** An anonymous class has no simple name. */
+  private static String typeOf(Throwable error) {
+    String simple = error.getClass().getSimpleName();
+    return simple.isEmpty() ? error.getClass().getName() : simple;
+  }
+
+  private static String cut(String text, int most) {
+    return text.codePointCount(0, text.length()) <= most ? text : text.substring(0, text.offsetByCodePoints(0, most));
   }
 }
