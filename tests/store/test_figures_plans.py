@@ -1,0 +1,129 @@
+"""What is read for those who look on is as much as they are shown, however much was written down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from taskq_server.clock import ManualClock
+from taskq_server.core.sums import OF_ALL
+from taskq_server.store.store import Store
+from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.figures import Asked, Round, Span
+from tests.store.conftest import PostgresDatabase, SQLiteFile
+from tests.store.test_figures import sums
+from tests.store.test_postgres_query_plans import SCANS, explain
+from tests.support.console import Console
+
+HOUR = 3600
+
+Reading = Callable[[Store], Awaitable[Any]]
+Steps = list[str]
+Plans = Callable[[Reading, str], Awaitable[dict[str, Steps]]]
+"""Answers, of each statement about a table, by what of the table it reads: a condition of an index, or `all of …`. What
+is left off after the first row counts as nothing."""
+
+
+STORED = """
+INSERT INTO stat (step_seconds, name, start_us)
+SELECT step, CASE n % 200 WHEN 0 THEN '' ELSE 'name-' || n % 200 END, n / 200 * 60000000::bigint
+FROM generate_series(1, 20000) AS n, (VALUES (60), (3600)) AS of (step);
+"""
+
+
+@pytest.fixture
+async def sqlite_plans(sqlite_database: SQLiteFile, clock: ManualClock) -> Plans:
+    store = await sqlite_database.open(clock)
+
+    async def plans(reading: Reading, table: str) -> dict[str, Steps]:
+        said = await said_in(store, reading, table)
+
+        def plan(tx: Transaction, statements: list[str]) -> list[Steps]:
+            return [
+                [
+                    row[3]
+                    for row in tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", said[statement])
+                    if re.match(rf"(SCAN|SEARCH) {table}\b", row[3]) or "TEMP B-TREE FOR ORDER" in row[3]
+                ]
+                for statement in statements
+            ]
+
+        return dict(zip(said, await store.write(plan, list(said)), strict=True))
+
+    return plans
+
+
+@pytest.fixture(params=["never", "when they were empty", "just now"])
+async def postgres_plans(
+    request: pytest.FixtureRequest, postgres_database: PostgresDatabase, clock: ManualClock, console: Console
+) -> Plans:
+    """Over tables that were analyzed then."""
+    if request.param == "when they were empty":
+        console.run("VACUUM ANALYZE")
+    console.run(STORED)
+    if request.param == "just now":
+        console.run("VACUUM ANALYZE")
+    store = await postgres_database.open(clock)
+
+    async def plans(reading: Reading, table: str) -> dict[str, Steps]:
+        said = list(await said_in(store, reading, table))
+        found = {}
+        for statement, nodes in zip(said, await store.write(explain, said), strict=True):
+            steps = [node for node in nodes if node.kind in SCANS and node.table == table]
+            sorts = [str(node) for node in nodes if "Sort" in node.kind]
+            found[statement] = [f"{'Limit ' * (node.above[:1] == ('Limit',))}{node}" for node in steps] + sorts
+        return found
+
+    return plans
+
+
+async def said_in(store: Store, reading: Reading, table: str) -> dict[str, Any]:
+    """Every statement that reads a table, and some of its values."""
+    said: dict[str, Any] = {}
+
+    def note(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        if statement.startswith(("SELECT", "WITH", "DELETE")) and re.search(rf"FROM {table}\b", statement):
+            said.setdefault(statement, values[0] if many else values)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        await reading(store)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    return said
+
+
+# ── sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def histories(store: Store) -> None:
+    at = store._clock.now_us()
+    await store.keep_figures(Round({Span(HOUR, at, name): sums() for name in ("cook", "bake", OF_ALL)}, prunes=True))
+    for name in (OF_ALL, None):
+        await store.sums(Asked(HOUR, at, at + 1, name, 50))
+    await store.keep_figures(Round(prunes=True))
+
+
+async def test_sqlite_reads_of_a_history_what_is_of_its_names_and_its_time(sqlite_plans: Plans) -> None:
+    plans = await sqlite_plans(histories, "stat")
+
+    names = plans.pop(next(statement for statement in plans if statement.startswith("WITH")))
+    assert [step[-len("AND name>?)") :] for step in names[1:]] == ["AND name>?)"]
+    read = [step for steps in plans.values() for step in steps if step.startswith(("SCAN", "SEARCH"))]
+    assert len(read) >= 4
+    assert [step for step in read if "(step_seconds=? AND name=? AND start_us" not in step] == []
+
+
+async def test_postgresql_reads_of_a_history_what_is_of_its_names_and_its_time(postgres_plans: Plans) -> None:
+    plans = await postgres_plans(histories, "stat")
+
+    names = plans.pop(next(statement for statement in plans if statement.startswith("WITH")))
+    assert names and all(step.startswith("Limit Index Only Scan stat stat_pkey") for step in names)
+    read = [step for steps in plans.values() for step in steps if "Scan" in step]
+    assert len(read) >= 4
+    by_key = re.compile(r"stat_pkey \(\(step_seconds = .*\) AND \(name = .*\) AND \(start_us ")
+    assert [step for step in read if not by_key.search(step)] == []
