@@ -13,6 +13,7 @@ from taskq_server.clock import ManualClock
 from taskq_server.core.sums import OF_ALL
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.audit_log import Wanted
 from taskq_server.store.verbs.figures import Asked, Round, Span
 from tests.store.conftest import PostgresDatabase, SQLiteFile
 from tests.store.test_figures import sums
@@ -32,6 +33,9 @@ STORED = """
 INSERT INTO stat (step_seconds, name, start_us)
 SELECT step, CASE n % 200 WHEN 0 THEN '' ELSE 'name-' || n % 200 END, n / 200 * 60000000::bigint
 FROM generate_series(1, 20000) AS n, (VALUES (60), (3600)) AS of (step);
+INSERT INTO audit (change_time_us, principal, peer, source, action, target_kind, target, reason, before, after,
+  request_id)
+SELECT n, 'p' || n % 3, '', 1, '', 'k' || n % 7, 't' || n, '', '', '', '' FROM generate_series(1, 20000) AS n;
 """
 
 
@@ -127,3 +131,44 @@ async def test_postgresql_reads_of_a_history_what_is_of_its_names_and_its_time(p
     assert len(read) >= 4
     by_key = re.compile(r"stat_pkey \(\(step_seconds = .*\) AND \(name = .*\) AND \(start_us ")
     assert [step for step in read if not by_key.search(step)] == []
+
+
+# ── who did what ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PAGES = {
+    "audit_time": Wanted(50, (7, 7), start_us=3, end_us=9),
+    "audit_principal": Wanted(50, principal="p"),
+    "audit_kind": Wanted(50, target_kind="k"),
+    "audit_target": Wanted(50, target="t"),
+}
+"""A page of the audit, by the index along which it is read. All pages are bounded by times, if only by the last."""
+
+
+async def pages(store: Store) -> None:
+    for wanted in PAGES.values():
+        await store.list_audit(wanted)
+
+
+async def pages_of_several(store: Store) -> None:
+    await store.list_audit(Wanted(50, principal="p", target_kind="k"))
+    await store.list_audit(Wanted(50, principal="p", target_kind="k", target="t"))
+
+
+async def test_sqlite_reads_the_audit_along_an_index_within_the_times_asked_for(sqlite_plans: Plans) -> None:
+    for index, (step,) in zip(PAGES, (await sqlite_plans(pages, "audit")).values(), strict=True):
+        assert re.search(rf"INDEX {index} .*change_time_us\)?>.*change_time_us\)?<", step), (index, step)
+    (of_principal,), (of_target,) = (await sqlite_plans(pages_of_several, "audit")).values()
+    assert "INDEX audit_principal " in of_principal and "INDEX audit_target " in of_target
+
+
+async def test_postgresql_reads_the_audit_along_an_index_within_the_times_asked_for(postgres_plans: Plans) -> None:
+    for index, (step,) in zip(PAGES, (await postgres_plans(pages, "audit")).values(), strict=True):
+        bounds = r"change_time_us, audit_seq\) < ROW.*change_time_us, audit_seq\) >= ROW"
+        assert re.search(rf"^Limit Index Scan audit {index} .*{bounds}", step), (index, step)
+
+
+async def test_postgresql_reads_of_a_target_or_a_principal_only_that(postgres_plans: Plans) -> None:
+    """What is also of a kind is so little that it may be put in order."""
+    of_principal, of_target = (await postgres_plans(pages_of_several, "audit")).values()
+    assert " audit_principal ((ROW(principal, change_time_us" in of_principal[0]
+    assert " audit_target ((ROW(target, change_time_us" in of_target[0]
