@@ -14,9 +14,11 @@ from taskq_server.core.sums import OF_ALL
 from taskq_server.store.store import Store
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.audit_log import Wanted
+from taskq_server.store.verbs.failures import GroupPage, Resolution
 from taskq_server.store.verbs.figures import Asked, Round, Span
 from tests.store.conftest import PostgresDatabase, SQLiteFile
-from tests.store.test_figures import sums
+from tests.store.given import NO_RETRY, a_processor, a_task, end, failed, rows, running
+from tests.store.test_figures import seen, sums
 from tests.store.test_postgres_query_plans import SCANS, explain
 from tests.support.console import Console
 
@@ -172,3 +174,45 @@ async def test_postgresql_reads_of_a_target_or_a_principal_only_that(postgres_pl
     of_principal, of_target = (await postgres_plans(pages_of_several, "audit")).values()
     assert " audit_principal ((ROW(principal, change_time_us" in of_principal[0]
     assert " audit_target ((ROW(target, change_time_us" in of_target[0]
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def failures_of_a_name(store: Store) -> None:
+    alike = [seen(f"{i:016x}", i + 1) for i in range(5)]
+    await store.keep_figures(Round(failures=alike))
+    await store.failure_groups(GroupPage(1 << 60, "", 3, "cook"))
+
+
+OF_FAILED_TASKS = "SELECT count(*) FROM (SELECT 1 FROM task"
+
+
+async def test_sqlite_counts_the_failed_tasks_of_a_page_of_groups_in_one_statement(sqlite_plans: Plans) -> None:
+    ((statement, steps),) = (await sqlite_plans(failures_of_a_name, "task")).items()
+
+    assert statement.count(OF_FAILED_TASKS) == 1 and "LIMIT" in statement.partition("FROM failure_group")[2]
+    assert steps == ["SEARCH task USING INDEX task_failed (failure_group=?)"]
+
+
+async def test_postgresql_counts_the_failed_tasks_of_a_page_of_groups_in_one_statement(postgres_plans: Plans) -> None:
+    ((statement, steps),) = (await postgres_plans(failures_of_a_name, "task")).items()
+
+    assert statement.count(OF_FAILED_TASKS) == 1
+    assert "task_failed (failure_group = failure_group.fingerprint)" in steps[0]
+    assert [step for step in steps[1:] if "Scan" in step] == []
+
+
+async def test_of_a_group_are_counted_the_tasks_that_have_failed_so(store: Store) -> None:
+    processor = await a_processor(store)
+    for message, many in (("burnt", 2), ("raw", 1)):
+        for one in await running(store, processor, *(a_task(retry=NO_RETRY) for _ in range(many))):
+            await end(store, failed(one, message=message))
+    kept = {row["failure_group"] for row in await rows(store, "SELECT * FROM task")} | {"f" * 16}
+    await store.keep_figures(Round(failures=[seen(fingerprint, 1) for fingerprint in sorted(kept)]))
+
+    found = await store.failure_groups(GroupPage(1 << 60, "", 10))
+    resolved = await store.resolve_failures(Resolution(found[1].fingerprint, ""))
+
+    assert sorted(group.failed_tasks for group in found) == [0, 1, 2]
+    assert resolved is not None and resolved.failed_tasks == found[1].failed_tasks
