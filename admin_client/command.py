@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from admin_client import errors
+from admin_client import errors, start
 
 USAGE_ERROR = 2
 
@@ -133,7 +133,7 @@ def token(flags: tuple[str, ...]) -> None:
 
 def _become(module: str, flags: tuple[str, ...]) -> None:
     # A process of its own, not an import: a client must not carry the server with it.
-    if importlib.util.find_spec("taskq_server") is None:
+    if not start.has_server():
         click.echo("taskq: the server is not installed; pip install 'taskq[server]'", err=True)
         sys.exit(USAGE_ERROR)
     os.execv(sys.executable, [sys.executable, "-m", module, *flags])

@@ -101,7 +101,8 @@ class Output:
 
     async def show_list(self, pages: AsyncIterator[Any], table: Table, *, is_anew: bool = False) -> None:
         """A list. As JSON it is one answer with the items of all pages, and the token of what would come next. As a
-        table, one that is shown anew takes the place of what was on the terminal."""
+        table, one that is shown anew takes the place of what was on the terminal. Only these two are kept as a whole:
+        there may be more than there is room for."""
         from admin_client import rpcs
 
         whole: Any = None
@@ -112,7 +113,7 @@ class Output:
             elif self.kind == "name":
                 for item in rpcs.items(page):
                     click.echo(table.name(item))
-            if whole is None:
+            if whole is None or self.kind not in ("json", "table"):
                 whole = page
             else:
                 token = page.next_page_token

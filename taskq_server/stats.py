@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskq_server.clock import SECOND_US, Clock
 from taskq_server.core.sums import Quantiles, Sums, quantiles
@@ -14,6 +14,8 @@ from taskq_server.store.verbs.counting import MOST_COUNTED, Fleet, Kind
 from taskq_server.store.verbs.figures import Asked, Span
 
 CACHED_US = 5 * SECOND_US
+MOST_CACHED = 8
+"""Histories of names, of which each look may ask for other times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Now:
 
 
 class Stats:
-    """Looks, but not for everybody who asks: what there is now is counted once in five seconds."""
+    """Looks, but not for everybody who asks: what there is now, and the history of each name, is read once in five
+    seconds."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -46,6 +49,9 @@ class Stats:
         self._counting = asyncio.Lock()
         self._now: Now | None = None
         self._counted_us = 0
+        self._adding = asyncio.Lock()
+        self._histories: dict[Asked, tuple[int, list[tuple[Span, Sums]]]] = {}
+        """Of each name, and when they were read, the last one last."""
 
     async def now(self) -> Now:
         async with self._counting:
@@ -69,7 +75,19 @@ class Stats:
 
     async def history(self, asked: Asked) -> list[tuple[Span, Sums]]:
         """In the order of time, then of names; spans in which nothing was done are left out."""
-        return await self._store.sums(asked)
+        if asked.name is not None:
+            return await self._store.sums(asked)
+        # Until the end of the span that it ends in: whoever asks until now asks the same for as long.
+        asked = replace(asked, end_us=asked.end_us + -asked.end_us % (asked.step_seconds * SECOND_US))
+        async with self._adding:
+            now_us = self._clock.now_us()
+            read_us, found = self._histories.pop(asked, (now_us - CACHED_US, []))
+            if abs(now_us - read_us) >= CACHED_US:
+                read_us, found = now_us, await self._store.sums(asked)
+            self._histories[asked] = read_us, found
+            while len(self._histories) > MOST_CACHED:
+                del self._histories[next(iter(self._histories))]
+            return found
 
 
 def _states(counts: dict[Kind, int]) -> list[Count]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import click
 
-from admin_client import running
+from admin_client import running, start
 from admin_client.errors import USAGE, Ended
 from admin_client.supervising import Program, Stop, keep
 
@@ -32,7 +31,7 @@ def dev(app: str, reload: bool, listen: str, http_listen: str, database: str, lo
     On this machine alone, in plaintext, with a SQLite file in this folder; TASKQ_* of the environment do not count.
     Until SIGTERM or Ctrl-C, which end both in order: exit code 0. A second one ends them now: 130.
     """
-    if importlib.util.find_spec("taskq_server") is None or importlib.util.find_spec("sqlalchemy") is None:
+    if not start.has_server():
         raise Ended(USAGE, "the server is not installed", "pip install 'taskq[server]'")
     path = Path(database).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

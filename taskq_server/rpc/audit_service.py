@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from taskq.v1 import audit_pb2
 from taskq_server.rpc.checks import Faults
@@ -13,6 +14,7 @@ from taskq_server.store.verbs.audit_log import Audited, Wanted
 
 KINDS = "task", "processor", "capability", "schedule", "operation", "failure_group", "token"
 MOST_TEXT = 1_024
+_PLACE = re.compile(r"(\d{1,18}) (\d{1,18})")
 
 
 class AuditService:
@@ -32,11 +34,15 @@ class AuditService:
             for name in ("start_time", "end_time")
         }
         of = _of(request)
-        page = page_of(faults, of, request, 0)
+        page = page_of(faults, of, request, "")
+        place = _PLACE.fullmatch(page.after)
+        if page.after and place is None:
+            faults.add("page_token", "must be the next_page_token of a page of this list, or empty")
         faults.raise_if_any()
+        before = None if place is None else (int(place[1]), int(place[2]))
         text = request.principal, request.target_kind, request.target
-        found = await self._store.list_audit(Wanted(page, *text, span["start_time"], span["end_time"]))
-        entries, token = fill(of, page, found, entry, lambda one: one.audit_seq)
+        found = await self._store.list_audit(Wanted(page.at_most, before, *text, span["start_time"], span["end_time"]))
+        entries, token = fill(of, page, found, entry, _place)
         return audit_pb2.ListAuditEntriesResponse(entries=entries, next_page_token=token)
 
 
@@ -55,6 +61,10 @@ def entry(one: Audited) -> audit_pb2.AuditEntry:
         after=one.after,
         request_id=one.request_id,
     )
+
+
+def _place(one: Audited) -> str:
+    return f"{one.change_time_us} {one.audit_seq}"
 
 
 def _of(request: audit_pb2.ListAuditEntriesRequest) -> str:

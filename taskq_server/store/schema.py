@@ -282,9 +282,10 @@ audit = Table(
     comment="who has changed what; each in the transaction of its change",
     sqlite_autoincrement=True,
 )
-Index("audit_time", audit.c.change_time_us)
-Index("audit_target", audit.c.target_kind, audit.c.target, audit.c.audit_seq)
-Index("audit_principal", audit.c.principal, audit.c.audit_seq)
+Index("audit_time", audit.c.change_time_us, audit.c.audit_seq)
+Index("audit_target", audit.c.target, audit.c.change_time_us, audit.c.audit_seq)
+Index("audit_principal", audit.c.principal, audit.c.change_time_us, audit.c.audit_seq)
+Index("audit_kind", audit.c.target_kind, audit.c.change_time_us, audit.c.audit_seq)
 
 bulk_operation = Table(
     "bulk_operation",
@@ -360,8 +361,8 @@ stat = Table(
     "stat",
     metadata,
     Column("step_seconds", Integer, primary_key=True, comment="60 or 3600"),
-    Column("start_us", Number, primary_key=True),
     Column("name", InOrder, primary_key=True, comment="empty for all together"),
+    Column("start_us", Number, primary_key=True),
     _count("enqueued"),
     _count("leased"),
     _count("succeeded"),

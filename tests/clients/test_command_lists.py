@@ -11,6 +11,7 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from admin_client import AdminClient
+from admin_client.output import Column, Format, Output, Table
 from taskq.v1 import admin_service_pb2 as admin
 from taskq.v1 import admin_task_pb2 as tasks
 from taskq.v1 import audit_pb2 as audit
@@ -71,6 +72,20 @@ async def test_no_more_is_shown_than_was_asked_for_and_that_there_is_more_is_sai
     assert ended.out == f"{ID % 1}\n{ID % 2}\n"
     assert "--all" in ended.err
     assert len(admin_service.requests) == 1
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("jsonl", 2), ("name", 2), ("none", 2), ("json", 3), ("table", 3)])
+async def test_pages_are_kept_until_the_end_only_where_they_are_shown_as_one(
+    kind: Format, kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = three_pages()
+
+    async def pages() -> AsyncIterator[tasks.ListTasksResponse]:
+        for one in told:
+            yield one
+
+    await Output(kind).show_list(pages(), Table([Column("ID", lambda task, _: task.task_id)], lambda task: "", ""))
+    assert len(told[0].tasks) == kept, "the next ones are added to the first"
 
 
 async def test_json_is_one_answer_with_the_items_of_all_pages_and_the_last_token(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -59,6 +61,45 @@ def test_where_the_command_line_is_not_installed_it_says_how_to_install_it(
         start.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "taskq: the command line is not installed; pip install 'taskq[cli]'\n"
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """These are not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in modules else find(name))
+
+
+def test_click_alone_which_comes_with_the_server_is_no_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without(monkeypatch, "rich")
+    monkeypatch.setattr(sys, "argv", ["taskq", "task", "list"])
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "taskq: the command line is not installed; pip install 'taskq[cli]'\n"
+
+
+def test_where_only_the_server_is_installed_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Sequence[str]] = []
+    without(monkeypatch, "rich")
+    monkeypatch.setattr(sys, "argv", ["taskq", "server", "--help"])
+    monkeypatch.setattr(os, "execv", lambda path, arguments: became.append(arguments[1:]))
+    with pytest.raises(SystemExit) as ended:
+        start.main()
+    assert (ended.value.code, became) == (0, [["-m", "taskq_server", "--help"]])
+
+
+@pytest.mark.parametrize("noun", ["server", "db", "token", "dev"])
+def test_where_the_server_is_not_installed_it_says_how_to_install_it(
+    noun: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel holds its package all the same."""
+    without(monkeypatch, "sqlalchemy")
+    monkeypatch.setattr(os, "execv", lambda path, arguments: pytest.fail("it is run all the same"))
+    result = CliRunner().invoke(main, [noun])
+    assert result.exit_code == 2
+    assert "the server is not installed" in result.stderr and "pip install 'taskq[server]'" in result.stderr
 
 
 def test_no_module_outgrows_its_reader() -> None:

@@ -405,8 +405,8 @@ BOUNDS: dict[str, dict[str, Bounds]] = {
     "ListAuditEntries": {
         "page_size": PAGE_SIZE,
         "page_token": Bounds(
-            [*PAGE_TOKEN.fits, token(ALL_ENTRIES, 0), token(ALL_ENTRIES, INT64)],
-            [*PAGE_TOKEN.breaks, token(ALL_ENTRIES, "1"), token(ALL_ENTRIES, -1)],
+            [*PAGE_TOKEN.fits, token(ALL_ENTRIES, "0 0"), token(ALL_ENTRIES, f"{'9' * 18} {'9' * 18}")],
+            [*PAGE_TOKEN.breaks, token(ALL_ENTRIES, 1), token(ALL_ENTRIES, "1"), token(ALL_ENTRIES, "-1 1")],
         ),
         "principal": TEXT,
         "target_kind": Bounds(["", "task", "token"], ["tasks", "x", "a\0"]),

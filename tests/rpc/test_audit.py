@@ -297,6 +297,29 @@ async def test_entries_are_found_by_what_they_are_about_and_when_it_was(world: W
     assert await found(start_time=a_minute_ago, end_time=now) == ["cook"]
 
 
+async def test_pages_of_what_was_asked_for_go_on_where_the_last_one_ended(world: World) -> None:
+    """Several entries of the same instant are of one page and of the next."""
+    for i in range(6):
+        await world.admin.pause(f"cook{i}" if i % 2 else "bake", f"{i}")
+        if i == 2:
+            world.clock.advance(1)
+
+    for asked in (
+        {},
+        {"target_kind": "capability"},
+        {"target": "bake"},
+        {"target_kind": "capability", "target": "bake"},
+    ):
+        found, token = [], ""
+        for _ in range(10):
+            request = audit_pb2.ListAuditEntriesRequest(page_size=1, page_token=token, **asked)
+            page = await soon(world.admin.stub.ListAuditEntries(request))
+            found += [int(one.reason) for one in page.entries]
+            if not (token := page.next_page_token):
+                break
+        assert found == ([4, 2, 0] if "target" in asked else [5, 4, 3, 2, 1, 0])
+
+
 async def test_a_page_token_is_good_for_the_list_that_it_was_made_for(world: World) -> None:
     for name in ("cook", "bake"):
         await world.admin.pause(name)

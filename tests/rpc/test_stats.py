@@ -56,6 +56,21 @@ async def test_what_was_done_is_counted_in_its_minute_by_name_and_in_all(world: 
     assert microseconds(everything[0].start_time) == world.clock.now_us() // 60_000_000 * 60_000_000
 
 
+async def test_the_history_of_each_name_is_read_once_in_five_seconds(world: World) -> None:
+    async def enqueued() -> list[int]:
+        await world.scheduler.enqueue()
+        await written(world)
+        return [one.enqueued for one in (await stats(world, by_name=True)).history]
+
+    world.clock.advance(61 - world.clock.now_us() / 1_000_000 % 60)
+    assert await enqueued() == [1]
+    world.clock.advance(4)
+    assert await enqueued() == [1]
+    assert [one.enqueued for one in (await stats(world)).history] == [2], "of all together it is cheap"
+    world.clock.advance(1)
+    assert await enqueued() == [3]
+
+
 async def test_what_failed_for_good_what_is_tried_again_and_what_was_cancelled_are_told_apart(world: World) -> None:
     processor = await world.processor()
     again = await world.scheduler.enqueue(retry_policy=retrying(60, max_attempts=3))

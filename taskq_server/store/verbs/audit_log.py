@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, Tuple, desc, select, tuple_
 
 from taskq_server.store import schema
 from taskq_server.store.transaction import Transaction
-from taskq_server.store.verbs.listing import Page
 
 _table = schema.audit
+_NARROWEST_FIRST = "target", "principal", "target_kind"
+_LAST = 1 << 62, 0
 
 
 class Audited(NamedTuple):
@@ -31,9 +32,11 @@ class Audited(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A page of entries, those before a number, the last first; empty and None mean any."""
+    """A page of entries, the last first; empty and None mean any."""
 
-    page: Page
+    at_most: int
+    before: tuple[int, int] | None = None
+    """The time and the number of the entry with which the page before has ended."""
     principal: str = ""
     target_kind: str = ""
     target: str = ""
@@ -47,14 +50,17 @@ def find(tx: Transaction, asked: list[Wanted]) -> list[list[Audited]]:
 
 
 def _query(wanted: Wanted) -> Select[Any]:
-    columns, conditions = _table.c, []
-    if wanted.page.after:
-        conditions.append(columns.audit_seq < wanted.page.after)
-    for name in ("principal", "target_kind", "target"):
-        if value := getattr(wanted, name):
-            conditions.append(columns[name] == value)
-    if wanted.start_us is not None:
-        conditions.append(columns.change_time_us >= wanted.start_us)
-    if wanted.end_us is not None:
-        conditions.append(columns.change_time_us < wanted.end_us)
-    return select(_table).where(*conditions).order_by(columns.audit_seq.desc()).limit(wanted.page.at_most)
+    columns = _table.c
+    given = [name for name in _NARROWEST_FIRST if getattr(wanted, name)]
+    conditions = [columns[name].concat("") == getattr(wanted, name) for name in given[1:]]
+    # The order and the bounds are those of one index, of what is given first: no other can be taken for as good.
+    first = [columns[name] for name in given[:1]]
+    value = [getattr(wanted, name) for name in given[:1]]
+    place = [*first, columns.change_time_us, columns.audit_seq]
+
+    def at(time_us: int, seq: int) -> Tuple:
+        return tuple_(*value, time_us, seq, types=[column.type for column in place])
+
+    before = min(wanted.before or _LAST, _LAST if wanted.end_us is None else (wanted.end_us, 0))
+    conditions += [tuple_(*place) < at(*before), tuple_(*place) >= at(wanted.start_us or 0, 0)]
+    return select(_table).where(*conditions).order_by(*map(desc, place)).limit(wanted.at_most)

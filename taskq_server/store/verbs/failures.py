@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, delete, desc, select, text, tuple_, update
+from sqlalchemy import Integer, Label, Row, delete, desc, literal_column, select, tuple_, update
 
 from taskq_server.core.event import MOST_IDS, Hint, Topic
 from taskq_server.store import schema
@@ -44,10 +44,11 @@ _SEEN = Many(
     "resolve_time_us = {resolve_time_us}, resolve_note = {resolve_note} {from rows} "
     "WHERE failure_group.fingerprint = {fingerprint}",
 )
-_FAILED_TASKS = text(
-    "SELECT count(*) FROM (SELECT 1 FROM task WHERE state = 4 AND failure_group = :fingerprint "  # noqa: S608
-    f"LIMIT {MOST_COUNTED}) AS counted"
-)
+_FAILED_TASKS: Label[int] = literal_column(
+    "(SELECT count(*) FROM (SELECT 1 FROM task WHERE task.state = 4 AND task.failure_group = failure_group.fingerprint "  # noqa: S608
+    f"LIMIT {MOST_COUNTED}) AS counted)",
+    Integer,
+).label("failed_tasks")
 
 
 @dataclass(slots=True)
@@ -175,17 +176,17 @@ def find(tx: Transaction, pages: list[GroupPage]) -> list[list[FailureGroup]]:
 
 def _find(tx: Transaction, page: GroupPage) -> list[FailureGroup]:
     last = _table.c.last_time_us, _table.c.fingerprint
-    query = select(_table).where(tuple_(*last) < tuple_(page.last_time_us, page.fingerprint))
+    query = select(_table, _FAILED_TASKS).where(tuple_(*last) < tuple_(page.last_time_us, page.fingerprint))
     if page.name:
         query = query.where(_table.c.name == page.name)
     if not page.include_resolved:
         query = query.where(_table.c.resolve_time_us.is_(None))
     found = tx.connection.execute(query.order_by(*map(desc, last)).limit(page.at_most)).all()
-    return [_group(tx, row) for row in found]
+    return [_group(row, tx.now_us) for row in found]
 
 
-def _group(tx: Transaction, row: Row[Any]) -> FailureGroup:
-    first_hour = tx.now_us // HOUR_US - TREND_HOURS
+def _group(row: Row[Any], now_us: int) -> FailureGroup:
+    first_hour = now_us // HOUR_US - TREND_HOURS
     return FailureGroup(
         fingerprint=row.fingerprint,
         name=row.name,
@@ -202,7 +203,7 @@ def _group(tx: Transaction, row: Row[Any]) -> FailureGroup:
         trend=[(hour * HOUR_US, count) for hour, count in _trend_in(row.trend) if hour > first_hour],
         resolve_time_us=row.resolve_time_us,
         resolve_note=row.resolve_note or "",
-        failed_tasks=tx.connection.execute(_FAILED_TASKS, {"fingerprint": row.fingerprint}).scalar_one(),
+        failed_tasks=row.failed_tasks,
     )
 
 
@@ -216,9 +217,9 @@ def resolve(tx: Transaction, resolutions: list[Resolution]) -> list[FailureGroup
         if before is None:
             answers.append(None)
             continue
-        note = update(_table).where(that).values(resolve_time_us=tx.now_us, resolve_note=one.note)
-        after = tx.connection.execute(note.returning(_table)).one()
-        answers.append(_group(tx, after))
+        tx.connection.execute(update(_table).where(that).values(resolve_time_us=tx.now_us, resolve_note=one.note))
+        after = tx.connection.execute(select(_table, _FAILED_TASKS).where(that)).one()
+        answers.append(_group(after, tx.now_us))
         audit.note(i, "failure_group", one.fingerprint, _facts(before), _facts(after))
         tx.hint(Topic.FAILURE_GROUPS, [one.fingerprint])
     audit.write()

@@ -37,9 +37,10 @@ def upgrade() -> None:
         comment="who has changed what; each in the transaction of its change",
         sqlite_autoincrement=True,
     )
-    op.create_index("audit_time", "audit", ["change_time_us"], unique=False)
-    op.create_index("audit_target", "audit", ["target_kind", "target", "audit_seq"], unique=False)
-    op.create_index("audit_principal", "audit", ["principal", "audit_seq"], unique=False)
+    op.create_index("audit_time", "audit", ["change_time_us", "audit_seq"], unique=False)
+    op.create_index("audit_target", "audit", ["target", "change_time_us", "audit_seq"], unique=False)
+    op.create_index("audit_principal", "audit", ["principal", "change_time_us", "audit_seq"], unique=False)
+    op.create_index("audit_kind", "audit", ["target_kind", "change_time_us", "audit_seq"], unique=False)
     op.create_table(
         "bulk_operation",
         sa.Column("operation_seq", Number, nullable=False),

@@ -30,10 +30,10 @@ def upgrade() -> None:
     op.create_table(
         "stat",
         sa.Column("step_seconds", sa.Integer(), nullable=False, comment="60 or 3600"),
-        sa.Column("start_us", Number, nullable=False),
         sa.Column("name", InOrder, nullable=False, comment="empty for all together"),
+        sa.Column("start_us", Number, nullable=False),
         *(sa.Column(name, sa.Integer(), server_default="0", nullable=False) for name in COUNTS),
-        sa.PrimaryKeyConstraint("step_seconds", "start_us", "name"),
+        sa.PrimaryKeyConstraint("step_seconds", "name", "start_us"),
         comment="what was done in each minute and hour; late_ and ran_ count by how long it took",
         sqlite_with_rowid=False,
     )
