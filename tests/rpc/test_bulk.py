@@ -199,6 +199,7 @@ async def test_the_same_again_is_the_same_operation_and_another_with_its_id_is_r
     [
         (CANCEL, {}, "filter must be set, or task_ids"),
         (CANCEL, {"filter": "name:cook", "task_ids": [UNKNOWN_ID]}, "filter must be set, or task_ids"),
+        (CANCEL, {"filter": " \t "}, "filter must have a term; `priority>=0` is every task"),
         (CANCEL, {"filter": "colour:red"}, "filter must have one of the keys"),
         (CANCEL, {"task_ids": ["1"]}, "task_ids[0] must be a UUID"),
         (CANCEL, {"task_ids": [UNKNOWN_ID] * 1_001}, "task_ids must be at most 1,000; are 1,001"),

@@ -34,3 +34,12 @@ async def test_a_step_that_another_has_done_meanwhile_counts_nothing_and_skips_n
     found = await store.get_operation(operation_id)
     assert found is not None
     assert (found.done, found.skipped) == (MOST_A_BATCH + 1, 0)
+
+
+async def test_an_operation_that_names_nothing_comes_to_its_end(store: Store) -> None:
+    operation_id = os.urandom(16)
+    await store.start_operation(NewOperation(operation_id, b"h" * 16, Action(ActionKind.CANCEL)))
+
+    (only,) = await store.next_steps()
+
+    assert (await store.advance(only)).ended

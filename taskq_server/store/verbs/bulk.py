@@ -181,7 +181,7 @@ def next_steps(memory: Memory, tx: Transaction, asked: list[None]) -> list[list[
 def _steps(memory: Memory, tx: Transaction, row: Row[Any]) -> list[Step]:
     at_most = _batch_size(bulk_rows.action_of(row))
     if not row.filter:
-        ends = range(row.place, 0, -at_most)[:MOST_BATCHES]
+        ends = range(row.place, 0, -at_most)[:MOST_BATCHES] or [0]  # one that is at its end has to end, too
         return [Step(row.operation_seq, end, (), max(0, end - at_most)) for end in ends]
     look = Look(parse(row.filter), row.place, MOST_BATCHES * at_most, LOOKED_AT)
     tasks, then = looking.names(memory, _as_at_start(tx, row), look)
