@@ -448,7 +448,7 @@ async def test_an_operation_goes_on_after_a_restart_of_the_server(
 ) -> None:
     ids = await later(world, 10)
 
-    async def never() -> Any:
+    async def never(operation_seq: int) -> Any:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(world.server._store, "next_steps", never)
