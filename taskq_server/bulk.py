@@ -52,7 +52,8 @@ class Bulk:
 
     async def start(self, new: NewOperation, *, expected: int = 0, dry_run: bool = False) -> Operation:
         """Counts what is matched, and stores the operation, of which this returns before it is done. The same again
-        is fine; OperationConflict when the id is another's, CountMismatch when other than `expected` are matched."""
+        is fine; OperationConflict when the id is another's, CountMismatch when other than `expected` are matched. It is
+        done to no more than `expected` either, whatever comes to match meanwhile."""
         if not dry_run and (known := await self._store.get_operation(new.operation_id)) is not None:
             if known.content_hash != new.content_hash:
                 raise OperationConflict(to_text(new.operation_id))
@@ -60,6 +61,8 @@ class Bulk:
         await self._count(new)
         if expected and (new.matched != expected or new.matched_is_partial):
             raise CountMismatch(expected, new.matched, new.matched_is_partial)
+        if expected:
+            new.max_tasks = min(new.max_tasks or expected, expected)
         if dry_run:
             return self._as_it_would_be(new)
         started = await self._store.start_operation(new)
