@@ -227,9 +227,11 @@ def _ask_schedule(tx: Transaction, found: Asked, term: Term) -> None:
         _add(found, term, [_task.schedule_seq.is_not(None)])
         return
     named = select(schedule.c.schedule_seq).where(or_(*(_is_text(schedule.c.name, value) for value in texts)))
-    numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST)).scalars())
-    _add(found, term, [tx.sql.among(_task.schedule_seq, numbers)], _task.schedule_seq)
-    if not term.negated:
+    numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST + 1)).scalars())
+    are_few = len(numbers) <= MOST_IN_LIST
+    among = tx.sql.among(_task.schedule_seq, numbers) if are_few else _task.schedule_seq.in_(named)
+    _add(found, term, [among], _task.schedule_seq)
+    if are_few and not term.negated:
         fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers)).limit(MOST_IN_LIST + 1)
         # Read first: joined, a planner that knows nothing of the two might compare each with each.
         ids = list(tx.connection.execute(fired).scalars())
