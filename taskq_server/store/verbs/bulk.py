@@ -198,7 +198,7 @@ def next_steps(memory: Memory, tx: Transaction, operation_seqs: list[int]) -> li
 
 
 def _next_steps(memory: Memory, tx: Transaction, operation_seq: int) -> list[Step]:
-    one = select(*_SHOWN, func.length(_table.c.payload).label("payload_bytes"))
+    one: Select[Any] = select(*_SHOWN, func.length(_table.c.payload).label("payload_bytes"))
     row = tx.connection.execute(one.where(_table.c.operation_seq == operation_seq, schema.IS_WORKED_ON)).one_or_none()
     return [] if row is None else _steps(memory, tx, row)
 
