@@ -232,12 +232,9 @@ def _crowd(facts: Facts, open_: list[Able]) -> Iterator[Reason]:
         yield Reason(ReasonKind.NO_CREDITS, text, found, names)
     if facts.ahead and facts.ahead >= free:
         more = " or more" if facts.ahead_is_partial else ""
-        text = f"{facts.ahead:,}{more} that {'is' if facts.ahead == 1 else 'are'} due {_come(facts)} before it"
+        is_due, comes = ("is", "comes") if facts.ahead == 1 and not more else ("are", "come")
+        text = f"{facts.ahead:,}{more} that {is_due} due {comes} before it"
         yield Reason(ReasonKind.BEHIND_OTHERS, text, {"ahead": f"{facts.ahead}{'+' if more else ''}"})
-
-
-def _come(facts: Facts) -> str:
-    return "comes" if facts.ahead == 1 and not facts.ahead_is_partial else "come"
 
 
 def _expiry(facts: Facts) -> Iterator[Reason]:

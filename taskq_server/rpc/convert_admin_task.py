@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from taskq.v1 import admin_task_pb2, task_pb2
 from taskq_server.core.explaining import Explanation
 from taskq_server.core.history import Attempt, History
 from taskq_server.core.task import Payload, Task
 from taskq_server.rpc import convert
 from taskq_server.task_id import to_text
+
+MOST_BYTES = 4_000_000
+"""Of an answer; clients take 4 MiB."""
+MOST_BYTES_OF_FAILURES = 2 << 20
+"""Of what attempts say of their failures."""
 
 
 def basic_task(task: Task) -> task_pb2.Task:
@@ -25,7 +32,7 @@ def detail(history: History, *, in_full: bool) -> admin_task_pb2.TaskDetail:
     task = history.task
     message = admin_task_pb2.TaskDetail(
         task=convert.task_message(task) if in_full else basic_task(task),
-        attempts=[_attempt(one, in_full=in_full) for one in history.attempts],
+        attempts=map(_attempt, history.attempts),
         rerun_of="" if history.rerun_of is None else to_text(history.rerun_of),
         reruns=[to_text(task_id) for task_id in history.reruns],
         schedule_name=history.schedule_name,
@@ -42,11 +49,40 @@ def detail(history: History, *, in_full: bool) -> admin_task_pb2.TaskDetail:
             text=text,
         )
     if in_full:
-        message.payload_text, message.result_text = _text(task.payload), _text(task.result)
+        _add_texts(message, task)
+    _add_failures(message, history.attempts, in_full=in_full)
     return message
 
 
-def _attempt(one: Attempt, *, in_full: bool) -> admin_task_pb2.Attempt:
+def _add_texts(message: admin_task_pb2.TaskDetail, task: Task) -> None:
+    """As far as there is room: they are said a second time."""
+    for name, payload in (("payload_text", task.payload), ("result_text", task.result)):
+        text = _text(payload)
+        if message.ByteSize() + len(text.encode()) <= MOST_BYTES:
+            setattr(message, name, text)
+
+
+def _add_failures(message: admin_task_pb2.TaskDetail, attempts: list[Attempt], *, in_full: bool) -> None:
+    """Of many that are long those in the middle are left out: the worst task is the one that must be looked at."""
+    left = min(MOST_BYTES_OF_FAILURES, MOST_BYTES - message.ByteSize())
+    for i in _from_both_ends(len(attempts)):
+        if (failure := attempts[i].failure) is None:
+            continue
+        words, stack = failure.message, failure.stack if in_full else ""
+        left -= len(words.encode()) + len(stack.encode())
+        if left < 0:
+            return
+        message.attempts[i].failure.message, message.attempts[i].failure.stack = words, stack
+
+
+def _from_both_ends(many: int) -> Iterator[int]:
+    """The last, the first, the last but one, and so on."""
+    for i in range(many):
+        yield i // 2 if i % 2 else many - 1 - i // 2
+
+
+def _attempt(one: Attempt) -> admin_task_pb2.Attempt:
+    """Without what may be long."""
     message = admin_task_pb2.Attempt(
         attempt=one.attempt,
         session_id="" if one.session_id is None else to_text(one.session_id),
@@ -56,7 +92,8 @@ def _attempt(one: Attempt, *, in_full: bool) -> admin_task_pb2.Attempt:
         outcome=0 if one.outcome is None else int(one.outcome),  # type: ignore[arg-type]
         failure=convert.failure_message(one.failure),
     )
-    if not in_full and one.failure is not None:
+    if one.failure is not None:
+        message.failure.ClearField("message")
         message.failure.ClearField("stack")
     return message
 

@@ -40,12 +40,15 @@ def new_operation(faults: Faults, request: bulk_pb2.StartBulkOperationRequest, m
 
 
 def _filter(faults: Faults, text: str) -> str:
-    """In its canonical form."""
+    """In its canonical form. One of spaces would be all tasks, which nobody asks for by accident."""
     try:
-        return str(task_filter.parse(text))
+        found = task_filter.parse(text)
     except task_filter.FilterRefused as refused:
         faults.add("filter", str(refused))
         return ""
+    if text and not found.terms:
+        faults.add("filter", "must have a term; `priority>=0` is every task")
+    return str(found)
 
 
 def _action(faults: Faults, message: bulk_pb2.BulkAction, most_payload_bytes: int) -> Action:

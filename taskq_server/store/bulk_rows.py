@@ -38,7 +38,8 @@ def operation_columns(new: NewOperation) -> dict[str, Any]:
 
 
 def operation_of(row: Row[Any]) -> Operation:
-    """An Operation from all columns of its row; its payload is empty once it has ended."""
+    """An Operation from all columns of its row; its payload is not read, or empty once it has
+    ended."""
     return Operation(
         row.operation_seq,
         row.operation_id,

@@ -52,7 +52,7 @@ from taskq_server.store.verbs import (
 )
 from taskq_server.store.verbs.audit_log import Audited, Wanted
 from taskq_server.store.verbs.backlog import Backlog
-from taskq_server.store.verbs.bulk import Advanced, Step
+from taskq_server.store.verbs.bulk import Advanced, Step, Trouble, Turn
 from taskq_server.store.verbs.describing import Description
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.end_batch import Rules
@@ -402,9 +402,18 @@ class Store(ABC):
         """Ends a bulk operation after the batch at which it is."""
         return _unless_refused((await self.write(bulk.cancel, [operation_id]))[0])
 
-    async def next_steps(self) -> list[Step]:
-        """What comes next in the bulk operations at which this server is to work, those of each in their order."""
-        return (await self.read(self._next_steps, [None]))[0]
+    async def turns(self, spared: frozenset[int] = frozenset()) -> list[Turn]:
+        """Some of the bulk operations at which this server is to work, but for the `spared`; the one that has waited
+        longest first."""
+        return (await self.read(bulk.turns, [spared]))[0]
+
+    async def next_steps(self, operation_seq: int) -> list[Step]:
+        """What comes next in a bulk operation, in its order; nothing when it has ended."""
+        return (await self.read(self._next_steps, [operation_seq]))[0]
+
+    async def note_trouble(self, operation_seq: int, why: str) -> None:
+        """Shows those who look at a bulk operation what keeps it from going on."""
+        await self.write(bulk.note_troubles, [Trouble(operation_seq, why)])
 
     async def advance(self, step: Step) -> Advanced:
         """Does one batch of a bulk operation."""

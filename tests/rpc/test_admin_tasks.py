@@ -248,6 +248,24 @@ async def test_of_very_many_attempts_the_first_and_the_last_are_shown(
     assert [one.attempt for one in (await detail(world, task_id)).attempts] == [1, 2, 6, 7, 8]
 
 
+async def test_of_many_long_failures_those_in_the_middle_are_told_in_short(world: World) -> None:
+    processor = await world.processor()
+    data = b"x" * 262_144
+    task_id = await world.scheduler.enqueue(data=data, retry_policy=retrying(0, max_attempts=80))
+    for _ in range(80):
+        await processor.fail(await processor.take_one(), message="é" * 1_000, stack="é" * 32_768)
+
+    shown = await detail(world, task_id, FULL)
+
+    assert [one.attempt for one in shown.attempts if one.failure.stack] == [*range(1, 16), *range(65, 81)]
+    assert [one.attempt for one in shown.attempts] == [*range(1, 81)]
+    assert {one.failure.error_type for one in shown.attempts} == {"Burnt"}
+    assert not shown.attempts[40].failure.message
+    assert shown.task.payload.data == data
+    of_basic = await detail(world, task_id)
+    assert {(len(one.failure.message), one.failure.stack) for one in of_basic.attempts} == {(1_000, "")}
+
+
 async def test_text_is_shown_as_text_to_those_who_may_read_it(world: World) -> None:
     processor = await world.processor()
     text = task_pb2.Payload(data="süß".encode(), content_type="text/plain; charset=utf-8")

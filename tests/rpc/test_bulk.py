@@ -182,6 +182,29 @@ async def test_other_than_the_expected_number_is_refused_and_changes_nothing(wor
     assert (await done(world, CANCEL, filter="name:cook", expected_count=3)).done_tasks == 3
 
 
+@pytest.mark.parametrize(("max_tasks", "most"), [(0, 2), (1, 1), (9, 2)])
+async def test_no_more_are_done_than_were_expected_though_others_come_to_match(
+    world: World, monkeypatch: pytest.MonkeyPatch, max_tasks: int, most: int
+) -> None:
+    ids = await later(world, 4)
+    for task_id in ids[:2]:
+        await world.scheduler.cancel(task_id)
+    tick, may_begin = world.server.bulk.tick, asyncio.Event()
+
+    async def held_up() -> int:
+        await may_begin.wait()
+        return await tick()
+
+    monkeypatch.setattr(world.server.bulk, "tick", held_up)
+    operation = await start(world, RERUN, filter="state:CANCELLED", expected_count=2, max_tasks=max_tasks)
+    for task_id in ids[2:]:
+        await world.scheduler.cancel(task_id)
+    may_begin.set()
+
+    operation = await ended(world, operation.operation_id)
+    assert (operation.matched_tasks, operation.max_tasks, operation.done_tasks) == (2, most, most)
+
+
 async def test_the_same_again_is_the_same_operation_and_another_with_its_id_is_refused(world: World) -> None:
     await later(world, 3)
     first = await done(world, CANCEL, filter="name:cook", operation_id=ID)
@@ -199,6 +222,7 @@ async def test_the_same_again_is_the_same_operation_and_another_with_its_id_is_r
     [
         (CANCEL, {}, "filter must be set, or task_ids"),
         (CANCEL, {"filter": "name:cook", "task_ids": [UNKNOWN_ID]}, "filter must be set, or task_ids"),
+        (CANCEL, {"filter": " \t "}, "filter must have a term; `priority>=0` is every task"),
         (CANCEL, {"filter": "colour:red"}, "filter must have one of the keys"),
         (CANCEL, {"task_ids": ["1"]}, "task_ids[0] must be a UUID"),
         (CANCEL, {"task_ids": [UNKNOWN_ID] * 1_001}, "task_ids must be at most 1,000; are 1,001"),
@@ -447,7 +471,7 @@ async def test_an_operation_goes_on_after_a_restart_of_the_server(
 ) -> None:
     ids = await later(world, 10)
 
-    async def never() -> Any:
+    async def never(operation_seq: int) -> Any:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(world.server._store, "next_steps", never)

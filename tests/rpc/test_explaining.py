@@ -191,6 +191,21 @@ async def test_what_is_ahead_is_counted_in_the_order_of_dispatch_and_among_rival
     assert kinds(await explained(world, task_id)) == ["NO_CREDITS"]
 
 
+async def test_of_more_rivals_than_are_looked_at_its_own_are_counted_and_that_there_may_be_more_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taskq_server.store.verbs.inspecting.MOST_ROUTES", 1)
+    await world.processor("oven", can=("bake", "cook"), max_in_flight=1)
+    await world.scheduler.enqueue("bake")
+    await world.dispatched()
+    await world.scheduler.enqueue("cook")
+    task_id = await world.scheduler.enqueue("cook")
+
+    behind = (await explained(world, task_id)).reasons[1]
+
+    assert (behind.text, behind.facts["ahead"]) == ("1 or more that are due come before it", "1+")
+
+
 async def test_several_reasons_are_told_together_the_first_to_change_first(world: World) -> None:
     await world.admin.pause("cook")
     task_id = await world.scheduler.enqueue(

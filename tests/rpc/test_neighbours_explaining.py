@@ -25,6 +25,19 @@ async def test_a_processor_of_another_server_counts_with_what_it_holds(pair: Pai
     assert reason.text == "the one credit of oven, which may run it, is in use"
 
 
+async def test_what_is_ahead_is_counted_though_only_the_other_server_has_heard_of_it(pair: Pair) -> None:
+    here, there = pair
+    oven = await there.processor("oven", can=("bake", "cook", "wash"), max_in_flight=1)
+    await there.scheduler.enqueue("bake")
+    await oven.take_one()
+    await there.scheduler.enqueue("wash")
+    task_id = await there.scheduler.enqueue("cook")
+
+    behind = (await explained(here, task_id)).reasons[1]
+
+    assert behind.facts["ahead"] == "1"
+
+
 async def test_what_keeps_a_task_is_the_same_for_both(pair: Pair) -> None:
     here, there = pair
     task_id = await here.scheduler.enqueue("bake")

@@ -14,6 +14,7 @@ from taskq_server.store.store import Store
 from taskq_server.store.verbs import looking
 from taskq_server.store.verbs.firing_by_hand import Trigger
 from taskq_server.store.verbs.looking import END, Look, Looked
+from taskq_server.store.verbs.scheduling import Deletion
 from tests.store.given import (
     NO_RETRY,
     a_processor,
@@ -193,6 +194,32 @@ async def test_a_filter_finds_what_it_says(store: Store, kitchen: dict[str, byte
     assert {names[task_id] for task_id in ids} == meant
     order = list(kitchen.values())
     assert ids == sorted(ids, key=order.index, reverse=True)
+
+
+async def test_of_more_schedules_than_are_listed_none_is_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedules = [await store.create_schedule(a_schedule(f"nightly.{i}", every=seconds(60))) for i in range(3)]
+    fired = [uuid.uuid4().bytes for _ in schedules]
+    for schedule, task_id in zip(schedules, fired, strict=True):
+        await store.trigger_schedule(Trigger(Key(schedule.schedule_id), task_id))
+    (other,) = await added(store, a_task())
+    monkeypatch.setattr("taskq_server.store.verbs.asking.MOST_IN_LIST", 2)
+
+    assert await ids_of(store, "-schedule:nightly.*") == [other]
+    assert set(await ids_of(store, "schedule:nightly.*")) == set(fired)
+    assert await ids_of(store, "-schedule:nightly.0,nightly.1") == [other, fired[2]]
+
+
+async def test_a_task_of_a_schedule_that_was_deleted_is_of_some_schedule_and_of_none_by_name(store: Store) -> None:
+    nightly = await store.create_schedule(a_schedule("nightly", every=seconds(60)))
+    fired = uuid.uuid4().bytes
+    await store.trigger_schedule(Trigger(Key(nightly.schedule_id), fired))
+
+    await store.delete_schedule(Deletion(Key(nightly.schedule_id)))
+
+    assert await ids_of(store, "schedule:nightly") == []
+    assert await ids_of(store, "-schedule:nightly") == await ids_of(store, "schedule:*") == [fired]
 
 
 async def test_a_task_is_found_by_its_id_and_by_what_it_is_a_rerun_of(store: Store, kitchen: dict[str, bytes]) -> None:

@@ -377,8 +377,8 @@ class StoreMachine(RuleBasedStateMachine):
         now = self.now
         action = Action(kind, due_time_us=now + seconds(number - 1), priority=number)
         new = NewOperation(new_id(), bytes(16), action, task_ids=tuple(ids), place=len(ids))
-        self.run(self.store.start_operation(new))
-        while steps := self.run(self.store.next_steps()):
+        started = self.run(self.store.start_operation(new))
+        while steps := self.run(self.store.next_steps(started.operation_seq)):
             assert self.run(self.store.advance(steps[0])).moved
             if stops and self.home.own_clock:
                 stops = False

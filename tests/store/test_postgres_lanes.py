@@ -114,12 +114,13 @@ async def a_day(store: Postgres, oven: Processor) -> dict[str, Callable[[], Any]
         "_end": lambda: store.end([succeeded(one)]),
         "_take_over": lambda: store.keep_alive(Sign(oven.seq, seconds(30))),
         "_reclaim": lambda: store.reclaim(),
+        "_advance": lambda: store.note_trouble(0, "an operation that has ended"),
         "_get": lambda: store.get([two.task_id]),
         "look_around": lambda: store.look_around(),
     }
 
 
-WRITING = ["_add", "_lease", "_end", "_take_over", "_reclaim"]
+WRITING = ["_add", "_lease", "_end", "_take_over", "_reclaim", "_advance"]
 
 
 @pytest.mark.parametrize("held_lane", WRITING)
@@ -137,6 +138,20 @@ async def test_a_held_lane_holds_up_no_other(store: Postgres, held_lane: str) ->
     assert not in_vain.done()
     gate.open()
     await asyncio.gather(held, in_vain)
+
+
+async def test_a_server_has_a_connection_for_bulk_operations_once_it_has_worked_on_one(
+    store: Postgres, console: Console
+) -> None:
+    for work in (day := await a_day(store, await a_processor(store))).values():
+        if work is not day["_advance"]:
+            await work()
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    before = console.value(mine)
+
+    await day["_advance"]()
+
+    assert console.value(mine) == before + 1
 
 
 async def test_an_enqueue_that_has_written_and_not_committed_holds_up_nothing_that_drains_work(store: Postgres) -> None:
@@ -193,6 +208,7 @@ async def test_who_comes_while_a_transaction_stalls_is_refused_at_once_and_the_o
 
 async def test_a_stalled_lane_makes_no_other_refuse(store: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     day = await a_day(store, await a_processor(store))
+    await day["_advance"]()  # its connection is opened by the first who needs it
     gate = Gate()
     held = await gate.hold(store, "_end")
     monkeypatch.setattr(lane, "STALLED_SECONDS", 0.0)

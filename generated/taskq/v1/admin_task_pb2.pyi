@@ -331,7 +331,9 @@ class TaskDetail(_message.Message):
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
-        """In their order. At most the first 100 and the last 900."""
+        """In their order. At most the first 100 and the last 900; of many with long failures, those in the middle are shown
+        without their messages and stacks.
+        """
 
     @_builtins.property
     def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelineEntry]:

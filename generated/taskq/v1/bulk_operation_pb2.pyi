@@ -246,13 +246,15 @@ class BulkOperation(_message.Message):
     principal: _builtins.str
     """Who started it; empty where nobody is asked who they are."""
     matched_tasks: _builtins.int
-    """How many tasks matched when it was started; those that came later are not touched."""
+    """How many tasks matched when it was started; those enqueued later are not touched. The others are judged when the
+    operation comes to them.
+    """
     done_tasks: _builtins.int
     """To how many it was done."""
     skipped_tasks: _builtins.int
     """How many had come to a state in which it is not possible, or were gone."""
     max_tasks: _builtins.int
-    """As asked; 0 means no limit."""
+    """As asked, or `expected_count` where that is fewer; 0 means no limit."""
     matched_is_partial: _builtins.bool
     """The count was broken off: as many as `matched_tasks`, or more."""
     @_builtins.property
@@ -273,7 +275,7 @@ class BulkOperation(_message.Message):
 
     @_builtins.property
     def skipped_samples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """For people: why some were skipped; at most 10."""
+        """For people: what keeps it from going on, if something does, and why some were skipped; at most 10."""
 
     def __init__(
         self,
@@ -323,7 +325,7 @@ class StartBulkOperationRequest(_message.Message):
     dry_run: _builtins.bool
     """Only tells how many would be matched."""
     expected_count: _builtins.int
-    """Refuses unless exactly so many are matched; 0 means any number."""
+    """Refuses unless exactly so many are matched, and does it to no more; 0 means any number."""
     max_tasks: _builtins.int
     """Ends after so many are done; 0 means no limit."""
     reason: _builtins.str

@@ -29,7 +29,7 @@ from taskq_server.store.postgres.lane import Begin, Lane
 from taskq_server.store.postgres.sql import LEASE, NUMBERS, PostgresSql
 from taskq_server.store.shared import SharedStore
 from taskq_server.store.transaction import Transaction, Verb
-from taskq_server.store.verbs import draining, firing, living, reading, scheduling, servers
+from taskq_server.store.verbs import bulk, draining, firing, living, reading, scheduling, servers
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
@@ -122,6 +122,7 @@ class Postgres(SharedStore):
         self._dispatching = writing("dispatch", begin=self._start_to_lease)
         self._heartbeats, self._housekeeping = writing("heartbeat"), writing("housekeeping")
         self._firing = writing("schedules")
+        self._bulk = writing("bulk")  # a batch may wait for many rows; nothing that keeps a promise waits for it
         self._reading, self._looking = reading_("read"), reading_("look")
         self._lanes = {
             self._add: self._enqueuing,
@@ -146,6 +147,9 @@ class Postgres(SharedStore):
             scheduling.remove: self._firing,
             scheduling.pause: self._firing,
             scheduling.resume: self._firing,
+            self._advance: self._bulk,
+            bulk.cancel: self._bulk,
+            bulk.note_troubles: self._bulk,
         }
 
     async def _join_patiently(self) -> None:

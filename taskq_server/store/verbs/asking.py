@@ -112,7 +112,7 @@ def asked(memory: Memory, tx: Transaction, wanted: Filter) -> Asked:
         _ASK.get(term.key, _ask_column)(tx, found, term)
     routes = [term for term in wanted.terms if term.key in _ROUTE]
     if routes:
-        _learn_routes(memory, tx)
+        learn_routes(memory, tx)
         all_routes = memory.routes
         found.route_ids = frozenset(number for number, route in all_routes.items() if _is_of(route, routes))
         if len(found.route_ids) > MOST_IN_LIST:
@@ -124,7 +124,7 @@ def asked(memory: Memory, tx: Transaction, wanted: Filter) -> Asked:
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _learn_routes(memory: Memory, tx: Transaction) -> None:
+def learn_routes(memory: Memory, tx: Transaction) -> None:
     """Other servers may have stored routes that this one has not heard of."""
     if tx.connection.execute(select(func.count()).select_from(schema.route)).scalar() != len(memory.routes):
         memory.learn_routes(tx.connection)
@@ -227,9 +227,11 @@ def _ask_schedule(tx: Transaction, found: Asked, term: Term) -> None:
         _add(found, term, [_task.schedule_seq.is_not(None)])
         return
     named = select(schedule.c.schedule_seq).where(or_(*(_is_text(schedule.c.name, value) for value in texts)))
-    numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST)).scalars())
-    _add(found, term, [tx.sql.among(_task.schedule_seq, numbers)], _task.schedule_seq)
-    if not term.negated:
+    numbers = list(tx.connection.execute(named.limit(MOST_IN_LIST + 1)).scalars())
+    are_few = len(numbers) <= MOST_IN_LIST
+    among = tx.sql.among(_task.schedule_seq, numbers) if are_few else _task.schedule_seq.in_(named)
+    _add(found, term, [among], _task.schedule_seq)
+    if are_few and not term.negated:
         fired = select(firing.c.task_id).where(tx.sql.among(firing.c.schedule_seq, numbers)).limit(MOST_IN_LIST + 1)
         # Read first: joined, a planner that knows nothing of the two might compare each with each.
         ids = list(tx.connection.execute(fired).scalars())
@@ -372,7 +374,7 @@ def _by_state(memory: Memory, tx: Transaction, wanted: Asked, state: TaskState) 
     route_ids = wanted.route_ids
     if wanted.due_until_us is not None:  # the index has due times in order within a route and a priority
         if route_ids is None:
-            _learn_routes(memory, tx)
+            learn_routes(memory, tx)
             route_ids = frozenset(memory.routes)
         if len(route_ids) <= MOST_PLACES:
             way = way.where(_ALL_PRIORITIES, _task.due_time_us <= wanted.due_until_us)

@@ -11,15 +11,10 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy import Row, Select, delete, func, insert, not_, null, or_, select, update
 
 from taskq_server.clock import SECOND_US
-from taskq_server.core.bulk_operation import (
-    Action,
-    NewOperation,
-    Operation,
-    OperationState,
-)
+from taskq_server.core.bulk_operation import NewOperation, Operation, OperationState
 from taskq_server.core.errors import OperationConflict, OperationEnded, OperationNotFound, TaskqError
 from taskq_server.core.event import Topic
 from taskq_server.core.filter import parse
@@ -47,8 +42,14 @@ MOST_BYTES_A_BATCH = 4 << 20
 MOST_SAMPLES = 10
 TAKE_OVER_US = 5 * SECOND_US
 MOST_FORGOTTEN = 100
+MOST_TURNS = 4
+"""Operations at which a server works by turns; the others wait until it comes to them."""
+WAITS = "the operation waits: "
+"""So begins what is told, among the samples, of one that cannot go on; the next batch takes it away."""
 
 _table = schema.bulk_operation
+_SHOWN = [null().label("payload") if column is _table.c.payload else column for column in _table.c]
+"""All columns, but for what may be large and is shown to nobody."""
 
 
 def start(tx: Transaction, new: list[NewOperation]) -> list[Operation | TaskqError]:
@@ -80,7 +81,7 @@ def _start(tx: Transaction, new: NewOperation, principal: str) -> tuple[Operatio
 
 
 def get(tx: Transaction, operation_ids: list[bytes]) -> list[Operation | None]:
-    found = tx.connection.execute(select(_table).where(tx.sql.among(_table.c.operation_id, operation_ids)))
+    found = tx.connection.execute(select(*_SHOWN).where(tx.sql.among(_table.c.operation_id, operation_ids)))
     by_id = {row.operation_id: bulk_rows.operation_of(row) for row in found}
     return [by_id.get(operation_id) for operation_id in operation_ids]
 
@@ -92,7 +93,7 @@ def find(tx: Transaction, pages: list[Page]) -> list[list[Operation]]:
 
 def _page(page: Page) -> Any:
     before = [_table.c.operation_seq < page.after] if page.after else []
-    return select(_table).where(*before).order_by(_table.c.operation_seq.desc()).limit(page.at_most)
+    return select(*_SHOWN).where(*before).order_by(_table.c.operation_seq.desc()).limit(page.at_most)
 
 
 def cancel(tx: Transaction, operation_ids: list[bytes]) -> list[Operation | TaskqError]:
@@ -100,7 +101,7 @@ def cancel(tx: Transaction, operation_ids: list[bytes]) -> list[Operation | Task
     audit = Audit(tx)
     answers: list[Operation | TaskqError] = []
     for i, operation_id in enumerate(operation_ids):
-        one = select(_table).where(_table.c.operation_id == operation_id)
+        one = select(*_SHOWN).where(_table.c.operation_id == operation_id)
         row = tx.connection.execute(one.with_for_update(key_share=True)).one_or_none()
         if row is None:
             answers.append(OperationNotFound(to_text(operation_id)))
@@ -170,18 +171,42 @@ class Advanced:
     stopped: list[Stopped] = field(default_factory=list)
 
 
-def next_steps(memory: Memory, tx: Transaction, asked: list[None]) -> list[list[Step]]:
-    """For each operation at which this server is to work, what comes next."""
+class Turn(NamedTuple):
+    """An operation at which this server is to work."""
+
+    operation_seq: int
+    operation_id: bytes
+
+
+def turns(tx: Transaction, asked: list[frozenset[int]]) -> list[list[Turn]]:
+    """The operations at which this server is to work, the one that has waited longest first; without those it is to
+    spare."""
     theirs = _table.c.work_time_us > tx.now_us - TAKE_OVER_US
     mine = or_(_table.c.server_seq == tx.server_seq, ~theirs)
-    found = select(_table).where(schema.IS_WORKED_ON, mine).order_by(_table.c.operation_seq)
-    return [[step for row in tx.connection.execute(found).all() for step in _steps(memory, tx, row)]] * len(asked)
+    waiting = select(_table.c.operation_seq, _table.c.operation_id).where(schema.IS_WORKED_ON, mine)
+    in_turn = waiting.order_by(_table.c.work_time_us, _table.c.operation_seq).limit(MOST_TURNS)
+    answers = []
+    for spared in asked:
+        found = in_turn.where(not_(tx.sql.among(_table.c.operation_seq, sorted(spared)))) if spared else in_turn
+        answers.append([Turn(*row) for row in tx.connection.execute(found)])
+    return answers
+
+
+def next_steps(memory: Memory, tx: Transaction, operation_seqs: list[int]) -> list[list[Step]]:
+    """What comes next in each of these operations; nothing in one that has ended."""
+    return [_next_steps(memory, tx, operation_seq) for operation_seq in operation_seqs]
+
+
+def _next_steps(memory: Memory, tx: Transaction, operation_seq: int) -> list[Step]:
+    one: Select[Any] = select(*_SHOWN, func.length(_table.c.payload).label("payload_bytes"))
+    row = tx.connection.execute(one.where(_table.c.operation_seq == operation_seq, schema.IS_WORKED_ON)).one_or_none()
+    return [] if row is None else _steps(memory, tx, row)
 
 
 def _steps(memory: Memory, tx: Transaction, row: Row[Any]) -> list[Step]:
-    at_most = _batch_size(bulk_rows.action_of(row))
+    at_most = _batch_size(row.payload_bytes)
     if not row.filter:
-        ends = range(row.place, 0, -at_most)[:MOST_BATCHES]
+        ends = range(row.place, 0, -at_most)[:MOST_BATCHES] or [0]  # one that is at its end has to end, too
         return [Step(row.operation_seq, end, (), max(0, end - at_most)) for end in ends]
     look = Look(parse(row.filter), row.place, MOST_BATCHES * at_most, LOOKED_AT)
     tasks, then = looking.names(memory, _as_at_start(tx, row), look)
@@ -213,7 +238,7 @@ def _advance(memory: Memory, rules: Rules, tx: Transaction, step: Step) -> Advan
     doing = Doing(memory, rules, tx, row.operation_id, bulk_rows.action_of(row), states)
     batch = carry_out(doing, [one.task_id for one in found])
     done, skipped = row.done + batch.done, row.skipped + len(batch.skipped)
-    samples = [*json.loads(row.skipped_samples), *batch.skipped][:MOST_SAMPLES]
+    samples = [*_samples(row), *batch.skipped][:MOST_SAMPLES]
     columns = {"place": then, "done": done, "skipped": skipped, "skipped_samples": rows.to_json(samples)}
     columns |= {"server_seq": tx.server_seq, "work_time_us": tx.now_us}
     is_over = then == 0 or (row.max_tasks > 0 and done >= row.max_tasks)
@@ -224,10 +249,37 @@ def _advance(memory: Memory, rules: Rules, tx: Transaction, step: Step) -> Advan
     return Advanced(True, is_over, batch.stopped)
 
 
-def _batch_size(action: Action) -> int:
-    if action.payload is None:
+def _samples(row: Row[Any]) -> list[str]:
+    """Why tasks were skipped."""
+    return [sample for sample in json.loads(row.skipped_samples) if not sample.startswith(WAITS)]
+
+
+class Trouble(NamedTuple):
+    """What keeps an operation from going on."""
+
+    operation_seq: int
+    why: str
+
+
+def note_troubles(tx: Transaction, troubles: list[Trouble]) -> list[None]:
+    """Lets those who look at an operation see why it does not move. Its time stays: others may take it over."""
+    for trouble in troubles:
+        one = select(*_SHOWN).where(_table.c.operation_seq == trouble.operation_seq, schema.IS_WORKED_ON)
+        row = tx.connection.execute(one.with_for_update(key_share=True, skip_locked=True)).one_or_none()
+        if row is None:
+            continue
+        samples = rows.to_json([WAITS + trouble.why, *_samples(row)][:MOST_SAMPLES])
+        if samples != row.skipped_samples:
+            _update(tx, row.operation_seq, skipped_samples=samples)
+            tx.hint(Topic.BULK_OPERATIONS, [to_text(row.operation_id)])
+    return [None] * len(troubles)
+
+
+def _batch_size(payload_bytes: int | None) -> int:
+    """Of operations that make something anew, by how much that is."""
+    if payload_bytes is None:
         return MOST_A_BATCH
-    return max(1, min(MOST_A_BATCH, MOST_BYTES_A_BATCH // max(1, len(action.payload.data))))
+    return max(1, min(MOST_A_BATCH, MOST_BYTES_A_BATCH // max(1, payload_bytes)))
 
 
 Found = tuple[list[Named], frozenset[TaskState]]

@@ -13,6 +13,7 @@ from taskq_server.core.task import Outcome, Task, TaskState
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
+from taskq_server.store.verbs.asking import learn_routes
 from taskq_server.store.verbs.listing import object_of, running_of
 
 FIRST_ATTEMPTS, LAST_ATTEMPTS = 100, 900
@@ -226,8 +227,9 @@ def _add_able(memory: Memory, tx: Transaction, known: Facts, living: list[_Livin
 
 
 def _add_ahead(memory: Memory, tx: Transaction, known: Facts, seq: int, living: list[_Living]) -> None:
-    """How many come before it of what those who may run it may run, too."""
+    """How many come before it of what those who may run it may run, too; of very many routes not all are looked at."""
     task, table = known.task, schema.task
+    learn_routes(memory, tx)
     mine = [one for one in living if task.route.open_to(one.capabilities, one.labels) and not one.is_drained]
     paused = set(tx.connection.execute(select(schema.pause.c.name)).scalars())
     rivals = [
@@ -237,6 +239,8 @@ def _add_ahead(memory: Memory, tx: Transaction, known: Facts, seq: int, living: 
     ]
     if not rivals:
         return
+    known.ahead_is_partial = len(rivals) > MOST_ROUTES
+    rivals.sort(key=lambda route_id: memory.routes[route_id] != task.route)  # its own is not left out
     where = schema.IS_SCHEDULED, tx.sql.among(table.c.route_id, rivals[:MOST_ROUTES])
     earlier = (table.c.due_time_us < task.due_time_us) | (table.c.seq < seq)
     higher = tx.sql.among(table.c.priority, list(range(task.priority + 1, 10)))

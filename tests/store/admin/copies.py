@@ -115,7 +115,8 @@ async def _make_operations(store: SQLite, failed_ids: list[bytes]) -> None:
     again = Action(ActionKind.RERUN, Payload(b"\x00\xff", "x/y", {"k": "ü"}))
     named = NewOperation(os.urandom(16), b"h" * 16, again, task_ids=tuple(failed_ids), place=1, max_tasks=5)
     await store.start_operation(named)
-    for step in await store.next_steps():
+    (turn,) = await store.turns()
+    for step in await store.next_steps(turn.operation_seq):
         await store.advance(step)
     await store.start_operation(NewOperation(os.urandom(16), b"h" * 16, again, "state:FAILED", place=1_000))
     moved = Action(ActionKind.RESCHEDULE, None, 1, 2, 3)
