@@ -32,11 +32,12 @@
     };
     const axis = { stroke: colour.text, grid: { stroke: colour.grid, width: 1 }, ticks: { stroke: colour.grid } };
     const lines = chart.unit ? colour.spreads : colour.lines;
+    const short = new Intl.NumberFormat("en", { notation: "compact" });
     const plot = new uPlot({
       width: place.clientWidth, height: 190, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: { y: { range: (plot, low, high) => [0, Math.max(high * 1.1, 1)] } },
-      axes: [{ ...axis, values: (plot, times) => times.map(moment) }, { ...axis, size: 56 }],
-      series: [{ label: "UTC", value: (plot, seconds) => seconds == null ? "–" : moment(seconds) }, ...chart.labels.map((label, i) => ({ label, stroke: lines[i], width: 1.5, points: { show: chart.x.length < 3 }, spanGaps: true }))],
+      axes: [{ ...axis, values: (plot, times) => times.map(moment) }, { ...axis, size: 56, values: (plot, numbers) => numbers.map((number) => short.format(number)) }],
+      series: [{ label: "UTC", value: (plot, seconds) => seconds == null ? "–" : moment(seconds) }, ...chart.labels.map((label, i) => ({ label, stroke: lines[i], width: 1.5, points: { show: chart.series[i].filter((value) => value != null).length < 3 }, spanGaps: true }))],
     }, data, place);
     charts.set(place.id, { place, told, theme, width: place.clientWidth, plot });
   }
