@@ -132,11 +132,16 @@ def _on_a_terminal(
     )  # fmt: skip
     os.close(theirs)
     shown, left, deadline = "", list(answers), time.monotonic() + LIMIT_SECONDS
+    press_again = deadline
     while time.monotonic() < deadline:
+        if time.monotonic() > press_again:  # it came in the instant before the terminal was read, which heeds the next
+            process.send_signal(signal.SIGINT)
+            press_again += 1
         if left and left[0][0] in shown:
             typed = left.pop(0)[1]
             if typed == CTRL_C:  # a terminal of nobody's session makes no signal of it
                 process.send_signal(signal.SIGINT)
+                press_again = time.monotonic() + 1
             else:
                 os.write(ours, typed.encode())
         if select.select([ours], [], [], 0.05)[0]:
