@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 
 from taskq_server.core.history import in_short
+from taskq_server.core.recurring import in_rfc3339
 from taskq_server.core.task import EXPIRED, Task, TaskState
 
 MOST_NAMES = 10
 """That are spelt out."""
 MOST_LISTED = 100
 """As data."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ReasonKind(IntEnum):
@@ -112,7 +111,7 @@ def _finished(facts: Facts) -> Reason:
     task = facts.task
     finish_us = facts.now_us if task.finish_time_us is None else task.finish_time_us
     ago = f"{_span(facts.now_us - finish_us)} ago"
-    found = {"finish_time": _time(finish_us), "attempt": str(task.attempt)}
+    found = {"finish_time": in_rfc3339(finish_us), "attempt": str(task.attempt)}
     if task.state is TaskState.SUCCEEDED:
         text = f"it succeeded {ago}, on {task.processor_name}, in attempt {task.attempt}"
     elif task.state is TaskState.CANCELLED:
@@ -131,11 +130,11 @@ def _finished(facts: Facts) -> Reason:
 def _running(facts: Facts) -> Reason:
     task = facts.task
     lease_us = facts.now_us if task.lease_time_us is None else task.lease_time_us
-    found = {"attempt": str(task.attempt), "lease_time": _time(lease_us)}
+    found = {"attempt": str(task.attempt), "lease_time": in_rfc3339(lease_us)}
     spent = _span(max(0, facts.now_us - lease_us))
     text = f"it has run on {task.processor_name} for {spent}, in attempt {task.attempt}"
     if facts.run_deadline_us is not None:
-        found["run_deadline"] = _time(facts.run_deadline_us)
+        found["run_deadline"] = in_rfc3339(facts.run_deadline_us)
         text += f", and will be ended in {_span(max(0, facts.run_deadline_us - facts.now_us))}"
     return Reason(ReasonKind.RUNNING, text, found, [task.processor_name])
 
@@ -151,7 +150,7 @@ def _waiting(facts: Facts) -> Iterator[Reason]:
 def _in_itself(facts: Facts) -> Iterator[Reason]:
     task, name = facts.task, facts.task.route.name
     if task.due_time_us > facts.now_us:
-        span, found = _span(task.due_time_us - facts.now_us), {"due_time": _time(task.due_time_us)}
+        span, found = _span(task.due_time_us - facts.now_us), {"due_time": in_rfc3339(task.due_time_us)}
         if task.failed_attempts:
             found |= {
                 "failed_attempts": str(task.failed_attempts),
@@ -167,8 +166,8 @@ def _in_itself(facts: Facts) -> Iterator[Reason]:
         yield Reason(ReasonKind.CORRUPT, text)
     if facts.paused_us is not None:
         note = f": {facts.pause_note}" if facts.pause_note else ""
-        since = f"{_time(facts.paused_us)}, for {_span(facts.now_us - facts.paused_us)} now"
-        found = {"name": name, "paused_since": _time(facts.paused_us), "note": facts.pause_note}
+        since = f"{in_rfc3339(facts.paused_us)}, for {_span(facts.now_us - facts.paused_us)} now"
+        found = {"name": name, "paused_since": in_rfc3339(facts.paused_us), "note": facts.pause_note}
         yield Reason(ReasonKind.CAPABILITY_PAUSED, f"{name} is paused since {since}{note}", found)
 
 
@@ -241,7 +240,7 @@ def _expiry(facts: Facts) -> Iterator[Reason]:
     task = facts.task
     if task.expire_time_us is not None and task.failed_attempts == 0:
         text = f"it will fail as EXPIRED unless it is started in {_span(max(0, task.expire_time_us - facts.now_us))}"
-        yield Reason(ReasonKind.EXPIRES, text, {"expire_time": _time(task.expire_time_us)})
+        yield Reason(ReasonKind.EXPIRES, text, {"expire_time": in_rfc3339(task.expire_time_us)})
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -262,10 +261,6 @@ def _some(names: Iterable[str]) -> str:
     all_names = list(names)
     more = len(all_names) - MOST_NAMES
     return ", ".join(all_names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _time(time_us: int) -> str:
-    return (_EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
 
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

@@ -20,7 +20,7 @@ from taskq_server.metrics import Metrics
 from taskq_server.rpc import origin
 from taskq_server.rpc.auth import NEEDS
 from taskq_server.rpc.metering import Meter
-from taskq_server.rpc.server import SERVICES
+from taskq_server.rpc.server import answered
 
 MOST_SECONDS = 60.0
 """A call takes no longer, whatever its caller would allow: it holds one of few connections."""
@@ -90,7 +90,6 @@ def path_of(method: MethodDescriptor) -> str:
 
 def all_calls(servicers: Iterable[object], metrics: Metrics, access: Access) -> Iterator[Call]:
     """Those of these servicers that somebody may make at all."""
-    for servicer in servicers:
-        for method in SERVICES[type(servicer)].methods:
-            if (need := NEEDS.get(path_of(method))) is not None and hasattr(servicer, method.name):
-                yield Call(servicer, method, need, metrics, access)
+    for servicer, method in answered(servicers):
+        if (need := NEEDS.get(path_of(method))) is not None:
+            yield Call(servicer, method, need, metrics, access)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -77,6 +77,14 @@ SERVICES: dict[type, ServiceDescriptor] = {
 """A service may be answered by several, each of which knows one subject."""
 
 
+def answered(servicers: Iterable[object]) -> Iterator[tuple[object, MethodDescriptor]]:
+    """The methods of their services that these servicers answer, each with who does."""
+    for servicer in servicers:
+        for method in SERVICES[type(servicer)].methods:
+            if hasattr(servicer, method.name):
+                yield servicer, method
+
+
 class RpcServer:
     """Listens, answers, and says whether it is healthy."""
 
@@ -95,17 +103,13 @@ class RpcServer:
         self._health = Health(self._standing)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._names = ["", READINESS]
-        services = {SERVICES[type(servicer)].full_name: SERVICES[type(servicer)] for servicer in servicers}
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for servicer, method in answered(servicers):
+            handlers = services.setdefault(method.containing_service.full_name, {})
+            handlers[method.name] = _handler(servicer, method, access, metrics)
         self._names += services
-        for name, service in services.items():
-            methods = {
-                method.name: _handler(servicer, method, access, metrics)
-                for method in service.methods
-                for servicer in servicers
-                if SERVICES[type(servicer)] is service and hasattr(servicer, method.name)
-            }
-            handlers = grpc.method_handlers_generic_handler(name, methods)
-            self._server.add_generic_rpc_handlers((handlers,))
+        for name, handlers in services.items():
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
         listed = [*services, health.SERVICE_NAME]
         self._server.add_generic_rpc_handlers(tuple(reflection.handlers(listed, self._standing)))
 

@@ -15,7 +15,7 @@ from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
 from taskq_server.rpc import origin
 from taskq_server.rpc.auth import NEEDS
-from taskq_server.rpc.server import SERVICES
+from taskq_server.rpc.server import answered
 
 PACKAGE = "taskq.v1"
 MOST_SECONDS = 20.0
@@ -39,15 +39,12 @@ class Calls:
         self._behaviours: dict[str, Callable[[Any], Any]] = {}
         self._tellers: dict[str, origin.Teller] = {}
         """Of those that the audit has."""
-        for servicer in servicers:
-            for method in _service_of(servicer).methods:
-                behaviour = getattr(servicer, method.name, None)
-                if behaviour is not None:
-                    name = f"{method.containing_service.name}/{method.name}"
-                    self._behaviours.setdefault(name, behaviour)
-                    self.methods.setdefault(name, method)
-                    if origin.is_audited(method):
-                        self._tellers.setdefault(name, origin.Teller(method, access))
+        for servicer, method in answered(servicers):
+            name = f"{method.containing_service.name}/{method.name}"
+            self._behaviours[name] = getattr(servicer, method.name)
+            self.methods[name] = method
+            if origin.is_audited(method):
+                self._tellers[name] = origin.Teller(method, access)
 
     def serves(self, method: str) -> bool:
         return method in self._behaviours
@@ -85,7 +82,3 @@ class Calls:
 
 def _need(method: str) -> Need:
     return NEEDS[f"/{PACKAGE}.{method}"]
-
-
-def _service_of(servicer: object) -> Any:
-    return next(SERVICES[kind] for kind in type(servicer).__mro__ if kind in SERVICES)
