@@ -80,9 +80,13 @@ SERVICES: dict[type, ServiceDescriptor] = {
 def answered(servicers: Iterable[object]) -> Iterator[tuple[object, MethodDescriptor]]:
     """The methods of their services that these servicers answer, each with who does."""
     for servicer in servicers:
-        for method in SERVICES[type(servicer)].methods:
+        for method in _service_of(servicer).methods:
             if hasattr(servicer, method.name):
                 yield servicer, method
+
+
+def _service_of(servicer: object) -> ServiceDescriptor:
+    return next(SERVICES[kind] for kind in type(servicer).__mro__ if kind in SERVICES)
 
 
 class RpcServer:

@@ -31,7 +31,7 @@ class NotServed(Exception):
 
 
 class Calls:
-    """Every method of these servicers, by `Service/Method`."""
+    """Every method of these servicers, by `Service/Method`; of two that answer the same, the first."""
 
     def __init__(self, servicers: Iterable[object], access: Access) -> None:
         self._access = access
@@ -41,10 +41,10 @@ class Calls:
         """Of those that the audit has."""
         for servicer, method in answered(servicers):
             name = f"{method.containing_service.name}/{method.name}"
-            self._behaviours[name] = getattr(servicer, method.name)
-            self.methods[name] = method
+            self._behaviours.setdefault(name, getattr(servicer, method.name))
+            self.methods.setdefault(name, method)
             if origin.is_audited(method):
-                self._tellers[name] = origin.Teller(method, access)
+                self._tellers.setdefault(name, origin.Teller(method, access))
 
     def serves(self, method: str) -> bool:
         return method in self._behaviours
