@@ -68,6 +68,28 @@ def check(options: argparse.Namespace, settings: Config) -> int:
     return 0
 
 
+def backup(options: argparse.Namespace, settings: Config) -> int:
+    """Copy a SQLite file into FILE, as it is at one moment; a server may be at work on it meanwhile."""
+    target = Path(options.file).absolute()
+    database_at(settings.database_url, settings).backup(target)
+    print(f"{target} {target.stat().st_size} bytes")
+    return 0
+
+
+def sql(options: argparse.Namespace, settings: Config) -> int:
+    """Print what `upgrade` would do to a PostgreSQL database, as SQL for whoever alone may change its tables."""
+    if options.since is not None:
+        found = None if options.since == "none" else options.since
+    elif settings.database_url.startswith("sqlite:///"):
+        raise StoreRefused("a SQLite file is upgraded by its server", "name a PostgreSQL database", WRONG_USAGE)
+    else:
+        with database_at(settings.database_url, settings).looking() as connection:
+            found = migrate.current(connection)
+            migrate.serves(connection, found)
+    print(migrate.sql(found), end="")
+    return 0
+
+
 def copy(options: argparse.Namespace, settings: Config) -> int:
     """Copy all tasks with their history into another, empty database. Run again, it goes on where it broke off."""
     source, target = (database_at(url, settings) for url in (options.source, options.target))
@@ -81,7 +103,14 @@ def copy(options: argparse.Namespace, settings: Config) -> int:
     return 0
 
 
-VERBS: dict[str, Verb] = {"upgrade": upgrade, "current": current, "check": check, "copy": copy}
+VERBS: dict[str, Verb] = {
+    "upgrade": upgrade,
+    "sql": sql,
+    "current": current,
+    "check": check,
+    "backup": backup,
+    "copy": copy,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,7 +138,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = config.Parser(prog="taskq db", description="Look after a database of taskq.", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="upgrade | current | check | copy")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar=" | ".join(VERBS))
     for name, verb in VERBS.items():
         its = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__, allow_abbrev=False)
         if verb is copy:
@@ -117,6 +146,10 @@ def _parser() -> argparse.ArgumentParser:
                 "source", metavar="SOURCE", help="sqlite:///path or postgresql://...; no server may use it"
             )
             its.add_argument("target", metavar="TARGET", help="the same; must be empty, and is made or upgraded first")
+        if verb is backup:
+            its.add_argument("file", metavar="FILE", help="must not be there yet")
+        if verb is sql:
+            its.add_argument("--since", metavar="VERSION", help="that it has, or `none`, so that nobody looks at it")
         config.add_flags(its, OF_ALL if verb is copy else ["database_url", *OF_ALL])
     return parser
 

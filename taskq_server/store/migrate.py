@@ -6,18 +6,27 @@ each migration says, as `serves_from`, the oldest version whose servers it leave
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import Connection, inspect, text
 
 from taskq_server.core.errors import StoreRefused
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 log = structlog.get_logger("taskq.store")
 
 HEAD = "0008"
 SCRIPTS = Path(__file__).parent / "migrations"
 
+_LET_SERVERS_PASS = (
+    "-- If it ends with a lock timeout, nothing has changed: run it again.\nSET LOCAL lock_timeout = '1s';\n\n"
+)
 _SAVE_SERVES_FROM = text(
     "INSERT INTO meta (key, value) VALUES ('serves_from', :version) "
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -77,17 +86,43 @@ def to_head(connection: Connection, scripts: Path = SCRIPTS, head: str = HEAD) -
     found = current(connection)
     if found == head:
         return
-    from alembic import command  # slow to import, and needed once
-    from alembic.config import Config
+    config, history = _history(scripts)
+    config.attributes["connection"] = connection
+    if found is not None and found not in {script.revision for script in history.walk_revisions()}:
+        serves(connection, found)
+        return
+    from alembic import command
+
+    command.upgrade(config, head)
+    connection.execute(_SAVE_SERVES_FROM, {"version": _serves_from_after(history, head)})
+
+
+def sql(found: str | None) -> str:
+    """What `to_head` does to a PostgreSQL database of version `found`, as one transaction for psql."""
+    from alembic import command
+    from sqlalchemy.dialects import postgresql
+
+    config, history = _history(SCRIPTS)
+    known = [script.revision for script in history.walk_revisions()]
+    if found is not None and found not in known:
+        raise StoreRefused(f"{found!r} is no version", f"must be none, or of {', '.join(sorted(known))}", 2)
+    if found == HEAD:
+        return ""
+    config.output_buffer = written = io.StringIO()
+    command.upgrade(config, f"{found or 'base'}:{HEAD}", sql=True)
+    save = _SAVE_SERVES_FROM.bindparams(version=_serves_from_after(history, HEAD))
+    saved = save.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    return f"BEGIN;\n\n{_LET_SERVERS_PASS}{written.getvalue()}{saved};\n\nCOMMIT;\n"
+
+
+def _history(scripts: Path) -> tuple[Config, ScriptDirectory]:
+    from alembic.config import Config  # slow to import, and needed once
     from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(scripts))
-    config.attributes["connection"] = connection
-    history = ScriptDirectory.from_config(config)
-    if found is not None and found not in {script.revision for script in history.walk_revisions()}:
-        serves(connection, found)
-        return
-    command.upgrade(config, head)
-    serves_from = getattr(history.get_revision(head).module, "serves_from", head)
-    connection.execute(_SAVE_SERVES_FROM, {"version": serves_from})
+    return config, ScriptDirectory.from_config(config)
+
+
+def _serves_from_after(history: ScriptDirectory, version: str) -> str:
+    return str(getattr(history.get_revision(version).module, "serves_from", version))

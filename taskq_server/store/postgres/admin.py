@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, exc, text
@@ -104,6 +105,12 @@ class PostgresDatabase:
             with connection.begin():
                 if connection.exec_driver_sql(_ALIVE).first() is not None:
                     connection.execute(text("SELECT pg_sleep(:pause)"), {"pause": HEARD_SECONDS})
+
+    def backup(self, target: Path) -> None:
+        """Refuses: PostgreSQL has better means of its own."""
+        raise StoreRefused(
+            f"{self.name} is backed up by PostgreSQL's own means", "use base backups with WAL, or `pg_dump`", 2
+        )
 
     @contextmanager
     def source(self) -> Iterator[PostgresEnd]:

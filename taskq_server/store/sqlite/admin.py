@@ -17,6 +17,7 @@ from taskq_server.core.errors import StoreRefused
 from taskq_server.store import migrate
 from taskq_server.store.copying import mark as copy_mark
 from taskq_server.store.copying.ends import SQLiteEnd
+from taskq_server.store.sqlite import backup
 from taskq_server.store.sqlite import start as sqlite_start
 from taskq_server.store.sqlite.box import Box
 from taskq_server.store.sqlite.store import EVERY_CONNECTION, WRITER
@@ -64,6 +65,13 @@ class SQLiteFile:
             if refused.exit_code != _IN_USE:
                 raise
             Box(self.path).ask(change)
+
+    def backup(self, target: Path) -> None:
+        """Copies it as it is at one moment, also beside a server."""
+        with self.looking() as connection:
+            if migrate.current(connection) is None:
+                raise StoreRefused(f"{self.path} has no tables", "name the file that a server has used")
+        backup.backup(self.path, target)
 
     @contextmanager
     def source(self) -> Iterator[SQLiteEnd]:

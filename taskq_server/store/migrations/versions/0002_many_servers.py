@@ -59,6 +59,6 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("signal_server", "signal", ["server_seq", "signal_seq"], unique=False)
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         for statement in STORAGE:
             op.execute(statement)

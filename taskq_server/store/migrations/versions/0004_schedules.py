@@ -77,6 +77,6 @@ def upgrade() -> None:
     op.add_column("task", sa.Column("schedule_seq", Number, nullable=True, comment="of which it is a firing"))
     op.add_column("task", sa.Column("nominal_us", Number, nullable=True, comment="which firing of that schedule"))
     _partial("task_of_schedule", "task", ["schedule_seq"], "schedule_seq IS NOT NULL AND state < 3")
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         for statement in STORAGE:
             op.execute(statement)

@@ -84,6 +84,6 @@ def upgrade() -> None:
         sqlite_where=running,
         postgresql_where=running,
     )
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         for statement in STORAGE:
             op.execute(statement)

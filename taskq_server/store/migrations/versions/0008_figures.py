@@ -83,6 +83,6 @@ def upgrade() -> None:
     )
     # PostgreSQL reads the table once for it, and lets nobody write to it meanwhile: 0.2 s a million tasks.
     _partial("task_failed", "task", ["failure_group", "seq"], "state = 4")
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         for statement in STORAGE:
             op.execute(statement)

@@ -1,0 +1,72 @@
+"""A copy of a SQLite file as it is at one moment, also while a server is at work on it.
+
+It is made by SQLite itself: a file that is copied while somebody writes to it is no database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from taskq_server.core.errors import StoreRefused
+
+_BUSY_SECONDS = 30
+_DISK_FAILS = 74
+
+
+def backup(source: Path, target: Path) -> None:
+    """Writes `target`, which must not be there yet: it appears whole and sound, on the disk, or not at all.
+
+    The server writes on meanwhile; what it writes waits in the -wal file until this ends.
+    """
+    if not source.exists():
+        raise StoreRefused(f"{source} does not exist", "name the file that a server has used")
+    half = target.with_name(f".{target.name}.half")
+    try:
+        if target.exists():
+            raise FileExistsError
+        half.unlink(missing_ok=True)
+        half.touch(mode=0o600, exist_ok=False)
+        _copy(source, half)
+        _to_disk(half)
+        os.link(half, target)
+        _to_disk(target.parent)
+    except FileExistsError:
+        raise StoreRefused(f"{target} is there already", "name another file", 2) from None
+    except OSError as error:
+        raise StoreRefused(
+            f"{target} cannot be written: {error.strerror}", "look at the disk, or name another file", _DISK_FAILS
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)
+
+
+def _copy(source: Path, half: Path) -> None:
+    reading = f"file:{quote(str(source))}?mode=ro"
+    try:
+        with (
+            closing(sqlite3.connect(reading, uri=True, timeout=_BUSY_SECONDS)) as one,
+            closing(sqlite3.connect(half)) as other,
+        ):
+            one.backup(other)  # all of it in one step, of one snapshot
+            other.execute(
+                "PRAGMA journal_mode = DELETE"
+            )  # one file, that can be read also where nothing can be written
+            (said,) = other.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise StoreRefused(f"SQLite says: {error}", "look at the disk, then try again", _DISK_FAILS) from error
+    if said != "ok":
+        raise StoreRefused(f"the copy is not sound: {said}", "the file itself may be damaged: `taskq db check`")
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

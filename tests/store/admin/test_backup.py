@@ -1,0 +1,85 @@
+"""`taskq db backup`: a whole copy of a SQLite file, also while a server is at work on it."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from scheduler_client import Scheduler
+from taskq_server.core.errors import StoreRefused
+from taskq_server.store.sqlite import backup as backups
+from tests.store.admin.copies import contents, opened
+from tests.support.process import ServerProcess, taskq_db
+
+
+def backup(url: str, target: Path) -> None:
+    opened(url).backup(target)
+
+
+def test_a_backup_has_all_that_the_queue_has(queue: str, tmp_path: Path) -> None:
+    target = tmp_path / "backup.db"
+    backup(queue, target)
+
+    assert contents(f"sqlite:///{target}") == contents(queue)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} <= {"backup.db", "queue.db", "queue.db-wal", "queue.db-shm"}
+
+
+async def test_beside_a_server_it_has_what_was_promised_before(server_process: ServerProcess, tmp_path: Path) -> None:
+    # given
+    async with Scheduler(server_process.address) as scheduler:
+        promised = {(await scheduler.enqueue("cook", delay=3600)).task_id for _ in range(3)}
+
+    # when
+    target = tmp_path / "backup.db"
+    process = taskq_db("backup", str(target), f"--database-url={server_process.database_url}")
+    out, err = process.communicate(timeout=60)
+
+    # then
+    assert (process.returncode, out) == (0, f"{target} {target.stat().st_size} bytes\n"), err
+    assert opened(f"sqlite:///{target}").upgrade(lambda said: None)[0] is not None, "it is a database of its own"
+    with closing(sqlite3.connect(target)) as connection:
+        kept = {bytes(row[0]).hex() for row in connection.execute("SELECT task_id FROM task")}
+    assert {one.replace("-", "") for one in promised} == kept
+
+
+def test_a_file_that_is_there_is_never_overwritten(queue: str, tmp_path: Path) -> None:
+    target = tmp_path / "backup.db"
+    target.write_text("precious")
+    with pytest.raises(StoreRefused, match="is there already") as refused:
+        backup(queue, target)
+    assert refused.value.exit_code == 2
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("place", ["nowhere/backup.db", "queue.db/backup.db"])
+def test_where_nothing_can_be_written_the_disk_fails(queue: str, tmp_path: Path, place: str) -> None:
+    with pytest.raises(StoreRefused, match="cannot be written") as refused:
+        backup(queue, tmp_path / place)
+    assert refused.value.exit_code == 74
+
+
+def test_what_is_no_queue_is_not_backed_up(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="has no tables"):
+        backup(f"sqlite:///{tmp_path}/nothing.db", tmp_path / "backup.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_backup_is_none(queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backups, "_to_disk", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        backup(queue, tmp_path / "backup.db")
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
+
+
+def test_postgresql_has_its_own_means(postgres: str, tmp_path: Path) -> None:
+    process = taskq_db("backup", str(tmp_path / "backup.db"), f"--database-url={postgres}")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "pg_dump" in err
