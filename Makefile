@@ -59,6 +59,7 @@ proto-python: $(GENERATOR_READY)
 	  --grpc_python_out=$(GENERATED) --mypy_grpc_out=$(GENERATED) \
 	  --descriptor_set_out=$(GENERATED)/taskq/v1/descriptors.binpb --include_source_info \
 	  protos/taskq/v1/*.proto
+	cp protos/taskq/v1/*.proto $(GENERATED)/taskq/v1/
 	touch $(GENERATED)/taskq/__init__.py $(GENERATED)/taskq/py.typed $(GENERATED)/taskq/v1/__init__.py
 
 include protos/languages.mk

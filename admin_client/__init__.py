@@ -16,13 +16,15 @@ start.py         where the `taskq` command begins;         command.py  its nouns
 verb.py          what all its verbs have in common;       values.py what stands in their flags and arguments
 lists.py         what all lists have;                     drafts.py a task, recurrence.py a schedule, from flags
 output.py        what goes to stdout;                     tables.py what of each thing;  words.py  times, spans, figures
+fields.py        only what somebody wants to see of it;   as_yaml.py
+profiles.py      servers by a name, in a file
 errors.py        exit codes, and what is to be done;      grpcurl.py the same call for grpcurl
 bulk.py          many tasks: asked for, followed          waiting.py  tasks that somebody waits for
 top.py           the live view
 running.py       programs of ours and of yours, as processes of their own
 supervising.py   which run under this one;                reload.py anew when their files change
 demo.py          what `taskq dev` runs when it is given nothing
-certificates.py  certificates for development
+certificates.py  certificates for development;        examining.py  of any, whether they are well
 health.py        whether a server would take calls, for probes
 conformance/     whether a processor, in any language, keeps its promises
 """

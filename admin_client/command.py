@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import itertools
@@ -37,9 +38,11 @@ NOUNS: Final[Mapping[str, Mapping[str, str]]] = {
     "Set up": {
         "db": "Upgrade a database, check it, or copy it to another; `taskq db --help` says how.",
         "token": "Make, list and revoke the API tokens of those who call; `taskq token --help` says how.",
-        "certs": "Certificates for development.",
+        "config": "Servers by a name, each with what lets you in.",
+        "certs": "Certificates: make them for development, check them.",
         "health": "Ask whether a server can serve, for probes.",
         "conformance": "Does a processor, in any language, keep what processors promise?",
+        "proto": "The contract itself, for other languages and other tools.",
         "completion": "Completion for your shell.",
     },
 }
@@ -62,6 +65,15 @@ class Taskq(click.Group):
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
         self.add_command(found, cmd_name)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         there = set(self.list_commands(ctx))
@@ -153,8 +165,10 @@ def _find(name: str) -> bool:
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether JSON was asked for, of a command line that cannot be read."""
     pairs = set(itertools.pairwise(arguments))
-    formats = {(flag, kind) for flag in ("-o", "--output") for kind in ("json", "jsonl")}
-    return bool({"--json", "-ojson", "-ojsonl", "--output=json", "--output=jsonl"} & set(arguments) or pairs & formats)
+    kinds = ("json", "jsonl", "yaml")
+    formats = {(flag, kind) for flag in ("-o", "--output") for kind in kinds}
+    words = {"--json", *(f"{flag}{kind}" for flag in ("-o", "--output=") for kind in kinds)}
+    return bool(words & set(arguments) or pairs & formats)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from admin_client import rpcs
 from client_core.access import TLS, Access, PathLike
 from client_core.channel import address_from_environment, open_channel
-from client_core.errors import TaskqError, from_rpc_error
+from client_core.errors import DeadlineExceeded, TaskqError, Unavailable, from_rpc_error
 from client_core.home import Home
 from client_core.knock import explain
 from client_core.times import Span, to_seconds
@@ -107,4 +107,7 @@ class Connection:
         return (("x-request-id", self.request_id),)
 
     async def _why(self, error: grpc.RpcError) -> TaskqError:
-        return (await explain(from_rpc_error(error), self.address, self._access))[0]
+        known = from_rpc_error(error)
+        if isinstance(known, DeadlineExceeded) and self._channel.get_state() is not grpc.ChannelConnectivity.READY:
+            return Unavailable(f"no connection to {self.address} within {self._timeout:g} s")  # nothing was sent
+        return (await explain(known, self.address, self._access))[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import click
@@ -63,3 +64,15 @@ def fill(
     for field, span in (("run_timeout", run_timeout), ("retention", retention)):
         if span is not None:
             getattr(task, field).CopyFrom(to_duration(span))
+
+
+_TRACE: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def continue_trace(task: Any, environment: Mapping[str, str]) -> str:
+    """Lets a task carry the trace of whoever has started this command, as TRACEPARENT says it; answers its id."""
+    if "traceparent" not in task.headers and _TRACE.fullmatch(environment.get("TRACEPARENT", "")):
+        told = {name: environment.get(name.upper(), "") for name in ("traceparent", "tracestate", "baggage")}
+        task.headers.update({name: value for name, value in told.items() if value})
+    carried = _TRACE.fullmatch(task.headers["traceparent"]) if "traceparent" in task.headers else None
+    return carried[1] if carried is not None else ""

@@ -1,7 +1,7 @@
 """How the command ends when something went wrong: its exit code, what is said, and what is to be done.
 
 0     done
-1     a fault of ours, or you were asked and said no
+1     a fault of ours; or you were asked and said no; or what was to be checked is not as it must be
 2     wrong use: a flag, an argument, a file
 3     a task that was waited for has failed
 4     a task that was waited for was cancelled, or was not finished in time
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from client_core.errors import TaskqError
 
 DECLINED: Final = 1
+UNFIT: Final = 1
 USAGE: Final = 2
 TASK_FAILED: Final = 3
 NOT_FINISHED: Final = 4

@@ -15,6 +15,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from admin_client import profiles
 from client_core.access import ENVIRONMENT, Access
 from client_core.channel import address_from_environment, open_blocking_channel
 from client_core.knock import knock
@@ -63,6 +64,7 @@ def _file(flag: str, what: str) -> Callable[[Callable[..., None]], Callable[...,
 
 @click.command("health", cls=_Probe)
 @click.argument("service", default="")
+@click.option("--profile", metavar="NAME", help="the server by its name: `taskq config list`")
 @click.option("--address", metavar="HOST:PORT", help="the server's  [default: TASKQ_ADDRESS, or 127.0.0.1:50051]")
 @click.option("--tls/--plaintext", default=None, help="whatever the environment says")
 @_file("--tls-ca", "the CA of the server's certificate")
@@ -71,28 +73,19 @@ def _file(flag: str, what: str) -> Callable[[Callable[..., None]], Callable[...,
 @click.option("--tls-server-name", metavar="NAME", help="what the server's certificate is made out to")
 @click.option("--connect-timeout", metavar="SPAN", default="1s", show_default=True, callback=_seconds)
 @click.option("--rpc-timeout", metavar="SPAN", default="1s", show_default=True, callback=_seconds)
-def health(
-    service: str,
-    address: str | None,
-    tls: bool | None,
-    tls_ca: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
-    tls_server_name: str | None,
-    connect_timeout: float,
-    rpc_timeout: float,
-) -> None:
+def health(service: str, connect_timeout: float, rpc_timeout: float, **given: Any) -> None:
     """Ask a server whether it serves, or whether SERVICE does: taskq.readiness, or the full name of a service.
 
     Prints what it answers. Exit codes: 0 it serves; 1 wrong arguments; 2 it cannot be reached; 3 the call failed; 4 it
-    does not serve now. Where no flag says so, TASKQ_ADDRESS and TASKQ_TLS_* do, as for all clients.
+    does not serve now. Where no flag says so, TASKQ_ADDRESS and TASKQ_TLS_* do, as for all clients, then a profile.
     """
-    address = address or address_from_environment()
-    files = {"CA": tls_ca, "CERT": tls_cert, "KEY": tls_key, "SERVER_NAME": tls_server_name}
     try:
-        access = _access(tls, {name: value for name, value in files.items() if value is not None})
+        given = profiles.completed(given, os.environ)
+        address = given["address"] or address_from_environment()
+        files = {name: given[f"tls_{name.lower()}"] for name in ("CA", "CERT", "KEY", "SERVER_NAME")}
+        access = _access(given["tls"], {name: value for name, value in files.items() if value is not None})
         channel = open_blocking_channel(address, access=access)
-    except ValueError as fault:
+    except (ValueError, profiles.WrongProfiles) as fault:
         _end(Exit.WRONG_ARGUMENTS, str(fault))
     with channel:
         _wait_for_connection(channel, address, access, connect_timeout)

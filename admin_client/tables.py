@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from admin_client.output import Block, Column, Facts, Rows, Table
+from admin_client.output import Block, Column, Facts, Lines, Rows, Table
 from admin_client.words import Words, duration, enum
 
 _COLOURS: Final = {
@@ -121,12 +121,11 @@ def task_detail(answer: Any, words: Words) -> list[Block]:
         ("run deadline", words.at(detail, "run_deadline")),
         ("pruned", words.at(detail, "prune_time")),
     ]
-    stack = detail.task.last_failure.stack
     return [
         facts,
         Rows("Attempts", detail.attempts, ATTEMPTS),
         Rows("Timeline", detail.timeline, TIMELINE),
-        *stack.splitlines(),
+        Lines("Stack trace", detail.task.last_failure.stack),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from admin_client import profiles
 from admin_client.errors import Ended, report
 from admin_client.output import FORMATS, Output
 from admin_client.values import SPAN
@@ -29,6 +30,12 @@ def _file() -> click.Path:
 
 
 CONNECTION: Final = (
+    click.Option(
+        ["--profile"],
+        metavar="NAME",
+        help="a server by its name: `taskq config list` (TASKQ_PROFILE)",
+        shell_complete=lambda ctx, param, typed: complete_profile(typed),
+    ),
     click.Option(["--address"], metavar="HOST:PORT", help="where the server is (TASKQ_ADDRESS; 127.0.0.1:50051)"),
     click.Option(["--tls/--plaintext"], default=None, help="TLS by this system's CAs, or none (TASKQ_TLS)"),
     click.Option(["--tls-ca"], type=_file(), help="the CA of the server's certificate (TASKQ_TLS_CA)"),
@@ -46,14 +53,17 @@ CONNECTION: Final = (
 OUTPUT: Final = (
     click.Option(["-o", "--output"], type=click.Choice(FORMATS), help="table on a terminal, jsonl elsewhere"),
     click.Option(["--json", "as_json"], is_flag=True, help="short for -o json"),
+    click.Option(["--fields"], metavar="NAMES", help="only these, of each: task_id,state,last_failure.message"),
     click.Option(["--time", "times"], type=click.Choice(["relative", "iso", "epoch"]), default="relative",
                  help="how tables show times (relative)"),
     click.Option(["--color"], type=click.Choice(["auto", "always", "never"]), default="auto",
                  help="auto: on a terminal, unless NO_COLOR is set"),
     click.Option(["--grpcurl"], is_flag=True, help="print the call for grpcurl instead of making it"),
-    click.Option(["-v", "--verbose"], is_flag=True, help="say on stderr by what id the server's log knows the call"),
+    click.Option(["-v", "--verbose"], is_flag=True,
+                 help="say on stderr the ids of the call, which the server's log has, and of the trace"),
 )  # fmt: skip
 _COMMON: Final = (*CONNECTION, *OUTPUT)
+_LOCAL: Final = tuple(option for option in OUTPUT if option.name in ("output", "as_json", "color"))
 
 
 @dataclass
@@ -125,6 +135,25 @@ class Verb(click.Command):
                 formatter.write_dl(records)
 
 
+class Local(click.Command):
+    """A command that calls no server: its callback is `(output, …)`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.own = list(self.params)
+        self.params.extend(_LOCAL)
+
+    def invoke(self, ctx: click.Context) -> None:
+        given = {option.name: ctx.params.pop(str(option.name)) for option in _LOCAL}
+        assert self.callback is not None
+        self.callback(Output("json" if given["as_json"] else given["output"], color=given["color"]), **ctx.params)
+
+
+def complete_profile(typed: str) -> list[str]:
+    """The profiles whose names begin so."""
+    return [name for name in profiles.names(os.environ) if name.startswith(typed)]
+
+
 def user_agent() -> str:
     """By which the audit recognises this command."""
     try:
@@ -140,15 +169,24 @@ def verb(group: click.Group, name: str, **options: Any) -> Callable[[Callback], 
 
 def connection_options(command: F) -> F:
     """The flags that say where the server is, for a program that is started with them."""
-    click_params = getattr(command, "__click_params__", [])
-    command.__click_params__ = [*reversed(CONNECTION[:-1]), *click_params]  # type: ignore[attr-defined]
-    return command
+    return options(CONNECTION[:-1])(command)
+
+
+def options(those: Sequence[click.Option]) -> Callable[[F], F]:
+    """Adds flags that are said elsewhere."""
+
+    def add(command: F) -> F:
+        before = getattr(command, "__click_params__", [])
+        command.__click_params__ = [*reversed(those), *before]  # type: ignore[attr-defined]
+        return command
+
+    return add
 
 
 def environment(given: dict[str, Any]) -> dict[str, str]:
     """The environment of a program that is to find the same server."""
     told = {**os.environ}
-    for name, value in given.items():
+    for name, value in profiles.completed(given, os.environ).items():
         if value is not None:
             told[f"TASKQ_{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
     if given["token_file"] is not None:
@@ -157,7 +195,12 @@ def environment(given: dict[str, Any]) -> dict[str, str]:
 
 
 def _invocation(given: dict[str, Any]) -> Invocation:
+    given |= profiles.completed({option.name: given[str(option.name)] for option in CONNECTION[:-1]}, os.environ)
     output = Output("json" if given["as_json"] else given["output"], given["times"], given["color"])
+    if given["fields"] is not None:
+        from admin_client.fields import Fields
+
+        output.fields = Fields.read(given["fields"])
     return Invocation(
         output,
         is_grpcurl=given["grpcurl"],

@@ -51,7 +51,8 @@ def _judge(states: dict[str, int]) -> None:
         those = [task_id for task_id, its in states.items() if its == state]
         if those:
             what = f"task {those[0]}" if len(those) == 1 else f"{len(those)} of {len(states)} tasks"
-            raise Ended(code, f"{what} {word.replace('was', 'were') if len(those) > 1 else word}")
+            fix = f"`taskq task get {those[0]} --full` shows where" if code == TASK_FAILED else ""
+            raise Ended(code, f"{what} {word.replace('was', 'were') if len(those) > 1 else word}", fix)
 
 
 async def _say_why(client: AdminClient, task_id: str) -> None:

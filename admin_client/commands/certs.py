@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
+from admin_client.errors import UNFIT, Ended
+from admin_client.output import Column, Output, Table
+from admin_client.values import SPAN
+from admin_client.verb import Local
+
+FOUND = Table(
+    [
+        Column("FILE", lambda one, words: one["file"]),
+        Column("UNTIL", lambda one, words: one["until"]),
+        Column("FAULTS", lambda one, words: "; ".join(one["faults"]), style=lambda text: "red", is_long=True),
+        Column("MADE OUT TO", lambda one, words: ", ".join(one["names"]), is_long=True),
+    ],
+    name=lambda one: str(one["file"]),
+    nothing="",
+)
+
 
 @click.group()
 def certs() -> None:
-    """Certificates for development."""
+    """Certificates: make them for development, check them."""
 
 
 @certs.command("init")
@@ -39,3 +56,32 @@ def certs_init(folder: Path, hosts: tuple[str, ...], force: bool) -> None:
     click.echo(f"server: {own % ('server', 'server')} {required}")
     for role in certificates.CLIENTS:
         click.echo(f"{role}: TASKQ_TLS_CA={folder}/ca.pem {own % (role, role)}")
+
+
+@certs.command("check", cls=Local)
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--ca", type=click.Path(dir_okay=False, path_type=Path), help="who must have signed them (ca.pem beside)")
+@click.option("--within", type=SPAN, default="14d", help="a fault where one ends so soon (14d)")
+def certs_check(output: Output, paths: tuple[Path, ...], ca: Path | None, within: float) -> None:
+    """Check certificates, those of PATHS or of the folder certs: until when, signed by whom, are their keys theirs.
+
+    Exit code 0 if all is well, 1 if not.
+    """
+    from admin_client import examining
+
+    try:
+        found = examining.examine(paths or [Path("certs")], ca, timedelta(seconds=within), datetime.now(UTC))
+    except ValueError as fault:
+        raise click.BadParameter(str(fault), param_hint="PATHS") from None
+    shown = [
+        {
+            "file": str(one.file),
+            "until": f"{one.end:%Y-%m-%dT%H:%M:%SZ}",
+            "faults": list(one.faults),
+            "names": list(one.names),
+        }
+        for one in found
+    ]
+    output.show_plain_list("certificates", shown, FOUND)
+    if wrong := [one for one in found if one.faults]:
+        raise Ended(UNFIT, f"{len(wrong)} of {len(found)}: {wrong[0].file} {wrong[0].faults[0]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from admin_client import running, start
+from admin_client import profiles, running, start
 from admin_client.errors import USAGE, Ended
 from admin_client.supervising import Program, Stop, keep
 
@@ -81,7 +81,8 @@ async def _addresses(process: asyncio.subprocess.Process, has_http: bool) -> lis
 
 def _banner(app: str, addresses: list[str]) -> str:
     address = addresses[0]
-    where = "" if address == "127.0.0.1:50051" else f" --address {address}"
+    is_found = address == "127.0.0.1:50051" and not profiles.is_any_used(os.environ)
+    where = "" if is_found else f" --address {address}"
     pages = f"  HTTP   {addresses[1]}\n" if len(addresses) > 1 else ""
     name, data = ("demo.hello", """ -d '{"name": "you"}'""") if app == DEMO else ("NAME", "")
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,6 +81,9 @@ async def enqueue(
         new.dedup.CopyFrom(Dedup(key=key, scope=key_scope, on_conflict=chosen(DedupConflict, on_conflict)))
         if key_ttl is not None:
             new.dedup.ttl.CopyFrom(to_duration(key_ttl))
+    trace_id = drafts.continue_trace(new, os.environ)
+    if trace_id and click.get_current_context().obj.is_verbose:
+        click.echo(f"trace id: {trace_id}", err=True)
     answer = await client.enqueue([new])
     (result,) = answer.results
     outcome = enum(result, "outcome")
@@ -129,8 +133,10 @@ async def list_(client: AdminClient, output: Output, filter: str, full: bool, **
 async def count(client: AdminClient, output: Output, filter: str) -> None:
     """Count the tasks that a filter matches. Of very many, as far as the server looks."""
     answer = await client.count_tasks(filter)
+    answer.ClearField("tasks")  # the one of its page
+    answer.ClearField("next_page_token")
     number = counted(answer.total_size, or_more=answer.total_is_partial)
-    output.show(answer, lambda answer, words: [number], number)
+    output.show(answer, lambda answer, words: [number], str(answer.total_size))
 
 
 @verb(task, "get")

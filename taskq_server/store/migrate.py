@@ -100,7 +100,6 @@ def to_head(connection: Connection, scripts: Path = SCRIPTS, head: str = HEAD) -
 def sql(found: str | None) -> str:
     """What `to_head` does to a PostgreSQL database of version `found`, as one transaction for psql."""
     from alembic import command
-    from sqlalchemy.dialects import postgresql
 
     config, history = _history(SCRIPTS)
     known = [script.revision for script in history.walk_revisions()]
@@ -111,7 +110,7 @@ def sql(found: str | None) -> str:
     config.output_buffer = written = io.StringIO()
     command.upgrade(config, f"{found or 'base'}:{HEAD}", sql=True)
     save = _SAVE_SERVES_FROM.bindparams(version=_serves_from_after(history, HEAD))
-    saved = save.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+    saved = save.compile(compile_kwargs={"literal_binds": True})
     return f"BEGIN;\n\n{_LET_SERVERS_PASS}{written.getvalue()}{saved};\n\nCOMMIT;\n"
 
 

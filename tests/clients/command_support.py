@@ -56,7 +56,8 @@ class Taskq:
 
     def __init__(self, address: str, **environment: str) -> None:
         self.address = address
-        self.environment: dict[str, str | None] = {**NOTHING_SET, "TASKQ_ADDRESS": address, **environment}
+        self.environment: dict[str, str | None] = {**NOTHING_SET, **NO_PROFILES, "TASKQ_ADDRESS": address}
+        self.environment |= environment
 
     async def __call__(self, *words: str, input: str | None = None) -> Ended:
         return await asyncio.to_thread(self._run, words, input)
@@ -87,8 +88,9 @@ class Taskq:
 
 
 NOTHING_SET: dict[str, str | None] = {
-    name: None for name in os.environ if name.startswith("TASKQ_") or name in ("NO_COLOR", "FORCE_COLOR")
+    name: None for name in os.environ if name.startswith("TASKQ_") or name in ("NO_COLOR", "FORCE_COLOR", "TRACEPARENT")
 }
+NO_PROFILES = {"XDG_CONFIG_HOME": "/nonexistent", "XDG_CONFIG_DIRS": "/nonexistent"}
 
 
 def command_line(*words: str) -> list[str]:
@@ -99,7 +101,7 @@ def own_environment(**more: str) -> dict[str, str]:
     """For a process of its own, wherever that is started."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
     kept = {name: value for name, value in os.environ.items() if name not in NOTHING_SET}
-    return {**kept, "PYTHONPATH": path, **more}
+    return {**kept, **NO_PROFILES, "PYTHONPATH": path, **more}
 
 
 async def a_process(*words: str, **more: str) -> asyncio.subprocess.Process:
@@ -125,7 +127,7 @@ def _on_a_terminal(
     address: str, words: Sequence[str], answers: Sequence[tuple[str, str]], more: dict[str, str]
 ) -> Ended:
     ours, theirs = pty.openpty()
-    environment = own_environment(TASKQ_ADDRESS=address, COLUMNS="200", TERM="xterm-256color", **more)
+    environment = own_environment(TASKQ_ADDRESS=address, **{"COLUMNS": "200", "TERM": "xterm-256color", **more})
     process = subprocess.Popen(
         command_line(*words), stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
         preexec_fn=_heed_ctrl_c,

@@ -44,6 +44,14 @@ async def test_that_there_is_no_server_says_how_to_start_one(nowhere: str) -> No
     assert "`taskq dev`" in said and "--address" in said
 
 
+async def test_who_takes_a_connection_and_says_nothing_is_no_server() -> None:
+    """It could not have done anything: it has heard nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        said = await Taskq(address).fails(78, "task", "list", "--timeout", "300ms")
+    assert f"no server answers at {address}" in said and "--address" in said
+
+
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
 async def test_the_exit_code_is_64_and_the_status(
     taskq: Taskq, admin_service: ScriptedAdmin, code: grpc.StatusCode
@@ -103,6 +111,14 @@ async def test_in_json_the_error_is_json_with_the_details_of_the_call(
 async def test_wrong_use_is_2_in_json_too(taskq: Taskq, words: list[str]) -> None:
     error = json.loads(await taskq.fails(2, *words))
     assert error["code"] == "USAGE" and error["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["tsk", "list"], "'task'"), (["shedule"], "'schedule'"), (["task", "lst"], "'list'")]
+)
+async def test_what_is_mistyped_is_guessed(taskq: Taskq, words: list[str], meant: str) -> None:
+    said = await taskq.fails(2, *words)
+    assert f"id you mean {meant}?" in said
 
 
 async def test_a_noun_alone_shows_its_verbs(taskq: Taskq) -> None:

@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from admin_client import AdminClient
-from admin_client.output import Column, Format, Output, Table
+from admin_client.output import Column, Format, Output, Table, fitted
 from taskq.v1 import admin_service_pb2 as admin
 from taskq.v1 import admin_task_pb2 as tasks
 from taskq.v1 import audit_pb2 as audit
@@ -74,7 +74,9 @@ async def test_no_more_is_shown_than_was_asked_for_and_that_there_is_more_is_sai
     assert len(admin_service.requests) == 1
 
 
-@pytest.mark.parametrize(("kind", "kept"), [("jsonl", 2), ("name", 2), ("none", 2), ("json", 3), ("table", 3)])
+@pytest.mark.parametrize(
+    ("kind", "kept"), [("jsonl", 2), ("name", 2), ("none", 2), ("json", 3), ("yaml", 3), ("table", 3)]
+)
 async def test_pages_are_kept_until_the_end_only_where_they_are_shown_as_one(
     kind: Format, kept: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +150,8 @@ async def test_a_count_is_the_number_and_says_when_there_are_more(taskq: Taskq, 
 
     assert await taskq.table("task", "count", "--filter", "name:cook") == "12,345+\n"
     (request,) = admin_service.requests
+    assert (await taskq("task", "count", "-o", "name")).out == "12345\n", "for a script to reckon with"
+    assert (await taskq.done("task", "count")).keys() == {"serverTime", "totalSize", "totalIsPartial"}
     assert (request.filter, request.with_total, request.page_size) == ("name:cook", True, 1)
 
 
@@ -181,6 +185,16 @@ async def test_a_task_is_shown_with_its_past(taskq: Taskq, admin_service: Script
     ) in shown
     assert "Timeline\nWHEN       WHAT\n1m30s ago  enqueued by alice\nin 55s     the attempt is ended\n" in shown
     assert admin_service.requests[0].view == tasks.TASK_VIEW_FULL
+
+
+async def test_a_stack_trace_keeps_its_lines_and_moves_no_cursor(taskq: Taskq, admin_service: ScriptedAdmin) -> None:
+    stack = 'Traceback:\n  File "oven.py"\x1b[2J\nCold: brr\n'
+    one = Task(task_id=ID % 1, last_failure=Failure(error_type="Cold", message="brr", stack=stack))
+    answer = tasks.AdminServiceGetTaskResponse(detail=tasks.TaskDetail(task=one))
+    admin_service.on(tasks.AdminServiceGetTaskRequest, answer)
+
+    shown = await taskq.table("task", "get", ID % 1, "--full")
+    assert shown.endswith('\n\nStack trace\nTraceback:\n  File "oven.py"�[2J\nCold: brr\n')
 
 
 async def test_why_a_task_is_not_running_is_said_in_sentences(taskq: Taskq, admin_service: ScriptedAdmin) -> None:
@@ -274,6 +288,37 @@ async def test_top_is_one_look_where_there_is_no_terminal(taskq: Taskq, admin_se
     shown = await taskq.table("top", "--once")
     assert "tasks:      RUNNING 3" in shown and "running:    3 of 8 credits" in shown
     assert (await taskq.done("top"))["credits"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("room", "widths"),
+    [
+        (101, [36, 20, 9, 30]),  # as they are
+        (100, [36, 20, 9, 29]),
+        (89, [36, 19, 9, 19]),  # long ones become narrower, the widest first
+        (67, [36, 8, 9, 8]),
+        (66, [36, 17, 9]),  # then the last is left out, and its room is for the others
+        (46, [36, 8]),
+        (45, [36]),
+        (10, [36]),  # there is always one
+    ],
+)
+def test_what_does_not_fit_becomes_narrower_then_the_last_columns_go(room: int, widths: list[int]) -> None:
+    assert fitted([36, 20, 9, 30], [False, True, False, True], room) == widths
+
+
+async def test_a_narrow_terminal_says_what_it_has_no_room_for(taskq: Taskq, admin_service: ScriptedAdmin) -> None:
+    found = Task(
+        task_id=ID % 1, name="cook.very.slowly.indeed", state=TASK_STATE_FAILED, enqueue_time=at(-9), due_time=at(-8),
+        finish_time=at(-7), processor_name="oven",
+    )  # fmt: skip
+    admin_service.on(tasks.ListTasksRequest, tasks.ListTasksResponse(tasks=[found], server_time=at(0)))
+
+    shown = (await on_a_terminal(taskq.address, "task", "list", NO_COLOR="1", COLUMNS="80")).out
+    title, line, said = shown.splitlines()
+    assert title.split() == ["ID", "NAME", "STATE", "ENQUEUED", "DUE"]
+    assert line.split() == [ID % 1, "cook.very.slowl…", "FAILED", "9s", "ago", "8s", "ago"]
+    assert said == "there is no room for FINISHED, PROCESSOR: make it wider, or choose by --fields"
 
 
 async def test_a_terminal_gets_a_table_in_colour_unless_it_was_asked_not_to(

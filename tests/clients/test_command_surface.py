@@ -6,6 +6,8 @@ import ast
 import importlib.util
 import inspect
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -125,7 +127,7 @@ def test_every_verb_has_help_with_a_sentence(path: str) -> None:
     result = CliRunner().invoke(main, [*path.split(), "--help"])
     assert result.exit_code == 0
     command = dict(command_reference.commands())[tuple(path.split())]
-    assert (command.help or "").rstrip().endswith((".", "?", "fish")), command.help
+    assert (command.help or "").rstrip().endswith((".", "?", "fish", "…")), command.help
     for param in command.params:
         assert not isinstance(param, click.Option) or param.help, (path, param.name)
 
@@ -134,7 +136,15 @@ def test_the_short_help_of_a_noun_is_what_the_noun_says_of_itself() -> None:
     for section in NOUNS.values():
         for name, text in section.items():
             command = main.get_command(click.Context(main), name)
-            if command is not None and name not in ("dev", "top", "server-info", "completion", "health", "conformance"):
+            if command is not None and name not in (
+                "dev",
+                "top",
+                "server-info",
+                "completion",
+                "health",
+                "conformance",
+                "proto",
+            ):
                 assert (command.help or "").split("\n\n")[0] == text
 
 
@@ -146,6 +156,35 @@ def test_it_completes_in_every_shell(shell: str) -> None:
     asked |= {"COMP_WORDS": "taskq schedule tr"} if shell != "fish" else {"COMP_CWORD": "tr"}
     said = subprocess.run(command_line(), env=own_environment(**asked), capture_output=True, text=True, check=False)
     assert "trigger" in said.stdout, said.stderr
+
+
+LOADED = {
+    "bash": (
+        'eval "$(taskq completion bash)"; complete -p taskq >&2; '
+        "COMP_WORDS=(taskq schedule tr) COMP_CWORD=2; _taskq_completion taskq; echo ${COMPREPLY[@]}"
+    ),
+    "zsh": (
+        'autoload -U compinit; compinit -u -D; eval "$(taskq completion zsh)"; '
+        "_describe() { print $completions_with_descriptions }; compadd() { print $completions }; "
+        "words=(taskq schedule tr) CURRENT=3; $_comps[taskq]"
+    ),
+    "fish": "taskq completion fish | source; complete --do-complete 'taskq schedule tr'",
+}
+"""How each loads what is printed, and then asks for what begins with `tr`."""
+
+
+@pytest.mark.parametrize("shell", LOADED)
+def test_a_shell_that_is_installed_loads_it(shell: str, tmp_path: Path) -> None:
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"there is no {shell} here")
+    taskq = tmp_path / "taskq"
+    taskq.write_text(f'#!/bin/sh\nexec {shlex.join(command_line())} "$@"\n')
+    taskq.chmod(0o755)
+    environment = own_environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", HOME=str(tmp_path))
+    ended = subprocess.run(
+        [program, "-c", LOADED[shell]], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "trigger" in ended.stdout, ended
 
 
 def imported(*words: str) -> set[str]:
@@ -162,8 +201,17 @@ def imported(*words: str) -> set[str]:
 
 
 def test_help_waits_for_no_grpc_and_a_pipe_for_no_tables() -> None:
-    assert not imported("--help") & {"grpc", "google", "rich", "cryptography", "asyncio"}
-    heavy = {"rich", "cryptography", "scheduler_client", "processor_client", "taskq_server", "sqlalchemy", "pydantic"}
+    assert not imported("--help") & {"grpc", "google", "rich", "cryptography", "asyncio", "yaml", "tomllib"}
+    heavy = {
+        "rich",
+        "yaml",
+        "cryptography",
+        "scheduler_client",
+        "processor_client",
+        "taskq_server",
+        "sqlalchemy",
+        "pydantic",
+    }
     assert not imported("task", "list", "--address", "127.0.0.1:1") & heavy
 
 

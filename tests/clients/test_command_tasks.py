@@ -167,6 +167,30 @@ async def test_a_task_that_is_not_there_is_69_with_where_to_look(taskq: Taskq) -
     assert "`taskq task list`" in said
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+async def test_a_task_goes_on_with_the_trace_of_who_enqueues_it(taskq: Taskq) -> None:
+    taskq.environment |= {"TRACEPARENT": PARENT, "TRACESTATE": "a=b"}
+    enqueued = await taskq("task", "enqueue", "greet", "--delay", "1h", "-o", "name", "-v")
+    assert f"trace id: {TRACE}\n" in enqueued.err and "request id: " in enqueued.err
+    cancelled = await taskq.done("task", "cancel", enqueued.out.strip())
+    assert cancelled["task"]["headers"] == {"traceparent": PARENT, "tracestate": "a=b"}
+
+
+async def test_what_is_no_trace_is_none_and_a_header_wins(taskq: Taskq) -> None:
+    taskq.environment |= {"TRACEPARENT": "nonsense"}
+    enqueued = await taskq("task", "enqueue", "greet", "--delay", "1h", "-o", "name", "-v")
+    assert "trace id" not in enqueued.err
+    assert "headers" not in (await taskq.done("task", "cancel", enqueued.out.strip()))["task"]
+
+    taskq.environment |= {"TRACEPARENT": PARENT}
+    mine = PARENT.replace(TRACE, "a" * 32)
+    enqueued = await taskq("task", "enqueue", "greet", "--header", f"traceparent={mine}", "-o", "name", "-v")
+    assert f"trace id: {'a' * 32}\n" in enqueued.err
+
+
 async def test_none_says_nothing(taskq: Taskq) -> None:
     ended = await taskq("task", "enqueue", "greet", "-o", "none")
     assert (ended.code, ended.out, ended.err) == (0, "", "")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from admin_client.command import NOUNS, main
-from admin_client.verb import CONNECTION, OUTPUT, Verb
+from admin_client.verb import CONNECTION, OUTPUT, Local, Verb
 from tests.support.process import ROOT
 
 PAGE = ROOT / "docs" / "command.md"
@@ -66,7 +66,7 @@ def write() -> None:
 
 
 def _own(command: click.Command) -> list[click.Parameter]:
-    if isinstance(command, Verb):
+    if isinstance(command, Verb | Local):
         return command.own
     common = {option.name for option in CONNECTION}
     return [param for param in command.params if param.name not in common]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
+from admin_client import certificates
 from admin_client.command import main
 from client_core.access import TLS
 from taskq_server.certificates import Certificates
@@ -73,3 +76,78 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, said = init(str(tmp_path / "file" / "certs"))
     assert code == 1 and "file/certs" in said
+
+
+# ── check ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check(*arguments: str) -> tuple[int, dict[str, list[str]], str]:
+    """The exit code, the faults of each file, and what is said."""
+    result = CliRunner().invoke(main, ["certs", "check", "-o", "jsonl", *arguments])
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    return result.exit_code, {Path(one["file"]).name: one["faults"] for one in told}, result.stderr
+
+
+def test_what_was_made_is_well(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    assert check(str(tmp_path)) == (0, {f"{name}.pem": [] for name in ["ca", *ROLES]}, "")
+
+
+def test_it_tells_to_whom_and_until_when(tmp_path: Path) -> None:
+    init(str(tmp_path), "--host", "queue.lan")
+    result = CliRunner().invoke(main, ["certs", "check", str(tmp_path / "server.pem"), "-o", "table"])
+    until = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes()).not_valid_after_utc
+    title, line = result.stdout.splitlines()
+    assert title.split() == ["FILE", "UNTIL", "MADE", "OUT", "TO"]
+    assert f"{until:%Y-%m-%dT%H:%M:%SZ}" in line and "queue.lan" in line
+
+
+def test_what_ends_soon_or_has_ended_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init(str(tmp_path))
+    code, faults, said = check(str(tmp_path / "server.pem"), "--within", "400d")
+    assert (code, faults) == (1, {"server.pem": ["expires in 396 days"]})
+    assert "server.pem expires in 396 days" in json.loads(said)["message"]
+
+    monkeypatch.setattr(certificates, "LIFE", timedelta(minutes=-1))
+    init(str(tmp_path), "--force")
+    assert check(str(tmp_path / "server.pem"))[1] == {"server.pem": ["has expired"]}
+
+
+def test_what_begins_later_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates, "EARLIER", timedelta(hours=-1))
+    init(str(tmp_path))
+    assert check(str(tmp_path / "admin.pem"))[1] == {"admin.pem": ["is not valid yet"]}
+
+
+def test_a_key_must_be_its_own_usable_and_nobody_elses_to_read(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    (tmp_path / "server.key").write_bytes((tmp_path / "admin.key").read_bytes())
+    (tmp_path / "admin.key").chmod(0o644)
+    (tmp_path / "processor.key").write_text("nonsense")
+    code, faults, _ = check(str(tmp_path))
+    assert code == 1
+    assert faults == {
+        "ca.pem": [],
+        "scheduler.pem": [],
+        "server.pem": ["server.key is the key of another certificate"],
+        "admin.pem": ["others can read admin.key"],
+        "processor.pem": ["processor.key cannot be used; must be a PEM key without a passphrase"],
+    }
+
+
+def test_it_must_be_signed_by_the_authority_that_is_beside_it_or_named(tmp_path: Path) -> None:
+    init(str(tmp_path / "one"))
+    init(str(tmp_path / "other"))
+    wanted = str(tmp_path / "other" / "ca.pem")
+    assert check(str(tmp_path / "one" / "server.pem"), "--ca", wanted)[1] == {"server.pem": ["is not signed by ca.pem"]}
+
+    (tmp_path / "one" / "ca.pem").write_bytes(Path(wanted).read_bytes())
+    assert check(str(tmp_path / "one" / "admin.pem"))[:2] == (1, {"admin.pem": ["is not signed by ca.pem"]})
+
+
+@pytest.mark.parametrize("name", ["nothing.pem", "server.key", "empty"])
+def test_what_is_no_certificate_is_wrong_use(tmp_path: Path, name: str) -> None:
+    init(str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    code, faults, said = check(str(tmp_path / name))
+    assert (code, faults) == (2, {}) and name in said

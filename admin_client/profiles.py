@@ -1,0 +1,201 @@
+"""Profiles: servers by a name, each with what lets the command in, in `$XDG_CONFIG_HOME/taskq/config.toml`.
+
+    use = "prod"
+
+    [profiles.prod]
+    address = "queue.example:50051"
+    tls_ca = "ca.pem"
+    token_file = "prod.token"
+
+Files are found beside it. Flags win over the environment, and the environment over a profile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+FILES: Final = ("tls_ca", "tls_cert", "tls_key", "token_file")
+KEYS: Final = ("address", "tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "token", "token_file")
+"""What a profile may say: each is a flag, and a variable, of the same name."""
+
+_TLS: Final = ("tls", "tls_ca", "tls_cert", "tls_key", "tls_server_name")
+_TOGETHER: Final = (("tls_cert", "tls_key"), ("token", "token_file"))
+"""Of these all come from one place."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+Profile = dict[str, str | bool]
+
+
+class WrongProfiles(click.ClickException):
+    """The file cannot be used, or has no such profile: wrong use."""
+
+    exit_code = 2
+
+
+@dataclass
+class Profiles:
+    """What stands in one file, or in none.
+
+    used   the profile that counts where none is named
+    """
+
+    path: Path
+    used: str = ""
+    profiles: dict[str, Profile] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """Writes the file anew, for its owner alone from its first byte on."""
+        lines = [f"use = {_toml(self.used)}\n"] if self.used else []
+        for name, profile in sorted(self.profiles.items()):
+            lines.append(f"\n[profiles.{name}]\n" if lines else f"[profiles.{name}]\n")
+            lines += [f"{key} = {_toml(profile[key])}\n" for key in KEYS if key in profile]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            half = self.path.with_name(f".{self.path.name}.new")
+            half.unlink(missing_ok=True)
+            half.touch(mode=0o600, exist_ok=False)
+            half.write_text("".join(lines), "utf-8")
+            half.replace(self.path)
+        except OSError as error:
+            raise WrongProfiles(f"{self.path} cannot be written: {error.strerror}") from None
+
+
+def own_path(environment: Mapping[str, str]) -> Path:
+    """The file of whoever calls."""
+    folder = environment.get("XDG_CONFIG_HOME", "")
+    try:
+        place = Path(folder) if folder.startswith("/") else Path(environment.get("HOME") or Path.home()) / ".config"
+    except RuntimeError:  # a user that this machine does not know, as in a container
+        place = Path("/nonexistent")
+    return place / "taskq" / "config.toml"
+
+
+def own(environment: Mapping[str, str]) -> Profiles:
+    """What stands in it."""
+    return _read(own_path(environment))
+
+
+def known(environment: Mapping[str, str]) -> Profiles:
+    """The same with what all of this machine have, in `$XDG_CONFIG_DIRS`, unless one's own says it otherwise."""
+    found = own(environment)
+    for folder in (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
+        if folder.startswith("/"):
+            shared = _read(Path(folder) / "taskq" / "config.toml")
+            found.profiles = shared.profiles | found.profiles
+            found.used = found.used or shared.used
+    return found
+
+
+def named(name: str, environment: Mapping[str, str]) -> Profile:
+    """The profile of this name. WrongProfiles when there is none."""
+    found = known(environment)
+    if name not in found.profiles:
+        there = ", ".join(sorted(found.profiles)) or "none"
+        raise WrongProfiles(f"there is no profile {name!r} in {found.path}; there is {there}")
+    return found.profiles[name]
+
+
+def completed(given: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The flags, and from a profile what neither they nor the environment say; without `profile`.
+
+    One that nobody has named, but that is in use, counts only as a whole: where the address is given otherwise its
+    token and its files are for another server.
+    """
+    flags = {name: value for name, value in given.items() if name != "profile"}
+    said = {key for key in KEYS if flags.get(key) is not None or environment.get(f"TASKQ_{key.upper()}", "").strip()}
+    if name := given.get("profile") or environment.get("TASKQ_PROFILE", "").strip():
+        profile = named(name, environment)
+    elif "address" in said or not (used := known(environment)).used:
+        return flags
+    else:
+        profile = named(used.used, environment)
+    is_plain = flags.get("tls") is False or environment.get("TASKQ_TLS", "").strip().lower() in ("false", "0", "no")
+    unwanted = said | {key for group in _TOGETHER if said & set(group) for key in group}
+    if said & set(_TLS):
+        unwanted |= set(_TLS) if is_plain else {"tls"}
+    return flags | {key: value for key, value in profile.items() if key in flags and key not in unwanted}
+
+
+def is_any_used(environment: Mapping[str, str]) -> bool:
+    """Whether a profile counts where none is named."""
+    return bool(environment.get("TASKQ_PROFILE", "").strip() or known(environment).used)
+
+
+def names(environment: Mapping[str, str]) -> list[str]:
+    """Of all that are known; none when they cannot be read: for who is still typing."""
+    try:
+        return sorted(known(environment).profiles)
+    except WrongProfiles:
+        return []
+
+
+def check_name(name: str) -> None:
+    """WrongProfiles for what cannot be a profile's."""
+    if not _NAME.fullmatch(name):
+        raise WrongProfiles(f"{name!r} cannot be a profile's name; must be letters, digits, _ and -")
+
+
+def check(name: str, profile: Mapping[str, object], path: Path) -> None:
+    """WrongProfiles for one that contradicts itself."""
+    where = f"{path}: profile {name!r}"
+    if unknown := [key for key in profile if key not in KEYS]:
+        raise WrongProfiles(f"{where} has {', '.join(unknown)}; must be of {', '.join(KEYS)}")
+    for key, value in profile.items():
+        kind = bool if key == "tls" else str
+        if not isinstance(value, kind):
+            raise WrongProfiles(f"{where}: {key} must be {'true or false' if kind is bool else 'text'}")
+        if isinstance(value, str) and not (value and value.isprintable()):
+            raise WrongProfiles(f"{where}: {key} must be text, on one line")
+    if "token" in profile and "token_file" in profile:
+        raise WrongProfiles(f"{where} has a token and a token_file; must have one")
+    if ("tls_cert" in profile) != ("tls_key" in profile):
+        raise WrongProfiles(f"{where} must have both tls_cert and tls_key, or neither")
+    if profile.get("tls") is False and (files := [key for key in _TLS[1:] if key in profile]):
+        raise WrongProfiles(f"{where} has tls = false and {files[0]}, which contradict each other")
+
+
+def _read(path: Path) -> Profiles:
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            told = tomllib.load(file)
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        PermissionError,
+    ):  # the last: somebody else's home, as in a container
+        return Profiles(path)
+    except (OSError, ValueError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else str(fault)
+        raise WrongProfiles(f"{path} cannot be read: {why}") from None
+    profiles, used = told.get("profiles", {}), told.get("use", "")
+    if not isinstance(used, str) or not isinstance(profiles, dict) or set(told) - {"use", "profiles"}:
+        raise WrongProfiles(f"{path} must have `use`, and tables called [profiles.NAME]")
+    for name, profile in profiles.items():
+        if not isinstance(profile, dict):
+            raise WrongProfiles(f"{path} must have `use`, and tables called [profiles.NAME]")
+        check(name, profile, path)
+        if "token" in profile and stat.S_IMODE(mode) & 0o077:
+            raise WrongProfiles(f"{path} holds a token, and others can read it: chmod 600 {path}")
+        profile |= {key: str(_beside(path, profile[key])) for key in FILES if key in profile}
+    return Profiles(path, used, profiles)
+
+
+def _beside(path: Path, file: str) -> Path:
+    return path.parent / Path(file).expanduser()
+
+
+def _toml(value: str | bool) -> str:
+    # What is printable, and no control character, JSON writes as TOML does.
+    return str(value).lower() if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
