@@ -80,6 +80,8 @@ async def fulfil(client: AdminClient, output: Output, wish: Wish) -> None:
 
 async def _confirmed(client: AdminClient, wish: Wish, which: dict[str, Any]) -> int:
     """Asks whether so many are meant; answers how many the server must find when it begins."""
+    from client_core.access import is_loopback
+
     if wish.no_input or not sys.stdin.isatty():
         raise click.UsageError("nobody can be asked here: look with --dry-run, then give --yes")
     found = (
@@ -89,7 +91,9 @@ async def _confirmed(client: AdminClient, wish: Wish, which: dict[str, Any]) -> 
     if not number:
         raise Ended(0, "no task matches: nothing is done")
     shown = count(number, or_more=found.matched_is_partial)
-    question = f"{wish.word} {shown} {'task' if number == 1 else 'tasks'} matching {wish.filter!r}?"
+    asked = click.get_current_context().obj
+    where = "" if is_loopback(client.address) and not asked.profile else f" at {asked.where}"
+    question = f"{wish.word} {shown} {'task' if number == 1 else 'tasks'} matching {wish.filter!r}{where}?"
     with interruptible():
         if number > MANY:
             typed = click.prompt(f"{question} Type {number} to go on", default="", show_default=False, err=True)

@@ -104,25 +104,34 @@ def named(name: str, environment: Mapping[str, str]) -> Profile:
     return found.profiles[name]
 
 
-def completed(given: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The flags, and from a profile what neither they nor the environment say; without `profile`.
+def chosen(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """The name of the profile that counts; empty when none does.
 
     One that nobody has named, but that is in use, counts only as a whole: where the address is given otherwise its
     token and its files are for another server.
     """
-    flags = {name: value for name, value in given.items() if name != "profile"}
-    said = {key for key in KEYS if flags.get(key) is not None or environment.get(f"TASKQ_{key.upper()}", "").strip()}
     if name := given.get("profile") or environment.get("TASKQ_PROFILE", "").strip():
-        profile = named(name, environment)
-    elif "address" in said or not (used := known(environment)).used:
+        return str(name)
+    return "" if "address" in _said(given, environment) else known(environment).used
+
+
+def completed(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The flags, and from the profile that counts what neither they nor the environment say; without `profile`."""
+    flags = {name: value for name, value in given.items() if name != "profile"}
+    if not (name := chosen(given, environment)):
         return flags
-    else:
-        profile = named(used.used, environment)
+    said = _said(flags, environment)
     is_plain = flags.get("tls") is False or environment.get("TASKQ_TLS", "").strip().lower() in ("false", "0", "no")
     unwanted = said | {key for group in _TOGETHER if said & set(group) for key in group}
     if said & set(_TLS):
         unwanted |= set(_TLS) if is_plain else {"tls"}
+    profile = named(name, environment)
     return flags | {key: value for key, value in profile.items() if key in flags and key not in unwanted}
+
+
+def _said(flags: Mapping[str, Any], environment: Mapping[str, str]) -> set[str]:
+    """What flags or the environment say."""
+    return {key for key in KEYS if flags.get(key) is not None or environment.get(f"TASKQ_{key.upper()}", "").strip()}
 
 
 def is_any_used(environment: Mapping[str, str]) -> bool:

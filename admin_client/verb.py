@@ -78,7 +78,13 @@ class Invocation:
     token: str | None
     token_file: str | None
     timeout: float
+    profile: str = ""
     request_id: str = ""
+
+    @property
+    def where(self) -> str:
+        """The server, as people know it."""
+        return f"{self.address} (profile {self.profile})" if self.profile else self.address or ""
 
     def client(self) -> AdminClient:
         """The client, or, with --grpcurl, what prints in its place."""
@@ -123,8 +129,7 @@ class Verb(click.Command):
         try:
             asyncio.run(invocation.run(self.callback, ctx.params))
         except (TaskqError, Ended) as error:
-            address = invocation.address or ""
-            ctx.exit(report(error, address, invocation.output.is_for_programs, invocation.request_id))
+            ctx.exit(report(error, invocation.where, invocation.output.is_for_programs, invocation.request_id))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {"Options": [*self.own, self.get_help_option(ctx)], "Output": OUTPUT, "Connection": CONNECTION}
@@ -195,7 +200,8 @@ def environment(given: dict[str, Any]) -> dict[str, str]:
 
 
 def _invocation(given: dict[str, Any]) -> Invocation:
-    given |= profiles.completed({option.name: given[str(option.name)] for option in CONNECTION[:-1]}, os.environ)
+    connection = {str(option.name): given[str(option.name)] for option in CONNECTION[:-1]}
+    given |= profiles.completed(connection, os.environ)
     output = Output("json" if given["as_json"] else given["output"], given["times"], given["color"])
     if given["fields"] is not None:
         from admin_client.fields import Fields
@@ -210,6 +216,7 @@ def _invocation(given: dict[str, Any]) -> Invocation:
         token=given["token"],
         token_file=given["token_file"],
         timeout=given["timeout"],
+        profile=profiles.chosen(connection, os.environ),
     )
 
 

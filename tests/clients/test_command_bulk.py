@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -98,6 +99,14 @@ async def test_at_a_terminal_it_is_asked_with_the_number_which_the_server_must_f
     counted, done = starts(admin_service)
     assert counted.dry_run and not done.dry_run
     assert done.expected_count == 3
+
+
+async def test_where_servers_have_names_the_question_says_which_it_is(taskq: Taskq, tmp_path: Path) -> None:
+    (tmp_path / "taskq").mkdir()
+    (tmp_path / "taskq" / "config.toml").write_text(f'[profiles.prod]\naddress = "{taskq.address}"\n')
+    answers = [("[y/N]", "n\n")]
+    said = await on_a_terminal("", *CANCEL, "--profile", "prod", answers=answers, XDG_CONFIG_HOME=str(tmp_path))
+    assert f"cancel 3 tasks matching 'name:cook' at {taskq.address} (profile prod)?" in said.out
 
 
 async def test_more_than_a_thousand_are_confirmed_by_typing_their_number(

@@ -242,6 +242,14 @@ def test_ones_own_profiles_win_over_those_of_the_machine(
     assert done("config", "list", "-o", "name") == "a\nb\n"
 
 
+def test_an_error_says_whose_address_it_was(run: Run, file: Path) -> None:
+    written(file, 'use = "p"\n[profiles.p]\naddress = "127.0.0.1:1"\n')
+    result = run("task", "list")
+    assert result.exit_code == 78
+    assert "no server answers at 127.0.0.1:1 (profile p)\n" in result.stderr
+    assert "(profile" not in run("task", "list", "--address", "127.0.0.1:1").stderr
+
+
 def test_a_program_that_is_started_finds_the_same_server(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(file, PROD)
     told: list[Mapping[str, str]] = []
