@@ -145,6 +145,20 @@ async def test_of_one_answer_a_field_is_found_however_deep_it_lies(taskq: Taskq,
     }
 
 
+async def test_what_lies_in_a_list_is_found_too_where_nothing_else_is_called_so(
+    taskq: Taskq, admin_service: ScriptedAdmin
+) -> None:
+    attempts = [tasks.Attempt(attempt=place, processor_name=f"oven-{place}") for place in (1, 2)]
+    detail = tasks.TaskDetail(task=a_task(attempt=2, processor_name="oven-2"), attempts=attempts)
+    admin_service.on(tasks.AdminServiceGetTaskRequest, tasks.AdminServiceGetTaskResponse(detail=detail))
+
+    shown = await taskq.table("task", "get", ID, "--fields", "processor_name,attempts.processor_name,lease_time")
+    assert shown == "processor_name:          oven-2\nattempts.processor_name: oven-1, oven-2\n"
+    assert await taskq.done("task", "get", ID, "--fields", "attempts.attempt") == {
+        "detail": {"attempts": [{"attempt": 1}, {"attempt": 2}]}
+    }
+
+
 @pytest.mark.parametrize(
     ("names", "rule"),
     [
