@@ -100,9 +100,10 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:
+    pem = _read(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # old authorities number theirs as no one may today
-            return x509.load_pem_x509_certificates(_read(path))
+            return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise ValueError(f"{path} holds no certificate; must be PEM") from None
 

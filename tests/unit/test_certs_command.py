@@ -145,9 +145,16 @@ def test_it_must_be_signed_by_the_authority_that_is_beside_it_or_named(tmp_path:
     assert check(str(tmp_path / "one" / "admin.pem"))[:2] == (1, {"admin.pem": ["is not signed by ca.pem"]})
 
 
-@pytest.mark.parametrize("name", ["nothing.pem", "server.key", "empty"])
-def test_what_is_no_certificate_is_wrong_use(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("nothing.pem", "cannot be read: No such file"),
+        ("server.key", "holds no certificate; must be PEM"),
+        ("empty", "must have .pem files"),
+    ],
+)
+def test_what_is_no_certificate_is_wrong_use(tmp_path: Path, name: str, rule: str) -> None:
     init(str(tmp_path))
     (tmp_path / "empty").mkdir()
     code, faults, said = check(str(tmp_path / name))
-    assert (code, faults) == (2, {}) and name in said
+    assert (code, faults) == (2, {}) and name in said and rule in said
