@@ -105,9 +105,9 @@ def copy(options: argparse.Namespace, settings: Config) -> int:
 
 VERBS: dict[str, Verb] = {
     "upgrade": upgrade,
-    "sql": sql,
     "current": current,
     "check": check,
+    "sql": sql,
     "backup": backup,
     "copy": copy,
 }

@@ -228,11 +228,12 @@ def test_a_process_that_is_killed_with_9_is_no_reason_to_begin_anew(queue: str, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "upgrade | current"),
+        ([], "upgrade | current | check | sql | backup | copy"),
         (["destroy"], "destroy"),
         (["upgrade", "--bogus"], "--bogus"),
         (["upgrade", "--database-url=mysql://ann:s3cret@h/d"], "TASKQ_DATABASE_URL"),
         (["upgrade", "postgres://ann:s3cret@h/d"], "unrecognized"),
+        (["backup"], "FILE"),
         (["copy", "sqlite:///x"], "TARGET"),
         (["copy", "x", "mysql://ann:s3cret@h"], "SOURCE must be"),
         (["copy", "sqlite:///x", "sqlite:///x"], "two databases"),
