@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples.blocks import pages
 from tests.examples.pages import output_of, programs_of, started
 from tests.support.process import ROOT, ServerProcess
 
@@ -46,7 +47,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert listed == {Path(name).stem for name in PAGES} - {"index"}
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_every_link_of_a_page_leads_to_something(name: str) -> None:
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (DOCS / name).read_text())
-    assert [link for link in links if not (DOCS / link).exists()] == []
+@pytest.mark.parametrize("page", pages())
+def test_every_link_of_a_page_leads_to_something(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
