@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from markdown_it import MarkdownIt
 
 from tests.support.process import ROOT
 
-_NOT_OURS = {"node_modules", "_build", "target", "generated"}
+_MADE = {"node_modules", "_build", "target", "generated", "docs/reference/contract", "dist"}
+"""Folders that some command makes."""
 _COMMENT = re.compile(r"(?:^|\s+)#\s.*$")
 
 
@@ -25,16 +28,15 @@ class Block:
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
 
-    @property
-    def first_line(self) -> str:
-        return self.text.partition("\n")[0]
-
 
 def pages() -> list[str]:
     """Every Markdown file of the repository, but those that are made."""
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").rglob("*.md")]
-    found += [path for path in (ROOT / "examples").rglob("*.md") if not _NOT_OURS & set(path.parts)]
-    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+    found: list[str] = []
+    for folder, folders, files in os.walk(ROOT):
+        here = Path(folder).relative_to(ROOT)
+        folders[:] = [one for one in folders if not one.startswith(".") and not {one, (here / one).as_posix()} & _MADE]
+        found += [(here / one).as_posix() for one in files if one.endswith(".md")]
+    return sorted(found)
 
 
 def blocks_of(page: str) -> list[Block]:

@@ -59,7 +59,7 @@ class Terminal:
             "HOME": str(folder),
             "XDG_STATE_HOME": str(folder / "state"),
             "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}",
-            "PATH": f"{tools}:{grpcurl.find().parent}:{os.environ['PATH']}",
+            "PATH": f"{tools}:{os.environ['PATH']}:{grpcurl.BIN}",
             "CALLS": str(self._calls),
             "GRPC_VERBOSITY": "ERROR",
         }
@@ -144,14 +144,16 @@ def _write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def has_tools() -> str:
-    """Empty, or what is missing to type what pages say."""
-    if missing := [tool for tool in ("bash", "curl") if shutil.which(tool) is None]:
-        return f"{missing[0]} is not on the path"
-    try:
-        grpcurl.find()
-    except grpcurl.NoGrpcurl as none:
-        return str(none)
+def missing_for(text: str) -> str:
+    """Empty, or which tool is not there that this text takes."""
+    for tool in ("bash", *(tool for tool in ("curl",) if re.search(rf"\b{tool} ", text))):
+        if shutil.which(tool) is None:
+            return f"{tool} is not on the path"
+    if "grpcurl " in text:
+        try:
+            grpcurl.find()
+        except grpcurl.NoGrpcurl as none:
+            return str(none)
     return ""
 
 

@@ -29,7 +29,7 @@ from taskq_server.config import Config, load
 from tests.examples import scenes, stand_ins
 from tests.examples.blocks import Block, blocks_of, commands_of, pages, spans_of
 from tests.examples.scenes import Scene, Stage
-from tests.examples.terminal import Terminal, has_tools, is_alike, terminal
+from tests.examples.terminal import Terminal, is_alike, missing_for, terminal
 from tests.examples.test_clients import CLIENTS, LANGUAGES
 from tests.packaging.machines import COMPOSE
 from tests.support.process import ROOT, ServerProcess
@@ -41,6 +41,7 @@ OWN_TESTS = {
     ("README.md", "python"): "test_readme.py",
 }
 """Blocks that have a test beside this one; all Python blocks of the manual have test_manual.py."""
+pytestmark = pytest.mark.timeout(300)  # a command of ours takes a second to begin where many run
 OF_CLIENTS = re.compile(r"examples/clients/(go|java|typescript)/README\.md")
 """Their commands are those by which test_clients.py builds and runs them."""
 SCENES: dict[str, Scene] = {
@@ -98,8 +99,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Terminal]:
-    if missing := has_tools():
-        pytest.skip(f"THE COMMANDS OF THE PAGES ARE NOT TYPED: {missing}")
     with terminal(tmp_path) as one:
         yield one
 
@@ -140,6 +139,8 @@ def is_output(block: Block) -> bool:
 def test_the_commands_of_a_page_do_what_it_says(
     page: str, shell: Terminal, server: ServerProcess, request: pytest.FixtureRequest
 ) -> None:
+    if missing := missing_for("".join(block.text for block in typed(page))):
+        pytest.skip(f"THE COMMANDS OF {page} ARE NOT TYPED: {missing}")
     stage = Stage(shell, server, lambda: request.getfixturevalue("postgres_url"))
     with SCENES[page](stage):
         for block in typed(page):
