@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -73,28 +74,31 @@ def a_first_task(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def a_stack_of_compose(stage: Stage) -> Iterator[None]:
-    """Its certificates, its server and one of its processors, without containers."""
+    """Its server and one of its processors with their settings, without containers: all certificates in one folder."""
     terminal, services = stage.terminal, COMPOSE["services"]
     certs = terminal.folder / "volume"
-    environment = terminal.environment | {"COMPOSE_CERTS": str(certs)}
     terminal.environment["COMPOSE_CERTS"] = str(certs)
-    (making,) = services["certs"]["command"]
-    subprocess.run(["sh", "-euc", making.replace("/certs", str(certs))], env=environment, check=True, timeout=60)
-    said = {name: value.replace("/certs/", f"{certs}/") for name, value in services["server"]["environment"].items()}
-    database = f"sqlite:///{terminal.folder}/state/taskq/taskq.db"
-    settings = {name.removeprefix("TASKQ_").lower(): value for name, value in said.items()}
-    server = ServerProcess(database, http_listen="127.0.0.1:0", **settings)
-    cooks = services["processor"]
+    _said(terminal, ["taskq", "certs", "init", str(certs)])
+
+    def settings(service: str) -> dict[str, str]:
+        said: dict[str, str] = services[service]["environment"]
+        files = {name: str(certs / Path(value).name) for name, value in said.items() if value.startswith("/certs/")}
+        return said | files
+
+    state = terminal.folder / "state" / "taskq"
+    state.mkdir(parents=True)
+    its_own = {name.removeprefix("TASKQ_").lower(): value for name, value in settings("server").items()}
+    server = ServerProcess(f"sqlite:///{state}/taskq.db", http_listen="127.0.0.1:0", **its_own)
     with ExitStack() as ends:
         ends.enter_context(server.log)
-        (terminal.folder / "state" / "taskq").mkdir(parents=True)
         server.start()
         ends.callback(server.kill)
         terminal.finds(f"localhost:{server.address.rpartition(':')[2]}", server.http_address)
-        its_own = {name: value.replace("/certs/", f"{certs}/") for name, value in cooks["environment"].items()}
-        its_own["TASKQ_ADDRESS"] = terminal.address
         processor = subprocess.Popen(
-            [sys.executable, *cooks["command"][1:]], cwd=ROOT, env={**os.environ, **its_own}, stdout=subprocess.DEVNULL
+            [sys.executable, *services["processor"]["command"][1:]],
+            cwd=ROOT,
+            env={**os.environ, **settings("processor"), "TASKQ_ADDRESS": terminal.address},
+            stdout=subprocess.DEVNULL,
         )
         ends.callback(processor.wait, LIMIT_SECONDS)
         ends.callback(processor.terminate)

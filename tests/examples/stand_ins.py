@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,15 @@ class Parser(argparse.ArgumentParser):
         raise AssertionError(f"{self.prog}: {message}")
 
 
+def words_of(text: str) -> list[str]:
+    """As a shell splits it, `{a,b}` too."""
+    found: list[str] = []
+    for word in shlex.split(text):
+        braces = re.search(r"\{(\w+(?:,\w+)+)\}", word)
+        found += [word.replace(braces[0], one) for one in braces[1].split(",")] if braces else [word]
+    return found
+
+
 def check(call: Sequence[str], folder: Path) -> None:
     """Fails for a call that names what is not there; `folder` is where it was made."""
     match list(call):
@@ -49,8 +59,8 @@ def check(call: Sequence[str], folder: Path) -> None:
             assert (ROOT / file).is_file()
         case ["docker", "service", "scale", service]:
             assert service.partition("=")[0].removeprefix("taskq_") in STACK["services"]
-        case ["docker", "volume", "rm", volume]:
-            assert volume.removeprefix("taskq_") in COMPOSE["volumes"]
+        case ["docker", "volume", "rm", *volumes]:
+            assert {volume.removeprefix("taskq_") for volume in volumes} <= set(COMPOSE["volumes"])
         case ["kubectl", "--namespace", "taskq", *rest] | ["kubectl", *rest]:
             _kubectl(rest)
         case ["make", *words]:
@@ -84,12 +94,14 @@ def _compose(words: list[str]) -> None:
     copy = verbs.add_parser("cp")
     copy.add_argument("source")
     copy.add_argument("target")
-    execute = verbs.add_parser("exec")
-    execute.add_argument("service")
-    execute.add_argument("command", nargs=argparse.REMAINDER)
+    for verb in ("exec", "run"):
+        inside = verbs.add_parser(verb)
+        inside.add_argument("--rm", action="store_true")
+        inside.add_argument("service")
+        inside.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args(words)
     named = [*getattr(given, "services", []), *(one.partition("=")[0] for one in getattr(given, "scale", []))]
-    named += [given.service] if given.verb == "exec" else [given.source.partition(":")[0]] if given.verb == "cp" else []
+    named += [given.service] if "service" in given else [given.source.partition(":")[0]] if "source" in given else []
     profiles = {name for service in COMPOSE["services"].values() for name in service.get("profiles", [])}
     assert (ROOT / given.file).is_file(), given.file
     assert set(named) <= set(COMPOSE["services"]), named

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import sys
 import urllib.error
@@ -172,7 +171,7 @@ def test_what_a_sentence_says_of_docker_make_and_the_like_goes_together_with_wha
     for span in spans_of(page):
         if re.match(rf"(?:{'|'.join(stand_ins.KNOWN)}) ", span):
             for command in span.split(" && "):
-                stand_ins.check(shlex.split(command), tmp_path)
+                stand_ins.check(stand_ins.words_of(command), tmp_path)
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if OF_CLIENTS.match(page)])
