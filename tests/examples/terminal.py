@@ -19,8 +19,6 @@ from tests.examples.blocks import Command
 from tests.support import grpcurl
 from tests.support.process import ROOT
 
-PORTS = {"50051": "grpc", "8080": "http"}
-"""The ports of a page, which are those of a server that nobody has told otherwise."""
 STAYS = re.compile(r"\btaskq (?:server|dev)$")
 """What runs until somebody stops it."""
 LIMIT_SECONDS = 60
@@ -58,6 +56,7 @@ class Terminal:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKQ_")} | {
             "HOME": str(folder),
             "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CONFIG_HOME": str(folder / ".config"),
             "PYTHONPATH": f"{ROOT}:{ROOT / 'generated'}",
             "PATH": f"{tools}:{os.environ['PATH']}:{grpcurl.BIN}",
             "CALLS": str(self._calls),

@@ -49,5 +49,14 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 @pytest.mark.parametrize("page", pages())
 def test_every_link_of_a_page_leads_to_something(page: str) -> None:
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
-    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+    links = re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", (ROOT / page).read_text())
+    for path, heading in links:
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), path
+        assert not heading or heading in headings_of(target), f"{path}#{heading}"
+
+
+def headings_of(page: Path) -> list[str]:
+    """As a link names them, on a forge and in the manual."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines]
