@@ -196,6 +196,8 @@ def environment(given: dict[str, Any]) -> dict[str, str]:
             told[f"TASKQ_{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
     if given["token_file"] is not None:
         told.pop("TASKQ_TOKEN", None)
+    elif given["token"] is not None:
+        told.pop("TASKQ_TOKEN_FILE", None)
     return told
 
 

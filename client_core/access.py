@@ -103,9 +103,13 @@ class Access:
         return TLS(**files) if is_wanted else None
 
     def token_now(self, environment: Mapping[str, str] = os.environ) -> str | None:
-        """The token to send, which is never shown. ValueError when it cannot be read, or cannot be one."""
-        token = self.token or environment.get("TASKQ_TOKEN", "").strip()
-        if not token and (path := environment.get("TASKQ_TOKEN_FILE", "")):
+        """The token to send, which is never shown. ValueError when it cannot be read or be one, or there are two."""
+        token, path = environment.get("TASKQ_TOKEN", "").strip(), environment.get("TASKQ_TOKEN_FILE", "")
+        if self.token:
+            token = self.token
+        elif token and path:
+            raise ValueError("TASKQ_TOKEN and TASKQ_TOKEN_FILE are both set; must be one of the two")
+        elif path:
             token = _read(path).decode("ascii", errors="replace").strip()
         if not token:
             return None

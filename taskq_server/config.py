@@ -306,11 +306,16 @@ def settle(
         if name not in given and (value := environment.get(_variable(name))) is not None:
             given[name] = value
     for name in _ALSO_FILES:
-        if name in names and name not in given and (path := environment.get(f"{_variable(name)}_FILE")):
-            try:
-                given[name] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                faults.append(f"{_variable(name)}_FILE must be a readable file; {type(error).__name__} at {path!r}")
+        variable = _variable(name)
+        if name not in names or flags.get(name) is not None or not (path := environment.get(f"{variable}_FILE")):
+            continue
+        if variable in environment:  # whoever sets a file does not expect that it is never read
+            faults.append(f"{variable} and {variable}_FILE are both set; must be one of the two")
+            continue
+        try:
+            given[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(f"{variable}_FILE must be a readable file; {type(error).__name__} at {path!r}")
     try:
         config = Config.model_validate(given)
     except ValidationError as error:

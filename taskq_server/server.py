@@ -32,6 +32,7 @@ from taskq_server.http.dashboard.dashboard import Dashboard
 from taskq_server.http.json_api import JsonApi
 from taskq_server.http.safety import Hosts
 from taskq_server.http.server import MOST_FILES, HttpServer
+from taskq_server.http.tls import server_context
 from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
 from taskq_server.readiness import Readiness
@@ -89,6 +90,7 @@ class Server:
         lease_us, retention_us = microseconds(config.lease_duration), microseconds(config.retention)
         if config.tls_cert is not None and config.tls_key is not None:
             self.certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
+        https = server_context(self.certificates) if self.certificates and config.http_listen else None
         self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
         self.metrics = Metrics()
         self.readiness = Readiness(self._store)
@@ -143,7 +145,6 @@ class Server:
             _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
-        https = self.certificates if config.http_listen else None
         self._api = JsonApi(all_calls(self.servicers, self.metrics, self.access), self.access)
         self._dashboard = Dashboard(self.servicers, self.access, self._clock)
         hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)

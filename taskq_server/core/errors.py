@@ -269,7 +269,7 @@ class StoreRefused(Exception):
 
 
 class CertificateRefused(Exception):
-    """A file of the TLS settings cannot be used."""
+    """A file of the TLS settings cannot be used, or not be handed to what shows it."""
 
     exit_code = 2
 

@@ -15,9 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CannotListen
-from taskq_server.http.tls import server_context
 
 STOP_SECONDS = 2
 """How long answers that are under way may take when the server stops."""
@@ -181,8 +179,8 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Listens and answers."""
 
-    def __init__(self, application: Starlette, certificates: Certificates | None = None) -> None:
-        self._door = _Door(None if certificates is None else server_context(certificates))
+    def __init__(self, application: Starlette, tls: ssl.SSLContext | None = None) -> None:
+        self._door = _Door(tls)
         config = uvicorn.Config(
             application,
             http=cast(type[asyncio.Protocol], functools.partial(_Connection, self._door)),

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from admin_client import verb
 from client_core.access import TLS, Access, is_loopback
 from client_core.channel import check, open_blocking_channel, open_channel
 from scheduler_client import Scheduler
@@ -83,7 +84,8 @@ def test_the_token_comes_from_code_from_the_environment_or_from_a_file(tmp_path:
     assert Access().token_now({}) is None
     assert Access().token_now(environment) == f"{TOKEN}-of-the-file"
     environment["TASKQ_TOKEN"] = TOKEN
-    assert Access().token_now(environment) == TOKEN
+    with pytest.raises(ValueError, match="TASKQ_TOKEN and TASKQ_TOKEN_FILE are both set"):
+        Access().token_now(environment)
     assert Access(token="of-the-code").token_now(environment) == "of-the-code"
     with pytest.raises(ValueError, match="cannot be read"):
         Access().token_now({"TASKQ_TOKEN_FILE": str(tmp_path / "nowhere")})
@@ -173,3 +175,19 @@ async def test_every_call_carries_the_token_of_the_moment(tmp_path: Path, monkey
 
     await server.stop(0)
     assert witness.tokens == ["Bearer first"] * 3 + ["Bearer second"] * 2 + [None]
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ({"token": "tq_flag", "token_file": None}, {"TASKQ_TOKEN": "tq_flag"}),
+        ({"token": None, "token_file": "flag"}, {"TASKQ_TOKEN_FILE": "flag"}),
+    ],
+)
+@pytest.mark.parametrize("variable", ["TASKQ_TOKEN", "TASKQ_TOKEN_FILE"])
+def test_a_program_that_is_started_with_the_flag_of_a_token_is_not_told_another(
+    flag: dict[str, str | None], told: dict[str, str], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "of-the-environment")
+    environment = verb.environment(flag)
+    assert {name: value for name, value in environment.items() if name.startswith("TASKQ_TOKEN")} == told

@@ -198,8 +198,25 @@ def test_the_database_url_may_come_from_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "url"
     secret.write_text("sqlite:///from-file.db\n")
     assert load([], {"TASKQ_DATABASE_URL_FILE": str(secret)}).database_url == "sqlite:///from-file.db"
-    both = {"TASKQ_DATABASE_URL_FILE": str(secret), "TASKQ_DATABASE_URL": "sqlite:///direct.db"}
-    assert load([], both).database_url == "sqlite:///direct.db"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "CERT_RIGHTS"])
+@pytest.mark.parametrize("direct", ["sqlite:///direct.db", ""])
+def test_a_setting_and_its_file_together_are_refused_as_neither_is_the_one_that_is_meant(
+    tmp_path: Path, name: str, direct: str
+) -> None:
+    file = tmp_path / "value"
+    file.write_text("sqlite:///from-file.db" if name == "DATABASE_URL" else "api.example=read")
+    direct = direct if name == "DATABASE_URL" else direct and "api.example=admin"
+    faults = faults_of(**{f"TASKQ_{name}": direct, f"TASKQ_{name}_FILE": str(file)})
+    assert f"TASKQ_{name} and TASKQ_{name}_FILE are both set; must be one of the two" in faults
+
+
+def test_a_flag_wins_over_a_file_and_over_both(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("sqlite:///from-file.db")
+    environment = {"TASKQ_DATABASE_URL_FILE": str(tmp_path / "url")}
+    for more in ({}, {"TASKQ_DATABASE_URL": "sqlite:///direct.db"}):
+        assert load(["--database-url=sqlite:///flag.db"], environment | more).database_url == "sqlite:///flag.db"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"", b"oracle://scott:tiger@host"])
