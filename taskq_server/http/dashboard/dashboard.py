@@ -35,6 +35,7 @@ from taskq_server.http.dashboard import (
     tasks,
 )
 from taskq_server.http.dashboard.calls import Calls, NotServed
+from taskq_server.http.dashboard.kept import Kept
 from taskq_server.http.dashboard.live import Live
 from taskq_server.http.dashboard.render import STATIC, Renderer
 from taskq_server.http.dashboard.signin import SignIns
@@ -104,6 +105,7 @@ class Dashboard:
         self._clock = clock
         self._calls = Calls(servicers, access)
         self._renderer = Renderer(instance or platform.node() or "taskq")
+        self._kept = Kept()
         self._sign_ins = SignIns(access, clock)
         self._live = Live(self._calls, access)
 
@@ -129,7 +131,7 @@ class Dashboard:
                     return PlainTextResponse("sign in first\n", 401)
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 return RedirectResponse(f"/signin?to={quote(back, safe='')}", 303)
-            visit = Visit(request, caller, self._calls, self._renderer, self._clock.now_us())
+            visit = Visit(request, caller, self._calls, self._renderer, self._kept, self._clock.now_us())
             try:
                 return await page(visit)
             except NotServed as error:
@@ -163,7 +165,7 @@ class Dashboard:
         return guarded
 
     async def _sign_in(self, request: Request) -> Response:
-        visit = Visit(request, ANYBODY, self._calls, self._renderer, self._clock.now_us())
+        visit = Visit(request, ANYBODY, self._calls, self._renderer, self._kept, self._clock.now_us())
         to = visit.query("to", "/")
         # Only to a path of this server: `//host` and `/\host` would be another's.
         to = to if to.startswith("/") and to[1:2] not in ("/", "\\") else "/"

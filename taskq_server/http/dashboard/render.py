@@ -91,6 +91,7 @@ class Renderer:
             "ago": ago,
             "moment": moment,
             "iso": iso,
+            "spanned": spanned,
             "count": count,
             "path": lambda text: quote(str(text), safe=""),
             "compact": lambda value: json.dumps(value, ensure_ascii=True, separators=(",", ":")),
@@ -104,10 +105,9 @@ class Renderer:
 
     def render(self, template: str, visit: Any, **shown: Any) -> str:
         note = NOTES.get(visit.query("note"), "")
-        now = Timestamp(seconds=visit.now_us // 1_000_000, nanos=visit.now_us % 1_000_000 * 1_000)
         here = visit.request.url.path.split("/")[1]
         page = self._environment.get_template(f"{template}.html")
-        return page.render(visit=visit, note=note, now=now, here=here, **shown)
+        return page.render(visit=visit, note=note, now=visit.now, here=here, **shown)
 
 
 def _word(enum: Any, prefix: str) -> Any:
@@ -145,8 +145,8 @@ def moment(time: Timestamp) -> str:
     return datetime.fromtimestamp(time.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def seconds_of(spanned: Timestamp | Duration) -> float:
-    return float(spanned.seconds) + spanned.nanos / 1e9
+def seconds_of(time: Timestamp | Duration) -> float:
+    return float(time.seconds) + time.nanos / 1e9
 
 
 def ago(time: Timestamp, now: Timestamp) -> Markup:
@@ -158,14 +158,14 @@ def ago(time: Timestamp, now: Timestamp) -> Markup:
 def relative(seconds: float) -> str:
     if abs(seconds) < 1:
         return "now"
-    return f"in {_span(seconds)}" if seconds > 0 else f"{_span(-seconds)} ago"
+    return f"in {spanned(seconds)}" if seconds > 0 else f"{spanned(-seconds)} ago"
 
 
 def span(duration: Duration) -> str:
-    return _span(seconds_of(duration))
+    return spanned(seconds_of(duration))
 
 
-def _span(seconds: float) -> str:
+def spanned(seconds: float) -> str:
     """To two figures' worth: 3.2 s, 4 min 10 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 0.001:
         return "0 s" if seconds <= 0 else "<1 ms"
