@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from taskq.v1 import processor_service_pb2 as processor_pb2
 from tests.dashboard.conftest import Site
 from tests.rpc.support import RawProcessor, a_task, retrying, span
 from tests.rpc.test_stats import written
@@ -23,6 +24,8 @@ class AtWork:
     retried: str
     waiting: str
     schedule_id: str
+    held: processor_pb2.AssignedTask
+    """What runs."""
 
 
 async def at_work(site: Site) -> AtWork:
@@ -51,4 +54,4 @@ async def at_work(site: Site) -> AtWork:
     site.clock.advance(4)
     await processor.heartbeat(held, progress={"fraction": 0.25, "message": "stirring"})
     await written(site)
-    return AtWork(processor, running, succeeded, failed, retried, waiting, schedule.schedule_id)
+    return AtWork(processor, running, succeeded, failed, retried, waiting, schedule.schedule_id, held)

@@ -21,6 +21,7 @@ from taskq.v1 import (
     schedule_service_pb2,
     task_pb2,
 )
+from taskq_server.http.dashboard.frame import Frame
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -75,7 +76,8 @@ NOTES = {
 class Renderer:
     """Makes pages."""
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -97,10 +99,11 @@ class Renderer:
             "compact": lambda value: json.dumps(value, ensure_ascii=True, separators=(",", ":")),
         }
         self._environment.globals |= {
-            "static": static,
+            "static": lambda name: frame.base_path + static(name),
             "landmarks": LANDMARKS,
-            "instance": instance,
-            "url": url,
+            "frame": frame,
+            "base": frame.base_path,
+            "url": lambda path, **query: frame.base_path + url(path, **query),
         }
 
     def render(self, template: str, visit: Any, **shown: Any) -> str:
@@ -121,7 +124,7 @@ def _word(enum: Any, prefix: str) -> Any:
 
 
 def url(path: str, **query: str | int) -> str:
-    """A path with those of the query that say something."""
+    """A path with those of the query that say something. On a page the base path stands before it."""
     text = urlencode({name: value for name, value in query.items() if value != ""})
     return f"{path}?{text}" if text else path
 

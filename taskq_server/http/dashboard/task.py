@@ -137,7 +137,9 @@ def _waited(start: float, end: float, due: float, at: Any) -> list[Bar]:
 
 def copies(visit: Visit, task: task_pb2.Task, is_full: bool) -> list[tuple[str, str]]:
     """How to ask for this task elsewhere, and how to enqueue one like it: ready to be pasted into a shell."""
-    address = f"{visit.request.url.scheme}://{visit.request.headers.get('host', 'localhost:8080')}"
+    address = (
+        f"{visit.request.url.scheme}://{visit.request.headers.get('host', 'localhost:8080')}{visit.frame.base_path}"
+    )
     plain = "" if visit.request.url.scheme == "https" else "-plaintext "
     grpc_address = "localhost:50051"
     asked = shlex.quote(json.dumps({"task_id": task.task_id}))

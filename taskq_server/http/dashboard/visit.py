@@ -37,6 +37,7 @@ class Visit:
         self, request: Request, caller: Caller, calls: Calls, renderer: Renderer, kept: Kept, now_us: int
     ) -> None:
         self.request = request
+        self.frame = renderer.frame
         self.caller = caller
         self.calls = calls
         self.kept = kept
@@ -82,7 +83,6 @@ class Visit:
         """The same in a thread: a page that takes 100 ms must not hold up what is due."""
         return await asyncio.to_thread(self.show, template, status, **shown)
 
-    @staticmethod
-    def go(url: str) -> Response:
+    def go(self, path: str) -> Response:
         """To another page, once something is done."""
-        return RedirectResponse(url, 303)
+        return RedirectResponse(self.frame.base_path + path, 303)
