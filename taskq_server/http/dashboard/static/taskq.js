@@ -253,6 +253,7 @@ const taskq = (() => {
 
   tick();
   setInterval(tick, 1000);
+  setInterval(() => { if (topics.length && $("[data-again]")) look(); }, 5000); // what time alone changes
   if (isPaused) told("off", "paused"); else if (!topics.length) told("off", "not live"); else listen();
 
   return { $, $$, ask, base, copy, doing, here, move, say, stored, onKey: null };
