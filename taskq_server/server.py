@@ -148,9 +148,9 @@ class Server:
         self._api = JsonApi(all_calls(self.servicers, self.metrics, self.access), self.access)
         self._dashboard = Dashboard(self.servicers, self.access, self._clock, Frame.of(config))
         hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)
-        called = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
+        api, dashboard = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
         around = self.access, self.metrics, self.gauges, self.readiness, hosts
-        self._http = HttpServer(app(*around, *called, config.http_base_path), https)
+        self._http = HttpServer(app(*around, api, dashboard, config.http_base_path), https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:
