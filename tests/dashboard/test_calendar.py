@@ -10,6 +10,7 @@ from tests.dashboard.at_work import at_work
 from tests.dashboard.conftest import Reader, Site
 from tests.rpc.support import a_task, span
 from tests.rpc.test_stats import written
+from tests.support.schedules import RawSchedules, every
 
 
 def way(page: str, title: str) -> str:
@@ -33,7 +34,7 @@ async def test_what_ran_in_another_week_is_shown_by_going_back(site: Site) -> No
     await at_work(site)
     site.clock.advance(9 * 86_400)
     week = (await site.get("/calendar?view=week")).text
-    assert " ran" not in week.partition("<svg class=\"heat\"")[2].partition("</svg>")[0] and "back=1" in week
+    assert " ran" not in week.partition('<svg class="heat"')[2].partition("</svg>")[0] and "back=1" in week
     before = (await site.get("/calendar?view=week&back=2")).text
     assert "Tue 14 Nov 22:00: 7 ran, 3 failed" in before and "Busiest to come" not in before
     assert "back=13" not in (await site.get("/calendar?view=week&back=99")).text, "no older figures are kept"
@@ -72,3 +73,14 @@ async def test_a_cell_is_a_link_with_a_name(site: Site, reader: Reader) -> None:
     by_mouse, by_keys = await reader.does(follow)
     assert work.waiting[-4:] in by_mouse and by_keys.count("cook") == 3
     assert reader.complaints == []
+
+
+async def test_each_firing_is_counted_once_however_many_a_schedule_has(site: Site) -> None:
+    schedules = RawSchedules(site.channel())
+    await schedules.create(every(60, "minutely"))
+    await schedules.create(every(3_600, "hourly"))
+    week = (await site.get("/calendar?view=week")).text
+    assert "Wed 15 Nov 00:00: 61 due" in week and "Wed 15 Nov 13:00: 61 due" in week
+    assert "of schedule minutely only the next 1000 firings are looked at" in week and "schedule hourly" not in week
+    assert "Mon 20 Nov 23:00: 1 due" in week and "Wed 15 Nov 15:00: 1 due" in week
+    assert "Wed 15 Nov 00:00: 2 due" in (await site.get("/calendar")).text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST = 2_000
+MOST = 500
 
 
 class Kept:

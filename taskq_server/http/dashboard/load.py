@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from taskq_server.http.dashboard.visit import Part, Visit
 MOST_SCHEDULES = 100
 MOST_FIRINGS = 1_000
 """Of one schedule; and so many tasks that wait are looked at."""
+FIRST_FIRINGS = 25
 MOST_PAGES = 3
 DAY_SECONDS = 86_400
 SHORTEST_SECONDS = 0.001
@@ -56,7 +57,7 @@ class Load:
         self.start = start
         self.view = view
         self.counts: Counter[int] = Counter()
-        self.names: dict[int, Counter[str]] = {}
+        self.names: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self.ran: dict[int, Ran] = {}
         self.partial: list[str] = []
         """What there is more of than was looked at."""
@@ -75,7 +76,7 @@ class Load:
         """One more is due, which is `shown` by its schedule's name or its own."""
         if (cell := self._cell(time)) is not None:
             self.counts[cell] += 1
-            self.names.setdefault(cell, Counter())[shown] += 1
+            self.names[cell][shown] += 1
             self._points.append((time, name))
 
     async def take_runs(self, visit: Visit, now: int) -> Part:
@@ -119,16 +120,23 @@ class Load:
             await self._take(visit, schedule, now, end)
 
     async def _take(self, visit: Visit, schedule: Any, now: int, end: int) -> None:
+        """A few firings first, then more: each costs the server its time, and most schedules have few in a view."""
         request = schedule_service_pb2.PreviewScheduleRequest(
-            schedule_id=schedule.schedule_id, after_time=Timestamp(seconds=now), count=MOST_FIRINGS
+            schedule_id=schedule.schedule_id, after_time=Timestamp(seconds=now), count=FIRST_FIRINGS
         )
-        found = await visit.part("ScheduleService/PreviewSchedule", request)
-        firings = found.answer.firings if found else []
-        for firing in firings:
-            self.add(seconds_of(firing.due_time), schedule.name, schedule.task.name)
-            self._stored[schedule.task.name, firing.due_time.ToMicroseconds()] += 1
-        if len(firings) == MOST_FIRINGS and firings[-1].nominal_time.seconds < end:
-            self.partial.append(f"of schedule {schedule.name} only the next {MOST_FIRINGS} firings are looked at")
+        left = MOST_FIRINGS
+        while left:
+            found = await visit.part("ScheduleService/PreviewSchedule", request)
+            firings = found.answer.firings if found else []
+            for firing in firings:
+                self.add(seconds_of(firing.due_time), schedule.name, schedule.task.name)
+                self._stored[schedule.task.name, firing.due_time.ToMicroseconds()] += 1
+            if len(firings) < request.count or firings[-1].nominal_time.seconds >= end:
+                return
+            left -= len(firings)
+            request.after_time.CopyFrom(firings[-1].nominal_time)
+            request.count = min(2 * request.count, left)
+        self.partial.append(f"of schedule {schedule.name} only the next {MOST_FIRINGS} firings are looked at")
 
     async def take_tasks(self, visit: Visit) -> Part:
         """Those that wait for a time within the view, those firings apart that were counted with their schedule."""
