@@ -36,6 +36,35 @@ _SQLITE, _POSTGRES = "sqlite:///", ("postgresql://", "postgres://")
 _PASSWORDS = re.compile(r"(://[^:/?#@]*:).*@|([?&](?:ssl)?password=)[^&]*", re.DOTALL)
 _TOKENS = re.compile(r"(tq_[0-9a-f]{12})_\S+")
 _HOST_NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?", re.ASCII)
+_BASE_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,63}){1,8}/?", re.ASCII)
+HTTP_PATHS = frozenset(
+    [
+        "act",
+        "api",
+        "audit",
+        "calendar",
+        "capabilities",
+        "failures",
+        "livez",
+        "metrics",
+        "openapi.json",
+        "operations",
+        "processors",
+        "readyz",
+        "schedules",
+        "signin",
+        "signout",
+        "static",
+        "system",
+        "tasks",
+        "ui",
+        "v1",
+    ]
+)
+"""The first words of what HTTP answers, but for gRPC's own, which have dots."""
+_ENVIRONMENT = re.compile(r"[^\x00-\x1f\x7f:]{1,40}")
+COLOURS = ("grey", "blue", "green", "amber", "red")
+"""What an environment may be marked with."""
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
 
@@ -67,6 +96,23 @@ def _host_names(text: str) -> str:
     if wrong := [name for name in names if not _HOST_NAME.fullmatch(name)]:
         raise ValueError(f"must be names of hosts, without ports, separated by commas; {wrong[0]!r} is none")
     return ",".join(names)
+
+
+def _base_path(text: str) -> str:
+    if text.strip("/") and not _BASE_PATH.fullmatch(text):
+        raise ValueError("must be a path of letters, digits and any of ._~- between slashes, such as /taskq; or empty")
+    if text.strip("/").partition("/")[0] in HTTP_PATHS:
+        raise ValueError("must not begin as a path of the server's own does")
+    return text.rstrip("/")
+
+
+def _environment(text: str) -> str:
+    name, _, colour = text.partition(":")
+    if text and not (_ENVIRONMENT.fullmatch(name) and (":" not in text or colour in COLOURS)):
+        raise ValueError(
+            f"must be 1 to 40 characters without a colon; then a colon and {', '.join(COLOURS)}, or nothing"
+        )
+    return text
 
 
 def host_names(text: str) -> list[str]:
@@ -165,6 +211,17 @@ class Config(BaseModel):
         description="names by which HTTP is asked for, besides IP addresses, localhost and the name in "
         "TASKQ_HTTP_LISTEN: NAME, NAME; where callers must show who they are, none is any",
     )
+    http_base_path: Annotated[str, AfterValidator(_base_path)] = Field(
+        "",
+        description="below which all that HTTP answers is found from outside, such as /taskq: for a reverse proxy, "
+        "which may take it off or leave it on",
+    )
+    dashboard_environment: Annotated[str, AfterValidator(_environment)] = Field(
+        "",
+        description="what the dashboard says this installation is: NAME or NAME:COLOUR, such as production:red; "
+        "grey, blue, green, amber or red",
+    )
+    dashboard_read_only: bool = Field(False, description="nothing can be changed by the dashboard, whoever asks")
     database_url: Annotated[str, AfterValidator(database)] = Field(
         default_factory=default_database_url,
         description="sqlite:///path or postgresql://user:password@host:port/name; also TASKQ_DATABASE_URL_FILE",
@@ -245,6 +302,12 @@ class Config(BaseModel):
         values["database_url"] = shown(self.database_url)
         values["cert_rights"] = "set" if self.cert_rights else ""  # who may do what is not for all who may read
         return {_variable(name): _text(value) for name, value in values.items()}
+
+    @property
+    def environment(self) -> tuple[str, str]:
+        """Its name and its colour; either may be empty."""
+        name, _, colour = self.dashboard_environment.partition(":")
+        return name, colour
 
     @property
     def on_loopback(self) -> bool:

@@ -29,6 +29,7 @@ from taskq_server.housekeeper import Housekeeper
 from taskq_server.http.app import app
 from taskq_server.http.calls import all_calls
 from taskq_server.http.dashboard.dashboard import Dashboard
+from taskq_server.http.dashboard.frame import Frame
 from taskq_server.http.json_api import JsonApi
 from taskq_server.http.safety import Hosts
 from taskq_server.http.server import MOST_FILES, HttpServer
@@ -146,10 +147,11 @@ class Server:
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         self._api = JsonApi(all_calls(self.servicers, self.metrics, self.access), self.access)
-        self._dashboard = Dashboard(self.servicers, self.access, self._clock)
+        self._dashboard = Dashboard(self.servicers, self.access, self._clock, Frame.of(config))
         hosts = Hosts(config.http_listen, config.http_hosts, any_name=config.auth_required)
-        called = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
-        self._http = HttpServer(app(self.access, self.metrics, self.gauges, self.readiness, hosts, *called), https)
+        api, dashboard = (self._api, self._dashboard) if config.serves_calls_by_http else (None, None)
+        around = self.access, self.metrics, self.gauges, self.readiness, hosts
+        self._http = HttpServer(app(*around, api, dashboard, config.http_base_path), https)
         await self.access.start()
         await self.housekeeper.tick()  # spares the restored sessions before anybody could end them
         try:

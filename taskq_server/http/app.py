@@ -18,6 +18,7 @@ from taskq_server.core.errors import TaskqError
 from taskq_server.core.rights import Need
 from taskq_server.gauges import Gauges
 from taskq_server.http.auth import refusal, who
+from taskq_server.http.base_path import BasePath
 from taskq_server.http.dashboard.dashboard import Dashboard
 from taskq_server.http.errors import Failure
 from taskq_server.http.json_api import JsonApi, google_error
@@ -35,6 +36,7 @@ def app(
     hosts: Hosts,
     api: JsonApi | None,
     dashboard: Dashboard | None,
+    base_path: str = "",
 ) -> Starlette:
     """The application; whoever calls it has been listened to by `HttpServer`.
 
@@ -65,17 +67,18 @@ def app(
 
     routes: list[BaseRoute] = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", show_metrics)]
     if api is not None:
-        routes.append(Route("/openapi.json", _describes(api, access)))
+        routes.append(Route("/openapi.json", _describes(api, access, base_path)))
     if dashboard is not None:
         routes += dashboard.routes()
-    application = Starlette(routes=routes, middleware=[Middleware(Safety, hosts=hosts)])
+    around = [Middleware(BasePath, base_path=base_path), Middleware(Safety, hosts=hosts)]
+    application = Starlette(routes=routes, middleware=around)
     if api is not None:
         application.router.redirect_slashes = False
         application.router.default = api
     return application
 
 
-def _describes(api: JsonApi, access: Access) -> Callable[[Request], Awaitable[Response]]:
+def _describes(api: JsonApi, access: Access, base_path: str) -> Callable[[Request], Awaitable[Response]]:
     described: list[bytes] = []
 
     async def describe(request: Request) -> Response:
@@ -85,7 +88,9 @@ def _describes(api: JsonApi, access: Access) -> Callable[[Request], Awaitable[Re
             except TaskqError as error:
                 return google_error(Failure(error))
         if not described:
-            described.append(json.dumps(document(api.bindings, access.required), ensure_ascii=False).encode())
+            described.append(
+                json.dumps(document(api.bindings, access.required, base_path), ensure_ascii=False).encode()
+            )
         return Response(described[0], media_type="application/json")
 
     return describe

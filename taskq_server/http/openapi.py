@@ -60,8 +60,8 @@ _CODES = set(code_pb2.Code.keys())
 _SENTENCE_END = re.compile(r"(?<=[.:])\s")
 
 
-def document(bindings: Iterable[Binding], authenticated: bool) -> dict[str, Any]:
-    """The whole of it; `authenticated` where callers must show who they are."""
+def document(bindings: Iterable[Binding], authenticated: bool, base_path: str = "") -> dict[str, Any]:
+    """The whole of it; `authenticated` where callers must show who they are, `base_path` before every path."""
     bindings = list(bindings)
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
@@ -82,6 +82,8 @@ def document(bindings: Iterable[Binding], authenticated: bool) -> dict[str, Any]
         },
         "tags": [_tag(binding.call.method.containing_service) for binding in services.values()],
     }
+    if base_path:
+        found["servers"] = [{"url": base_path}]
     if authenticated:
         bearer = {"type": "http", "scheme": "bearer", "description": "An API token: `taskq token create`."}
         found["components"]["securitySchemes"] = {"token": bearer}

@@ -15,6 +15,7 @@ import pytest
 
 from taskq_server.http.app import app
 from taskq_server.http.dashboard.dashboard import Dashboard
+from taskq_server.http.dashboard.frame import Frame
 from taskq_server.http.safety import Hosts
 from taskq_server.http.server import HttpServer
 from tests.conftest import StartServer
@@ -68,7 +69,7 @@ class Site(World):
 
     async def answers(self, *servicers: object) -> str:
         """A second door to the same server, behind which these answer first; where it is."""
-        shown = Dashboard([*servicers, *self.server.servicers], self.server.access, self.clock)
+        shown = Dashboard([*servicers, *self.server.servicers], self.server.access, self.clock, Frame("here"))
         server = self.server
         hosts = Hosts("127.0.0.1:0", "", any_name=False)
         self.second = HttpServer(

@@ -48,6 +48,7 @@ def test_a_flag_wins_over_the_environment_and_the_environment_over_the_default()
 def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
     values = {
         "insecure": "true", "listen": "0.0.0.0:1", "http_listen": "0.0.0.0:8", "http_hosts": "a.lan", "database_url": "sqlite:///x.db",
+        "http_base_path": "/taskq", "dashboard_environment": "test:red", "dashboard_read_only": "true",
         "lease_duration": "2s", "audit_retention": "9d",
         "retention": "3s", "max_payload_bytes": "4", "max_lost_leases": "5", "ping_interval": "6s",
         "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",
@@ -282,3 +283,47 @@ def test_a_program_with_few_settings_does_not_mind_the_others() -> None:
     environment = {"TASKQ_LISTEN": "nowhere", "TASKQ_LOG_LEVEL": "debug", "TASKQ_DATABASE_URL": "sqlite:///env.db"}
     config = settle({"database_url": "sqlite:///flag.db"}, {"database_url", "log_level"}, environment)
     assert (config.database_url, config.log_level) == ("sqlite:///flag.db", "debug")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [("", ""), ("/", ""), ("/taskq", "/taskq"), ("/taskq/", "/taskq"), ("/ops/task.q_~-1", "/ops/task.q_~-1")],
+)
+def test_a_base_path_has_no_slash_at_its_end(text: str, path: str) -> None:
+    assert load([], {"TASKQ_HTTP_BASE_PATH": text}).http_base_path == path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "taskq",
+        "//taskq",
+        "/a//b",
+        "/..",
+        "/a/../b",
+        "/a b",
+        "/a%20b",
+        "/a?b",
+        "/ä",
+        "https://a.lan/taskq",
+        "/v1",
+        "/tasks/x",
+    ],
+)
+def test_what_is_no_base_path_is_refused(text: str) -> None:
+    (fault,) = faults_of(TASKQ_HTTP_BASE_PATH=text)
+    assert fault.startswith("TASKQ_HTTP_BASE_PATH (--http-base-path) must ")
+
+
+@pytest.mark.parametrize(
+    ("text", "environment"),
+    [("", ("", "")), ("production", ("production", "")), ("Kitchen 2:red", ("Kitchen 2", "red")), ("ä", ("ä", ""))],
+)
+def test_an_environment_is_a_name_and_perhaps_a_colour(text: str, environment: tuple[str, str]) -> None:
+    assert load([], {"TASKQ_DASHBOARD_ENVIRONMENT": text}).environment == environment
+
+
+@pytest.mark.parametrize("text", ["a:pink", ":red", "a:", "a:b:red", "x" * 41, "a\nb"])
+def test_what_is_no_environment_is_refused(text: str) -> None:
+    (fault,) = faults_of(TASKQ_DASHBOARD_ENVIRONMENT=text)
+    assert fault.startswith("TASKQ_DASHBOARD_ENVIRONMENT (--dashboard-environment) must be 1 to 40 characters")

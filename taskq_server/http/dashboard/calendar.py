@@ -1,170 +1,137 @@
-"""The load to come: what schedules will fire and what waits for its time, minute by minute or hour by hour."""
+"""The load to come, and what has run: minute by minute or hour by hour."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.responses import Response
 
-from taskq.v1 import admin_task_pb2, schedule_service_pb2
 from taskq_server.http.dashboard.forms import fault
-from taskq_server.http.dashboard.render import iso, seconds_of
+from taskq_server.http.dashboard.load import Load, Ran, View
 from taskq_server.http.dashboard.visit import Part, Visit
 
-MOST_SCHEDULES = 100
-MOST_FIRINGS = 1_000
-"""Of one schedule; and so many tasks that wait are looked at."""
-MOST_PAGES = 3
 HEATS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How the time to come is cut: rows of cells."""
-
-    cell_seconds: int
-    columns: int
-    rows: int
-
-    @property
-    def seconds(self) -> int:
-        return self.cell_seconds * self.columns * self.rows
-
-
-VIEWS = {"day": View(60, 60, 24), "week": View(3_600, 24, 7), "month": View(3_600, 24, 31)}
+MOST_LISTED = 10
+VIEWS = {"day": View(60, 60, 24, 1), "week": View(3_600, 24, 7, 12), "month": View(3_600, 24, 31, 2)}
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A stretch of time, and how much is due in it."""
+    """A stretch of time, and how much is due in it, or has run."""
 
     x: int
     y: int
-    heat: int
+    kind: str
+    """How it looks: how much there is, to come or over."""
+    has_failed: bool
+    is_over: bool
+    """More would run at once than there are credits."""
     title: str
-    href: str
-    label: str
+    filter: str
+    """What leads to its tasks; empty for a cell without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """One of the cells with most in them."""
+
+    when: str
+    filter: str
+    many: int
+    of: str = ""
+    at_once: int = 0
+    failed: int = 0
 
 
 async def page(visit: Visit) -> Response:
     kind = visit.query("view") if visit.query("view") in VIEWS else "day"
     view, zone = VIEWS[kind], _zone(visit.query("zone", "UTC"))
+    asked = visit.query("back")
+    back = min(int(asked), view.most_back) if asked.isdecimal() and len(asked) < 5 else 0
     now = visit.now_us // 1_000_000
     local = datetime.fromtimestamp(now, zone)
     cut = local.replace(minute=0, second=0) if kind == "day" else local.replace(hour=0, minute=0, second=0)
-    start = int(cut.timestamp())
-    load = Load(start, view)
-    await load.take_schedules(visit, now)
-    waiting = await load.take_tasks(visit)
+    load = Load(int(cut.timestamp()) - back * view.seconds, view)
+    waiting = Part(())
+    runs = await load.take_runs(visit, now)
+    if not back:
+        await load.take_run_times(visit, now)
+        await load.take_schedules(visit, now)
+        waiting = await load.take_tasks(visit)
+    drawn = await asyncio.to_thread(_Drawn, load, zone, now)
     return await visit.show_large(
         "calendar",
         kind=kind,
         views=list(VIEWS),
         zone=str(zone),
         view=view,
-        cells=await asyncio.to_thread(_cells, load, view, start, zone, now),
-        hours=[_row(start + i * view.cell_seconds * view.columns, zone, kind) for i in range(view.rows)],
+        back=back,
+        cells=drawn.cells,
+        hours=[_row(load.start + i * view.cell_seconds * view.columns, zone, kind) for i in range(view.rows)],
         load=load,
+        runs=runs,
         waiting=waiting,
-        busiest=load.busiest(zone),
+        to_come=drawn.to_come,
+        over=drawn.over,
     )
 
 
-class Load:
-    """How many firings and tasks are due in each cell."""
+class _Drawn:
+    """A load as its page shows it."""
 
-    def __init__(self, start: int, view: View) -> None:
-        self.start = start
-        self.view = view
-        self.counts: Counter[int] = Counter()
-        self.names: dict[int, Counter[str]] = {}
-        self._stored: Counter[tuple[str, int]] = Counter()
-        """Firings by task name and due time: some of them are tasks by now, which count once."""
-        self.partial: list[str] = []
-        """What there is more of than was looked at."""
+    def __init__(self, load: Load, zone: ZoneInfo, now: int) -> None:
+        self._load = load
+        self._zone = zone
+        self._now = now
+        self._at_once = load.at_once()
+        self._most_due = max(load.counts.values(), default=0)
+        self._most_ran = max((one.attempts for one in load.ran.values()), default=0)
+        self.cells = [self._cell(cell) for cell in range(load.view.cells)]
+        self.to_come = [self._busy(cell, many) for cell, many in load.counts.most_common(MOST_LISTED)]
+        most = sorted(load.ran, key=lambda cell: (-load.ran[cell].attempts, cell))[:MOST_LISTED]
+        self.over = [self._was_busy(cell) for cell in most if load.ran[cell].attempts]
 
-    def _add(self, time: float, name: str) -> None:
-        cell = int(time - self.start) // self.view.cell_seconds
-        if 0 <= cell < self.view.columns * self.view.rows:
-            self.counts[cell] += 1
-            self.names.setdefault(cell, Counter())[name] += 1
+    def _since(self, cell: int) -> int:
+        return self._load.start + cell * self._load.view.cell_seconds
 
-    async def take_schedules(self, visit: Visit, now: int) -> None:
-        asked = schedule_service_pb2.ListSchedulesRequest(page_size=MOST_SCHEDULES)
-        listed = await visit.call("ScheduleService/ListSchedules", asked)
-        if listed.next_page_token:
-            self.partial.append(f"only the first {MOST_SCHEDULES} schedules are looked at")
-        end = self.start + self.view.seconds
-        for schedule in listed.schedules:
-            if schedule.HasField("pause") or not schedule.HasField("next_fire_time"):
-                continue
-            if schedule.next_fire_time.seconds >= end:
-                continue
-            await self._take(visit, schedule, now, end)
+    def _when(self, cell: int) -> str:
+        return datetime.fromtimestamp(self._since(cell), self._zone).strftime("%a %d %b %H:%M")
 
-    async def _take(self, visit: Visit, schedule: Any, now: int, end: int) -> None:
-        request = schedule_service_pb2.PreviewScheduleRequest(
-            schedule_id=schedule.schedule_id, after_time=Timestamp(seconds=now), count=MOST_FIRINGS
-        )
-        found = await visit.part("ScheduleService/PreviewSchedule", request)
-        firings = found.answer.firings if found else []
-        for firing in firings:
-            self._add(seconds_of(firing.due_time), schedule.name)
-            self._stored[schedule.task.name, firing.due_time.ToMicroseconds()] += 1
-        if len(firings) == MOST_FIRINGS and firings[-1].nominal_time.seconds < end:
-            self.partial.append(f"of schedule {schedule.name} only the next {MOST_FIRINGS} firings are looked at")
+    def _window(self, cell: int, of: str) -> str:
+        since = self._since(cell)
+        return f"{of}>={_utc(since)} {of}<{_utc(since + self._load.view.cell_seconds)}"
 
-    async def take_tasks(self, visit: Visit) -> Part:
-        """Those that wait for a time within the view, those firings apart that were counted with their schedule."""
-        end = Timestamp(seconds=self.start + self.view.seconds)
-        now = Timestamp(seconds=visit.now_us // 1_000_000)
-        text = f"state:SCHEDULED due_time>={iso(now)} due_time<{iso(end)}"
-        request = admin_task_pb2.ListTasksRequest(filter=text, page_size=1_000)
-        for _ in range(MOST_PAGES):
-            part = await visit.part("AdminService/ListTasks", request)
-            if not part:
-                return part
-            for task in part.answer.tasks:
-                key = task.name, task.due_time.ToMicroseconds()
-                if self._stored[key]:
-                    self._stored[key] -= 1
-                else:
-                    self._add(seconds_of(task.due_time), task.name)
-            if not part.answer.next_page_token:
-                return part
-            request.page_token = part.answer.next_page_token
-        self.partial.append("more tasks wait than were looked at")
-        return part
+    def _cell(self, cell: int) -> Cell:
+        at = cell % self._load.view.columns, cell // self._load.view.columns
+        ran, due = self._load.ran.get(cell, Ran()), self._load.counts[cell]
+        at_once = self._at_once.get(cell, 0)
+        told = [f"{ran.attempts} ran" + (f", {ran.failed} failed" if ran.failed else "")] if ran != Ran() else []
+        told += [f"{due} due" + (f", {at_once} at once" if at_once > 1 else "")] if due else []
+        text = f"{self._when(cell)}: {'; '.join(told)}"
+        if due:  # of the cell that has begun, what is to come of it
+            kind, is_over = f"heat-{_heat(due, self._most_due)}", 0 < self._load.credits < at_once
+            return Cell(*at, kind, ran.failed > 0, is_over, text, f"state:SCHEDULED {self._window(cell, 'due_time')}")
+        if told:
+            kind = f"ran-{_heat(ran.attempts, self._most_ran)}"
+            return Cell(*at, kind, ran.failed > 0, False, text, self._window(cell, "lease_time"))
+        is_past = self._since(cell) + self._load.view.cell_seconds <= self._now
+        return Cell(*at, "heat-past" if is_past else "heat-0", False, False, "", "")
 
-    def busiest(self, zone: ZoneInfo) -> list[tuple[str, int, str]]:
-        """The ten cells with most in them: when, how much, and of what."""
-        found = []
-        for cell, many in self.counts.most_common(10):
-            moment = datetime.fromtimestamp(self.start + cell * self.view.cell_seconds, zone)
-            of = ", ".join(f"{name} ({times})" for name, times in self.names[cell].most_common(3))
-            found.append((moment.strftime("%a %d %b %H:%M"), many, of))
-        return found
+    def _busy(self, cell: int, many: int) -> Busy:
+        of = ", ".join(f"{name} ({times})" for name, times in self._load.names[cell].most_common(3))
+        text = f"state:SCHEDULED {self._window(cell, 'due_time')}"
+        return Busy(self._when(cell), text, many, of, self._at_once.get(cell, 0))
+
+    def _was_busy(self, cell: int) -> Busy:
+        ran = self._load.ran[cell]
+        return Busy(self._when(cell), self._window(cell, "lease_time"), ran.attempts, failed=ran.failed)
 
 
-def _cells(load: Load, view: View, start: int, zone: ZoneInfo, now: int) -> list[Cell]:
-    most = max(load.counts.values(), default=0)
-    found = []
-    for cell in range(view.columns * view.rows):
-        many = load.counts[cell]
-        since = start + cell * view.cell_seconds
-        until = since + view.cell_seconds
-        moment = datetime.fromtimestamp(since, zone)
-        heat = -1 if until <= now else 0 if not many else max(1, round(HEATS * many / most))
-        text = f"{moment.strftime('%a %d %b %H:%M')}: {many}"
-        window = f"due_time>={_utc(since)} due_time<{_utc(until)}" if many else ""
-        found.append(Cell(cell % view.columns, cell // view.columns, heat, text, window, str(many)))
-    return found
+def _heat(many: int, most: int) -> int:
+    return max(1, round(HEATS * many / most)) if most else 1
 
 
 def _utc(seconds: int) -> str:

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from taskq_server.access import Access, Caller
-from taskq_server.core.errors import Unauthenticated
+from taskq_server.core.errors import TaskqError, Unauthenticated
 from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
 from taskq_server.rpc import origin
@@ -18,6 +18,8 @@ from taskq_server.rpc.auth import NEEDS
 from taskq_server.rpc.server import answered
 
 PACKAGE = "taskq.v1"
+_LOOKS = Need.NOTHING, Need.A_CREDENTIAL, Need.TASKS, Need.READ
+"""What calls need that change nothing."""
 MOST_SECONDS = 20.0
 """A page waits no longer for one answer."""
 
@@ -30,11 +32,19 @@ class NotServed(Exception):
         super().__init__(f"{method} is not served by this server; a newer one may serve it")
 
 
+class ReadOnly(TaskqError):
+    """These pages change nothing, by the server's settings."""
+
+    def __init__(self) -> None:
+        super().__init__("these pages are read-only: TASKQ_DASHBOARD_READ_ONLY is set")
+
+
 class Calls:
     """Every method of these servicers, by `Service/Method`; of two that answer the same, the first."""
 
-    def __init__(self, servicers: Iterable[object], access: Access) -> None:
+    def __init__(self, servicers: Iterable[object], access: Access, *, is_read_only: bool = False) -> None:
         self._access = access
+        self._is_read_only = is_read_only
         self.methods: dict[str, MethodDescriptor] = {}
         self._behaviours: dict[str, Callable[[Any], Any]] = {}
         self._tellers: dict[str, origin.Teller] = {}
@@ -49,10 +59,12 @@ class Calls:
     def serves(self, method: str) -> bool:
         return method in self._behaviours
 
-    @staticmethod
-    def may(caller: Caller, method: str) -> bool:
+    def may(self, caller: Caller, method: str) -> bool:
         """Whether this caller may call it at all."""
-        return _need(method) in caller.rights.meets
+        return _need(method) in caller.rights.meets and not self._is_closed(method)
+
+    def _is_closed(self, method: str) -> bool:
+        return self._is_read_only and _need(method) not in _LOOKS
 
     async def unary(
         self, caller: Caller, method: str, request: Message, peer: str, request_id: str, reason: str = ""
@@ -74,6 +86,8 @@ class Calls:
         if not self._access.holds(caller):  # it may have ended between the pages of a file
             raise Unauthenticated("the token that was shown to sign in does not hold any more")
         caller.must_meet(_need(method))
+        if self._is_closed(method):
+            raise ReadOnly
         if method not in self._behaviours:
             raise NotServed(method)
         self._access.enter(caller)

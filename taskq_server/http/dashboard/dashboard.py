@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote
@@ -34,7 +33,9 @@ from taskq_server.http.dashboard import (
     task_new,
     tasks,
 )
-from taskq_server.http.dashboard.calls import Calls, NotServed
+from taskq_server.http.dashboard.calls import Calls, NotServed, ReadOnly
+from taskq_server.http.dashboard.frame import Frame
+from taskq_server.http.dashboard.kept import Kept
 from taskq_server.http.dashboard.live import Live
 from taskq_server.http.dashboard.render import STATIC, Renderer
 from taskq_server.http.dashboard.signin import SignIns
@@ -79,6 +80,7 @@ _STATUS: dict[type[errors.TaskqError], int] = {
     errors.MalformedRequest: 400,
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
+    ReadOnly: 403,
     errors.TaskNotFound: 404,
     errors.ScheduleNotFound: 404,
     errors.SessionNotFound: 404,
@@ -99,12 +101,14 @@ class Dashboard:
         servicers: Iterable[object],
         access: Access,
         clock: Clock,
-        instance: str = "",
+        frame: Frame,
     ) -> None:
         self._clock = clock
-        self._calls = Calls(servicers, access)
-        self._renderer = Renderer(instance or platform.node() or "taskq")
-        self._sign_ins = SignIns(access, clock)
+        self._frame = frame
+        self._calls = Calls(servicers, access, is_read_only=frame.is_read_only)
+        self._renderer = Renderer(frame)
+        self._kept = Kept()
+        self._sign_ins = SignIns(access, clock, frame.base_path or "/")
         self._live = Live(self._calls, access)
 
     def routes(self) -> list[BaseRoute]:
@@ -128,8 +132,8 @@ class Dashboard:
                 if not is_for_people or request.method != "GET":
                     return PlainTextResponse("sign in first\n", 401)
                 back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-                return RedirectResponse(f"/signin?to={quote(back, safe='')}", 303)
-            visit = Visit(request, caller, self._calls, self._renderer, self._clock.now_us())
+                return self._go(f"/signin?to={quote(back, safe='')}")
+            visit = Visit(request, caller, self._calls, self._renderer, self._kept, self._clock.now_us())
             try:
                 return await page(visit)
             except NotServed as error:
@@ -163,17 +167,17 @@ class Dashboard:
         return guarded
 
     async def _sign_in(self, request: Request) -> Response:
-        visit = Visit(request, ANYBODY, self._calls, self._renderer, self._clock.now_us())
+        visit = Visit(request, ANYBODY, self._calls, self._renderer, self._kept, self._clock.now_us())
         to = visit.query("to", "/")
         # Only to a path of this server: `//host` and `/\host` would be another's.
         to = to if to.startswith("/") and to[1:2] not in ("/", "\\") else "/"
         if not self._sign_ins.required:
-            return RedirectResponse("/", 303)
+            return self._go("/")
         if request.method == "GET":
             return visit.show("signin", to=to, why="")
         try:
             token = (await visit.form()).get("token")
-            response = RedirectResponse(to, 303)
+            response = self._go(to)
             self._sign_ins.sign_in(request, token, response)
             return response
         except Refusal as error:
@@ -181,8 +185,11 @@ class Dashboard:
         except errors.TaskqError as error:
             return visit.show("signin", _STATUS.get(type(error), 400), to=to, why=str(error))
 
+    def _go(self, path: str) -> Response:
+        return RedirectResponse(self._frame.base_path + path, 303)
+
     async def _sign_out(self, request: Request) -> Response:
-        response = RedirectResponse("/signin", 303)
+        response = self._go("/signin")
         self._sign_ins.sign_out(request, response)
         return response
 

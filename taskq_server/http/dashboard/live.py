@@ -50,7 +50,8 @@ class Live:
         if self._many >= MOST or self._stopping.is_set():
             return PlainTextResponse("too many are told of changes; ask again later\n", 503)
         cursor = visit.request.headers.get("last-event-id", "")[:200]
-        return StreamingResponse(self._stream(visit.caller, cursor), media_type="text/event-stream")
+        headers = {"x-accel-buffering": "no"}  # a proxy must not keep it back
+        return StreamingResponse(self._stream(visit.caller, cursor), headers=headers, media_type="text/event-stream")
 
     async def _stream(self, caller: Caller, cursor: str) -> AsyncIterator[str]:
         self._many += 1

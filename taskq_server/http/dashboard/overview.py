@@ -9,11 +9,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.responses import Response
 
 from taskq.v1 import admin_service_pb2, failure_group_pb2, stats_pb2
+from taskq_server.http.dashboard.failures import apart
 from taskq_server.http.dashboard.render import seconds_of
 from taskq_server.http.dashboard.visit import Part, Visit
 
 SPANS = {"15m": 900, "1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
 _STEPS = {60: stats_pb2.STATS_STEP_MINUTE, 3_600: stats_pb2.STATS_STEP_HOUR}
+MOST_GROUPS = 10
+"""Groups of failures that were seen last; those of which nothing is left are only counted."""
+MOST_FAILING = 5
 LATE_SECONDS = 60
 """The oldest due task may be so late before somebody should look."""
 
@@ -27,18 +31,21 @@ async def page(visit: Visit) -> Response:
     asked = stats_pb2.GetStatsRequest(start_time=Timestamp(seconds=start), step=_STEPS[step])
     stats = await visit.part("AdminService/GetStats", asked)
     failures = await visit.part(
-        "AdminService/ListFailureGroups", failure_group_pb2.ListFailureGroupsRequest(page_size=5)
+        "AdminService/ListFailureGroups", failure_group_pb2.ListFailureGroupsRequest(page_size=MOST_GROUPS)
     )
     capabilities = await visit.part(
         "AdminService/ListCapabilities", admin_service_pb2.ListCapabilitiesRequest(page_size=1_000)
     )
     processors = await visit.part("AdminService/ListProcessors", admin_service_pb2.ListProcessorsRequest(page_size=200))
+    failing, settled = await apart(visit, failures.answer.groups if failures else ())
     return visit.show(
         "overview",
         span=span if span in SPANS else "1h",
         spans=list(SPANS),
         stats=stats,
         failures=failures,
+        failing=failing[:MOST_FAILING],
+        settled=len(settled),
         capabilities=capabilities,
         processors=processors,
         attention=_attention(stats, capabilities, now),

@@ -1,14 +1,17 @@
-"""The processors that live: what they run, what they hold, when they were heard."""
+"""The processors that live: what they run, what they hold, when they were heard, and what became of it."""
 
 from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.v1 import admin_service_pb2
+from taskq.v1 import admin_service_pb2, admin_task_pb2
 from taskq_server.core.errors import SessionNotFound
+from taskq_server.http.dashboard import results
+from taskq_server.http.dashboard.render import iso
 from taskq_server.http.dashboard.visit import Visit
 
 MOST_PAGES = 20
+MOST_RESULTS = 200
 
 
 async def page(visit: Visit) -> Response:
@@ -24,8 +27,20 @@ async def one(visit: Visit) -> Response:
         answer = await visit.call("AdminService/ListProcessors", request)
         for processor in answer.processors:
             if processor.session_id == session_id:
-                return visit.show("processor", processor=processor)
+                return await _show(visit, processor)
         if not answer.next_page_token:
             break
         request.page_token = answer.next_page_token
     raise SessionNotFound(session_id[:64])
+
+
+async def _show(visit: Visit, processor: admin_service_pb2.Processor) -> Response:
+    """With what it has done of the tasks that were enqueued last. Others may have its name: what they did before it
+    registered is left out."""
+    text = f"processor={processor.processor_name} -state:RUNNING lease_time>={iso(processor.register_time)}"
+    asked = admin_task_pb2.ListTasksRequest(filter=text, page_size=MOST_RESULTS)
+    last = await visit.part("AdminService/ListTasks", asked)
+    done = results.results(last.answer.tasks, visit.now) if last else []
+    return visit.show(
+        "processor", processor=processor, last=last, row=results.row(done), figures=results.figures(done, visit.now)
+    )

@@ -21,6 +21,7 @@ from taskq.v1 import (
     schedule_service_pb2,
     task_pb2,
 )
+from taskq_server.http.dashboard.frame import Frame
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -75,7 +76,8 @@ NOTES = {
 class Renderer:
     """Makes pages."""
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -91,23 +93,24 @@ class Renderer:
             "ago": ago,
             "moment": moment,
             "iso": iso,
+            "spanned": spanned,
             "count": count,
             "path": lambda text: quote(str(text), safe=""),
             "compact": lambda value: json.dumps(value, ensure_ascii=True, separators=(",", ":")),
         }
         self._environment.globals |= {
-            "static": static,
+            "static": lambda name: frame.base_path + static(name),
             "landmarks": LANDMARKS,
-            "instance": instance,
-            "url": url,
+            "frame": frame,
+            "base": frame.base_path,
+            "url": lambda path, **query: frame.base_path + url(path, **query),
         }
 
     def render(self, template: str, visit: Any, **shown: Any) -> str:
         note = NOTES.get(visit.query("note"), "")
-        now = Timestamp(seconds=visit.now_us // 1_000_000, nanos=visit.now_us % 1_000_000 * 1_000)
         here = visit.request.url.path.split("/")[1]
         page = self._environment.get_template(f"{template}.html")
-        return page.render(visit=visit, note=note, now=now, here=here, **shown)
+        return page.render(visit=visit, note=note, now=visit.now, here=here, **shown)
 
 
 def _word(enum: Any, prefix: str) -> Any:
@@ -121,7 +124,7 @@ def _word(enum: Any, prefix: str) -> Any:
 
 
 def url(path: str, **query: str | int) -> str:
-    """A path with those of the query that say something."""
+    """A path with those of the query that say something. On a page the base path stands before it."""
     text = urlencode({name: value for name, value in query.items() if value != ""})
     return f"{path}?{text}" if text else path
 
@@ -145,8 +148,8 @@ def moment(time: Timestamp) -> str:
     return datetime.fromtimestamp(time.seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def seconds_of(spanned: Timestamp | Duration) -> float:
-    return float(spanned.seconds) + spanned.nanos / 1e9
+def seconds_of(time: Timestamp | Duration) -> float:
+    return float(time.seconds) + time.nanos / 1e9
 
 
 def ago(time: Timestamp, now: Timestamp) -> Markup:
@@ -158,14 +161,14 @@ def ago(time: Timestamp, now: Timestamp) -> Markup:
 def relative(seconds: float) -> str:
     if abs(seconds) < 1:
         return "now"
-    return f"in {_span(seconds)}" if seconds > 0 else f"{_span(-seconds)} ago"
+    return f"in {spanned(seconds)}" if seconds > 0 else f"{spanned(-seconds)} ago"
 
 
 def span(duration: Duration) -> str:
-    return _span(seconds_of(duration))
+    return spanned(seconds_of(duration))
 
 
-def _span(seconds: float) -> str:
+def spanned(seconds: float) -> str:
     """To two figures' worth: 3.2 s, 4 min 10 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 0.001:
         return "0 s" if seconds <= 0 else "<1 ms"

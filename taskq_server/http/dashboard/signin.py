@@ -33,8 +33,10 @@ class _SignIn:
 class SignIns:
     """Those who are signed in."""
 
-    def __init__(self, access: Access, clock: Clock) -> None:
+    def __init__(self, access: Access, clock: Clock, path: str = "/") -> None:
+        """`path` is where the cookie is sent to."""
         self._access = access
+        self._path = path
         self._clock = clock
         self._all: dict[bytes, _SignIn] = {}
 
@@ -67,7 +69,7 @@ class SignIns:
             COOKIE,
             reference,
             max_age=LIFE_SECONDS,
-            path="/",
+            path=self._path,
             secure=request.url.scheme == "https",
             httponly=True,
             samesite="strict",
@@ -84,7 +86,7 @@ class SignIns:
 
     def sign_out(self, request: Request, response: Response) -> None:
         self._all.pop(_key(request), None)
-        response.delete_cookie(COOKIE, path="/")
+        response.delete_cookie(COOKIE, path=self._path)
 
 
 def _key(request: Request) -> bytes:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from taskq.v1 import admin_task_pb2, bulk_operation_pb2, task_pb2
 from taskq_server.http.dashboard import payloads
+from taskq_server.http.dashboard.expected import Expected, expected
 from taskq_server.http.dashboard.render import iso, seconds_of
 from taskq_server.http.dashboard.visit import Part, Visit
 
@@ -27,11 +28,12 @@ async def page(visit: Visit) -> Response:
         _look(visit, task_id),
         visit.part("AdminService/ExplainTask", admin_task_pb2.ExplainTaskRequest(task_id=task_id)),
     )
+    progress = await expected(visit, answer.detail.task)
     # In a thread, all of it: what a task carries may be large, and streams go on meanwhile.
-    return await asyncio.to_thread(_show, visit, answer, explained, await _operation(visit))
+    return await asyncio.to_thread(_show, visit, answer, explained, progress, await _operation(visit))
 
 
-def _show(visit: Visit, answer: Any, explained: Part, operation: Any) -> Response:
+def _show(visit: Visit, answer: Any, explained: Part, progress: Expected | None, operation: Any) -> Response:
     detail = answer.detail
     task = detail.task
     is_full = visit.caller.rights.reads_payloads
@@ -48,6 +50,7 @@ def _show(visit: Visit, answer: Any, explained: Part, operation: Any) -> Respons
         copies=copies(visit, task, is_full),
         can=_can(task),
         operation=operation,
+        expected=progress,
     )
 
 
@@ -137,7 +140,9 @@ def _waited(start: float, end: float, due: float, at: Any) -> list[Bar]:
 
 def copies(visit: Visit, task: task_pb2.Task, is_full: bool) -> list[tuple[str, str]]:
     """How to ask for this task elsewhere, and how to enqueue one like it: ready to be pasted into a shell."""
-    address = f"{visit.request.url.scheme}://{visit.request.headers.get('host', 'localhost:8080')}"
+    address = (
+        f"{visit.request.url.scheme}://{visit.request.headers.get('host', 'localhost:8080')}{visit.frame.base_path}"
+    )
     plain = "" if visit.request.url.scheme == "https" else "-plaintext "
     grpc_address = "localhost:50051"
     asked = shlex.quote(json.dumps({"task_id": task.task_id}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -14,6 +15,7 @@ from taskq_server.access import Caller
 from taskq_server.core.errors import TaskqError
 from taskq_server.http.dashboard import forms
 from taskq_server.http.dashboard.calls import Calls, NotServed
+from taskq_server.http.dashboard.kept import Kept
 from taskq_server.http.dashboard.render import Renderer
 
 
@@ -31,13 +33,21 @@ class Part:
 class Visit:
     """A request, and what there is to answer it with."""
 
-    def __init__(self, request: Request, caller: Caller, calls: Calls, renderer: Renderer, now_us: int) -> None:
+    def __init__(
+        self, request: Request, caller: Caller, calls: Calls, renderer: Renderer, kept: Kept, now_us: int
+    ) -> None:
         self.request = request
+        self.frame = renderer.frame
         self.caller = caller
         self.calls = calls
+        self.kept = kept
         self.now_us = now_us
         self._renderer = renderer
         self._form: forms.Form | None = None
+
+    @property
+    def now(self) -> Timestamp:
+        return Timestamp(seconds=self.now_us // 1_000_000, nanos=self.now_us % 1_000_000 * 1_000)
 
     def query(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default).strip()
@@ -73,7 +83,6 @@ class Visit:
         """The same in a thread: a page that takes 100 ms must not hold up what is due."""
         return await asyncio.to_thread(self.show, template, status, **shown)
 
-    @staticmethod
-    def go(url: str) -> Response:
+    def go(self, path: str) -> Response:
         """To another page, once something is done."""
-        return RedirectResponse(url, 303)
+        return RedirectResponse(self.frame.base_path + path, 303)

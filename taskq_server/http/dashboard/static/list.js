@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const { $, $$, ask, doing, here, say, stored } = taskq;
+  const { $, $$, ask, base, doing, here, say, stored } = taskq;
   const table = $("#tasks");
   if (!table) return;
   const selection = $("#selection"), filter = selection.dataset.filter;
@@ -37,7 +37,7 @@
   function act(name) {
     const ids = picked.size || isAll ? [...picked] : here() ? [here().dataset.id] : [];
     if (!ids.length && !isAll) { say("No task is selected"); return; }
-    ask(`/act/${name}?` + new URLSearchParams(isAll ? { filter } : { ids: ids.join(",") }));
+    ask(`${base}/act/${name}?` + new URLSearchParams(isAll ? { filter } : { ids: ids.join(",") }));
   }
   selection.addEventListener("click", (event) => {
     const button = event.target.closest("[data-act]");
@@ -79,7 +79,7 @@
   function showViews() {
     $("#views").replaceChildren(...stored.get("views", []).flatMap((text) => {
       const link = document.createElement("a");
-      link.href = `/tasks?filter=${encodeURIComponent(text)}`;
+      link.href = `${base}/tasks?filter=${encodeURIComponent(text)}`;
       link.textContent = text;
       const drop = document.createElement("button");
       drop.type = "button";

@@ -4,6 +4,7 @@
 const taskq = (() => {
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const base = document.body.dataset.base;
   const stored = {
     get: (key, otherwise) => { try { return JSON.parse(localStorage.getItem(`taskq-${key}`)) ?? otherwise; } catch { return otherwise; } },
     set: (key, value) => localStorage.setItem(`taskq-${key}`, JSON.stringify(value)),
@@ -92,7 +93,7 @@ const taskq = (() => {
   }
   function listen() {
     if (!topics.length || isPaused || document.hidden || source) return;
-    source = new EventSource("/ui/events");
+    source = new EventSource(`${base}/ui/events`);
     source.onopen = () => { told("on", "live"); clearInterval(polling); polling = null; };
     source.addEventListener("changed", (event) => {
       const changed = JSON.parse(event.data).topics;
@@ -150,7 +151,7 @@ const taskq = (() => {
   function fillPalette() {
     const text = $("#palette-input").value.trim();
     const found = [];
-    if (UUID.test(text)) found.push([`Task ${text}`, `/tasks/${text.toLowerCase()}`]);
+    if (UUID.test(text)) found.push([`Task ${text}`, `${base}/tasks/${text.toLowerCase()}`]);
     for (const one of $$(".rail a")) {
       const title = one.firstChild.textContent.trim();
       if (title.toLowerCase().includes(text.toLowerCase())) found.push([title, one.getAttribute("href")]);
@@ -159,7 +160,7 @@ const taskq = (() => {
       const title = one.textContent.trim();
       if (text && title.toLowerCase().includes(text.toLowerCase())) found.push([title, one.getAttribute("href")]);
     }
-    if (text && !UUID.test(text)) found.push([`Tasks that match: ${text}`, `/tasks?filter=${encodeURIComponent(text)}`]);
+    if (text && !UUID.test(text)) found.push([`Tasks that match: ${text}`, `${base}/tasks?filter=${encodeURIComponent(text)}`]);
     $("#palette-list").replaceChildren(...found.slice(0, 12).map(([title, href], i) => {
       const link = document.createElement("a");
       link.href = href;
@@ -252,7 +253,8 @@ const taskq = (() => {
 
   tick();
   setInterval(tick, 1000);
+  setInterval(() => { if (topics.length && $("[data-again]")) look(); }, 5000); // what time alone changes
   if (isPaused) told("off", "paused"); else if (!topics.length) told("off", "not live"); else listen();
 
-  return { $, $$, ask, copy, doing, here, move, say, stored, onKey: null };
+  return { $, $$, ask, base, copy, doing, here, move, say, stored, onKey: null };
 })();
