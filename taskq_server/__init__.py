@@ -19,14 +19,18 @@ Start at `server.py`, which builds everything, or follow a task:
     http/json_api  ->  rpc                                  the same calls by HTTP, as JSON
     http/dashboard  ->  rpc                                 pages for people, over the same calls
 
+`session.py` is one session, `elsewhere.py` one to which another server pushes; `rounds.py` says together to the
+database what many have to say at about the same time.
+
 `access.py` says who calls and what they may do; `rpc/auth.py` asks it once around every call.
 
 `core/origin.py` is who asks for a change, which the audit keeps; `rpc/origin.py` says it around every call.
 
 `database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
-`certificates.py` is what TLS shows; `rpc/tls.py` shows it. `notify.py` tells systemd that the server serves.
+`certificates.py` is what TLS shows; `rpc/tls.py` shows it. `notify.py` tells systemd that the server serves,
+`logs.py` is how it logs. `before_grpc.py` is imported before gRPC, which reads the environment then.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> schedules ->
 {figures, stats} -> {events, dispatcher, housekeeper, firing, gauges, task_queue, admin, bulk, access, sessions} ->
-store -> core`; `clock`, `config` and `metrics` are leaves.
+store -> core`; `clock`, `config`, `metrics` and `task_id` are leaves.
 """

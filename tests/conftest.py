@@ -12,6 +12,8 @@ from taskq_server.clock import Clock
 from taskq_server.config import Config
 from taskq_server.server import Server
 from tests.support.databases import Databases
+from tests.support.pooler import Pooler
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.process import ServerProcess
 
 StartServer = Callable[..., Awaitable[Server]]
@@ -29,6 +31,20 @@ def postgres_url(databases: Databases) -> Iterator[str]:
     """A PostgreSQL database of the test's own, with the tables and nothing in them."""
     with databases.fresh() as url:
         yield url
+
+
+@pytest.fixture
+def proxy(postgres_url: str) -> Iterator[PostgresProxy]:
+    """A way to that database which can be held up and cut."""
+    with PostgresProxy(postgres_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def pooler(postgres_url: str) -> Iterator[Pooler]:
+    """A way to that database on which each transaction may have another connection."""
+    with Pooler(postgres_url) as pooler:
+        yield pooler
 
 
 @pytest.fixture

@@ -85,7 +85,6 @@ class ScriptedServer(ProcessorServiceServicer):
         self.refused_streams = 0
         self.beats: list[Beat] = []
         self.reports: list[Report] = []
-        self.refused_reports: list[Report] = []
         self.unregistered: list[str] = []
         self.unauthorised: list[str] = []
         # How many requests to report wait for their answer, and how many were given up before they were answered.
@@ -179,17 +178,13 @@ class ScriptedServer(ProcessorServiceServicer):
         self.streams.append(stream)
         self.stream_state = pb.STREAM_STATE_OK
         self.changes()
-        try:
-            async for event in stream.events():
-                if not isinstance(event, Refusal):
-                    yield event
-                elif event.code is grpc.StatusCode.OK:
-                    return
-                else:
-                    await _abort(event, context)
-        finally:
-            stream.is_open = False
-            self.changes()
+        async for event in stream.events():
+            if not isinstance(event, Refusal):
+                yield event
+            elif event.code is grpc.StatusCode.OK:
+                return
+            else:
+                await _abort(event, context)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:
         await self._let_in("Heartbeat", context)
@@ -223,11 +218,9 @@ class ScriptedServer(ProcessorServiceServicer):
             raise
         finally:
             self.unanswered -= 1
-        reports = [Report(request.session_id, result, time.monotonic()) for result in request.results]
         if (refusal := _fault_of(request)) is not None or self.report_refusals:
-            self.refused_reports += reports
-            self.changes()
             await _abort(refusal or self.report_refusals.popleft(), context)
+        reports = [Report(request.session_id, result, time.monotonic()) for result in request.results]
         self.reports += reports
         answers = [self._judge(report) for report in reports]
         self.changes()

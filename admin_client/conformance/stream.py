@@ -36,7 +36,6 @@ class Stream:
 
     def __init__(self, session_id: str, ping_interval: float) -> None:
         self.session_id = session_id
-        self.is_open = True
         self.is_mute = False
         self._ping_interval = ping_interval
         self._script: asyncio.Queue[StreamTasksResponse | Refusal] = asyncio.Queue()

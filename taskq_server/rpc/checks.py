@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from taskq_server.core.errors import Fault, InvalidFields
 from taskq_server.core.filter import EVERYTHING, Filter, FilterRefused, parse
 from taskq_server.task_id import from_text
+
+Message = TypeVar("Message")
+Item = TypeVar("Item")
 
 NAME = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 PRINTABLE = re.compile(r"[\x20-\x7e]*")
@@ -104,6 +108,23 @@ class Faults:
         if not in_form or not least_us <= span_us <= most_us:
             self.add(field, f"must be {rule}; is {span.seconds} s {span.nanos} ns")
         return span_us
+
+
+def items(
+    field: str, messages: Sequence[Message], least: int, most: int, convert: Callable[[Faults, Message], Item]
+) -> list[Item]:
+    """What each message of a repeated field says; InvalidFields names every fault of every one."""
+    faults = Faults()
+    if not least <= len(messages) <= most:
+        rule = f"must be {least} to {most:,}" if least else f"must be at most {most:,}"
+        faults.add(field, f"{rule}; are {len(messages):,}")
+        faults.raise_if_any()
+    found = []
+    for i, message in enumerate(messages):
+        found.append(convert(faults, message))
+        faults.belong_to(field, i)
+    faults.raise_if_any()
+    return found
 
 
 @lru_cache(maxsize=10_000)

@@ -29,7 +29,7 @@ from taskq_server.core.task import (
     Progress,
     Task,
 )
-from taskq_server.rpc.checks import DAY_US, NAME, Faults
+from taskq_server.rpc.checks import DAY_US, NAME, Faults, items
 
 MOST_TASKS = 1_000
 TRACE_HEADERS = "traceparent", "tracestate", "baggage"
@@ -63,16 +63,7 @@ class Shared:
 
 def new_tasks(messages: Sequence[scheduler_pb2.NewTask], most_payload_bytes: int) -> list[NewTask]:
     """The tasks of an Enqueue; InvalidFields names every fault of every task."""
-    faults = Faults()
-    if not 1 <= len(messages) <= MOST_TASKS:
-        faults.add("tasks", f"must be 1 to {MOST_TASKS:,}; are {len(messages):,}")
-        faults.raise_if_any()
-    tasks = []
-    for i, message in enumerate(messages):
-        tasks.append(new_task(faults, message, most_payload_bytes))
-        faults.belong_to("tasks", i)
-    faults.raise_if_any()
-    return tasks
+    return items("tasks", messages, 1, MOST_TASKS, lambda faults, one: new_task(faults, one, most_payload_bytes))
 
 
 def new_task(faults: Faults, message: scheduler_pb2.NewTask, most_payload_bytes: int) -> NewTask:

@@ -19,7 +19,7 @@ from taskq_server.core.task import (
     Progress,
     TaskState,
 )
-from taskq_server.rpc.checks import DAY_US, Faults
+from taskq_server.rpc.checks import DAY_US, Faults, items
 from taskq_server.rpc.convert import Shared, duration, failure_message, payload_of, timestamp
 from taskq_server.session import AttemptKey, Sighting
 from taskq_server.store.verbs.living import NewSession
@@ -73,16 +73,7 @@ def session_id(text: str) -> bytes:
 
 
 def sightings(messages: Sequence[processor_pb2.InFlight], most_bytes: int) -> list[Sighting]:
-    faults = Faults()
-    if len(messages) > MOST_IN_FLIGHT:
-        faults.add("in_flight", f"must be at most {MOST_IN_FLIGHT:,}; are {len(messages):,}")
-        faults.raise_if_any()
-    found = []
-    for i, message in enumerate(messages):
-        found.append(_sighting(faults, message, most_bytes))
-        faults.belong_to("in_flight", i)
-    faults.raise_if_any()
-    return found
+    return items("in_flight", messages, 0, MOST_IN_FLIGHT, lambda faults, one: _sighting(faults, one, most_bytes))
 
 
 def _sighting(faults: Faults, message: processor_pb2.InFlight, most_bytes: int) -> Sighting:
@@ -98,16 +89,7 @@ def _sighting(faults: Faults, message: processor_pb2.InFlight, most_bytes: int) 
 
 
 def endings(messages: Sequence[processor_pb2.TaskResult], most_bytes: int, now_us: int) -> list[Ending]:
-    faults = Faults()
-    if not 1 <= len(messages) <= MOST_RESULTS:
-        faults.add("results", f"must be 1 to {MOST_RESULTS:,}; are {len(messages):,}")
-        faults.raise_if_any()
-    found = []
-    for i, message in enumerate(messages):
-        found.append(_ending(faults, message, most_bytes, now_us))
-        faults.belong_to("results", i)
-    faults.raise_if_any()
-    return found
+    return items("results", messages, 1, MOST_RESULTS, lambda faults, one: _ending(faults, one, most_bytes, now_us))
 
 
 def _ending(faults: Faults, message: processor_pb2.TaskResult, most_bytes: int, now_us: int) -> Ending:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.clients.scripted_scheduler_service import ScriptedSchedulerService
+
 
 @pytest.fixture
 def quiet_server() -> Iterator[None]:
@@ -15,3 +17,9 @@ def quiet_server() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def service() -> ScriptedSchedulerService:
+    """A server that does what the test says, for scheduler clients."""
+    return ScriptedSchedulerService()

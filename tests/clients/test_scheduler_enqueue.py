@@ -35,11 +35,6 @@ from tests.clients.scripted_scheduler_service import Refusal, ScriptedSchedulerS
 
 
 @pytest.fixture
-def service() -> ScriptedSchedulerService:
-    return ScriptedSchedulerService()
-
-
-@pytest.fixture
 async def address(service: ScriptedSchedulerService) -> AsyncIterator[str]:
     async with serving(service) as address:
         yield address

@@ -74,11 +74,6 @@ def cook(dish: str) -> None:
 
 
 @pytest.fixture
-def service() -> ScriptedSchedulerService:
-    return ScriptedSchedulerService()
-
-
-@pytest.fixture
 async def scheduler(service: ScriptedSchedulerService, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scheduler]:
     monkeypatch.setattr("scheduler_client.enqueuer.FIRST_DELAY", 0.001)
     async with serving(service) as address, Scheduler(address, timeout="50ms") as scheduler:

@@ -25,11 +25,6 @@ class SoupTask(Task):
 
 
 @pytest.fixture
-def service() -> ScriptedSchedulerService:
-    return ScriptedSchedulerService()
-
-
-@pytest.fixture
 def address(service: ScriptedSchedulerService) -> Iterator[str]:
     """The scripted server in a loop and a thread of its own, since these tests block theirs."""
     listening: list[str] = []

@@ -31,11 +31,6 @@ CANCELLED = task_pb2.TASK_STATE_CANCELLED
 
 
 @pytest.fixture
-def service() -> ScriptedSchedulerService:
-    return ScriptedSchedulerService()
-
-
-@pytest.fixture
 async def scheduler(service: ScriptedSchedulerService) -> AsyncIterator[Scheduler]:
     async with serving(service) as address, Scheduler(address) as scheduler:
         yield scheduler

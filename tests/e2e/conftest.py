@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.console import Console
 from tests.support.postgres import PostgresProcess
+from tests.support.postgres_proxy import PostgresProxy
 from tests.support.process import taskq_db
 from tests.support.world import World
 
@@ -100,6 +101,13 @@ def durable_postgres() -> Iterator[PostgresProcess]:
 @pytest.fixture
 def durable_postgres_url(durable_postgres: PostgresProcess) -> str:
     return durable_postgres.url("taskq")
+
+
+@pytest.fixture
+def proxy(durable_postgres_url: str) -> Iterator[PostgresProxy]:
+    """A way to that database which can be held up and cut."""
+    with PostgresProxy(durable_postgres_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
-import pytest
 
 from taskq.v1.processor_service_pb2 import HeartbeatRequest, ReportResultRequest, Succeeded, TaskResult
 from taskq.v1.scheduler_service_pb2 import GetTaskRequest
@@ -36,12 +35,6 @@ BACK_SECONDS = 20
 NOISE_SECONDS = 3
 """Not part of a promise: on two cores that others load too, a process may wait for its turn as long as this."""
 PATIENCE_SECONDS = 60
-
-
-@pytest.fixture
-def proxy(durable_postgres_url: str) -> Iterator[PostgresProxy]:
-    with PostgresProxy(durable_postgres_url) as proxy:
-        yield proxy
 
 
 @contextmanager

@@ -5,7 +5,6 @@ nothing that they answered is lost.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -72,12 +71,6 @@ def restart(world: World, postgres: PostgresProcess, instants: random.Random) ->
 
 
 # ── a crash between a COMMIT and its answer ──────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def proxy(durable_postgres_url: str) -> Iterator[PostgresProxy]:
-    with PostgresProxy(durable_postgres_url) as proxy:
-        yield proxy
 
 
 def test_a_transaction_that_is_lost_in_a_crash_is_not_taken_for_another_that_gets_its_number(

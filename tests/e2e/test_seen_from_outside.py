@@ -7,10 +7,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.conftest import StartWorld
@@ -26,12 +24,6 @@ BACK_SECONDS = 20
 """As for calls."""
 NOISE_SECONDS = 3
 """Not part of a promise: on two cores that others load too, a process may wait for its turn as long as this."""
-
-
-@pytest.fixture
-def proxy(durable_postgres_url: str) -> Iterator[PostgresProxy]:
-    with PostgresProxy(durable_postgres_url) as proxy:
-        yield proxy
 
 
 def status(url: str) -> int:

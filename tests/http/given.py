@@ -1,4 +1,4 @@
-"""What there is to ask for, asked for by gRPC and by HTTP."""
+"""What there is to ask for, asked for by gRPC and by HTTP, and answers that take their time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
@@ -15,6 +16,7 @@ from taskq.v1 import admin_task_pb2, bulk_operation_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from taskq_server.store.store import Store
 from tests.http.asking import Answered, Asked, ask_now
 from tests.rpc.bounds import a_valid
 from tests.rpc.support import a_task, span
@@ -42,6 +44,21 @@ class Both:
 
     async def http(self, asked: Asked) -> Answered:
         return await asyncio.to_thread(ask_now, self._address, asked)
+
+
+class SlowLooks:
+    """From now on, whoever looks at tasks has to wait until they may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.may_go_on = asyncio.Event(), asyncio.Event()
+        get = Store.get
+
+        async def get_slowly(store: Store, task_ids: list[bytes]) -> object:
+            self.begun.set()
+            await self.may_go_on.wait()
+            return await get(store, task_ids)
+
+        monkeypatch.setattr(Store, "get", get_slowly)
 
 
 async def a_world(both: Both) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from taskq_server.http.body import MOST_BYTES
 from taskq_server.store.store import Store
 from tests.http.asking import JSON, PROTO, Answered, Asked, ask, ask_now, by_connect
 from tests.http.conftest import Site
+from tests.http.given import SlowLooks
 from tests.rpc.support import UNKNOWN_ID, a_task, soon
 from tests.support import truth
 
@@ -362,24 +363,16 @@ async def test_calls_by_http_are_counted_with_those_by_grpc_as_what_they_are(sit
 async def test_a_server_that_stops_lets_calls_end_and_takes_no_further_ones(
     site: Site, ask_site: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-    get = Store.get
-
-    async def get_slowly(self: Store, task_ids: list[bytes]) -> object:
-        arrived.set()
-        await go_on.wait()
-        return await get(self, task_ids)
-
     await site.restart(stop_grace=10.0, http_listen="127.0.0.1:0")
     task_id = await site.scheduler.enqueue()
-    monkeypatch.setattr(Store, "get", get_slowly)
+    looks = SlowLooks(monkeypatch)
     under_way = asyncio.ensure_future(ask_site("GET", f"/v1/tasks/{task_id}"))
-    await soon(arrived.wait())
+    await soon(looks.begun.wait())
     stop = asyncio.create_task(site.server.stop())
     while (refused := await ask_site("GET", "/v1/processors")).status == 200:
         pass
     assert (refused.status, refused.reason, refused.headers["retry-after"]) == (503, "STOPPING", "1")
-    go_on.set()
+    looks.may_go_on.set()
     assert (await soon(under_way)).json["task"]["taskId"] == task_id
     await soon(stop)
 

@@ -18,6 +18,7 @@ from taskq_server.rpc.server import READINESS
 from taskq_server.store.store import Store
 from tests.conftest import StartServer
 from tests.http.conftest import Site, fetch
+from tests.http.given import SlowLooks
 from tests.rpc.support import soon
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -97,24 +98,16 @@ async def test_the_database_is_not_asked_while_it_answers_others(site: Site, mon
 async def test_a_server_that_stops_says_over_http_that_it_is_not_ready_until_its_calls_have_ended(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-    get = Store.get
-
-    async def get_slowly(self: Store, task_ids: list[bytes]) -> object:
-        arrived.set()
-        await go_on.wait()
-        return await get(self, task_ids)
-
     await site.restart(stop_grace=10.0, http_listen="127.0.0.1:0")
     task_id = await site.scheduler.enqueue()
-    monkeypatch.setattr(Store, "get", get_slowly)
+    looks = SlowLooks(monkeypatch)
     call = asyncio.ensure_future(site.scheduler.get(task_id))
-    await soon(arrived.wait())
+    await soon(looks.begun.wait())
     stop = asyncio.create_task(site.server.stop())
     while (page := await site.fetch("/readyz")).status == 200:
         pass
     assert (page.status, page.text) == (503, "the server is stopping\n")
-    go_on.set()
+    looks.may_go_on.set()
     assert (await soon(call)).task_id == task_id
     await soon(stop)
 

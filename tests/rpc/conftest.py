@@ -16,7 +16,6 @@ from tests.conftest import StartServer
 from tests.rpc.support import RawScheduler, span
 from tests.rpc.world import Neighbour, Pair, World
 from tests.support.databases import Databases
-from tests.support.pooler import Pooler
 
 DATABASES = ["sqlite", "postgres"]
 
@@ -45,12 +44,6 @@ async def narrow_world(start_server: StartServer, tmp_path: Path) -> AsyncIterat
     await world.begin(listen=f"unix:{tmp_path}/s")
     yield world
     await world.end()
-
-
-@pytest.fixture
-def pooler(postgres_url: str) -> Iterator[Pooler]:
-    with Pooler(postgres_url) as pooler:
-        yield pooler
 
 
 @pytest.fixture(params=["ring", "look"])

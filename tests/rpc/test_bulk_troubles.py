@@ -14,8 +14,8 @@ from taskq_server import bulk
 from taskq_server.core.bulk_operation import Action, ActionKind, NewOperation
 from taskq_server.store.verbs.bulk import MOST_TURNS, Step
 from taskq_server.task_id import to_text
+from tests.rpc.operations import CANCEL, GOING_ON, done, ended, get, later, start
 from tests.rpc.support import CANCELLED, soon
-from tests.rpc.test_bulk import CANCEL, GOING_ON, done, ended, get, later, start
 from tests.rpc.world import World
 
 

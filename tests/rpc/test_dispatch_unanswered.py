@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -11,12 +11,6 @@ from tests.conftest import StartServer
 from tests.rpc.support import RUNNING
 from tests.rpc.world import LEASE_SECONDS, World
 from tests.support.postgres_proxy import PostgresProxy
-
-
-@pytest.fixture
-def proxy(postgres_url: str) -> Iterator[PostgresProxy]:
-    with PostgresProxy(postgres_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

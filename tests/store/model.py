@@ -27,7 +27,7 @@ from taskq_server.core.task import (
     TaskState,
     next_state,
 )
-from taskq_server.store.store import Rules
+from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.ending import Cancelled
 from taskq_server.store.verbs.leasing import Leased
 from taskq_server.store.verbs.pausing import Pause

@@ -12,7 +12,8 @@ from pathlib import Path
 from taskq_server.clock import ManualClock
 from taskq_server.store.postgres.store import Postgres
 from taskq_server.store.sqlite.store import SQLite
-from taskq_server.store.store import Rules, Store
+from taskq_server.store.store import Store
+from taskq_server.store.verbs.end_batch import Rules
 from tests.store.rivals import end_connections
 from tests.support.console import Console
 from tests.support.databases import Databases

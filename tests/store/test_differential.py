@@ -32,8 +32,9 @@ from taskq_server.core.task import (
     Payload,
     Progress,
 )
-from taskq_server.store.store import Rules, Store
+from taskq_server.store.store import Store
 from taskq_server.store.verbs.draining import NewDrain
+from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.listing import Page, Registered
 from taskq_server.store.verbs.living import Advance, Grace, NewSession, Sign
 from taskq_server.store.verbs.pausing import NewPause

@@ -204,7 +204,7 @@ async def test_of_more_schedules_than_are_listed_none_is_left_out(
     for schedule, task_id in zip(schedules, fired, strict=True):
         await store.trigger_schedule(Trigger(Key(schedule.schedule_id), task_id))
     (other,) = await added(store, a_task())
-    monkeypatch.setattr("taskq_server.store.verbs.asking.MOST_IN_LIST", 2)
+    monkeypatch.setattr("taskq_server.store.verbs.asking.terms.MOST_IN_LIST", 2)
 
     assert await ids_of(store, "-schedule:nightly.*") == [other]
     assert set(await ids_of(store, "schedule:nightly.*")) == set(fired)

@@ -5,57 +5,27 @@ TASKQ_MODEL_EXAMPLES sets how many sequences are tried on each database, TASKQ_M
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import os
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, initialize, multiple, rule
 
 from taskq_server.clock import ManualClock
 from taskq_server.core.bulk_operation import Action, ActionKind, NewOperation
-from taskq_server.core.errors import TaskqError
 from taskq_server.core.matching import Demand
-from taskq_server.core.task import (
-    Assignment,
-    DedupConflict,
-    DedupHold,
-    Ending,
-    EndStatus,
-    Failure,
-    IllegalTransition,
-    NewTask,
-    Outcome,
-    TaskState,
-)
-from taskq_server.store.store import Rules, Store
-from taskq_server.store.transaction import Transaction
+from taskq_server.core.task import Assignment, DedupConflict, DedupHold, Ending, EndStatus, Failure, NewTask, Outcome
 from taskq_server.store.verbs import bulk
 from taskq_server.store.verbs.living import Grace, NewSession, Sign
 from taskq_server.store.verbs.pausing import NewPause
-from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US
 from taskq_server.task_id import new as new_id
-from tests.store.given import (
-    LEASE,
-    NO_RETRY,
-    Processor,
-    a_retry,
-    a_task,
-    an_id,
-    living_sessions,
-    replace_verb,
-    rows,
-    seconds,
-    until_idle,
-)
-from tests.store.model import REACHABLE, Model, ModelSession
-from tests.store.mortal import Home, PostgresHome, SQLiteHome
+from tests.store.given import LEASE, NO_RETRY, Processor, a_retry, a_task, an_id, rows, seconds
+from tests.store.model import Model, ModelSession
+from tests.store.mortal import PostgresHome, SQLiteHome
+from tests.store.worlds import RULES, Worlds
 
-RULES = Rules(retention_us=seconds(20), max_lost_leases=2)
 IDS = [an_id(number) for number in range(1, 5)]
 POLICIES = [
     NO_RETRY,
@@ -68,10 +38,6 @@ FAULTS = st.sampled_from(
 )
 OUTCOMES = [Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RELEASED, Outcome.CANCELLED, Outcome.NOT_RECEIVED]
 WAITS = [1, seconds(1), seconds(3), seconds(7), LEASE - 1, LEASE, LEASE + 1, 120 * LEASE]
-TABLE = (
-    "SELECT task_id, state, due_time_us, attempt, failed_attempts, lost_leases, "
-    "CASE state WHEN 2 THEN session_seq END, run_deadline_us, finish_time_us, prune_time_us, payload, seq FROM task"
-)
 
 
 @st.composite
@@ -98,118 +64,11 @@ def new_tasks(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """Keeps as many worlds as may be the true one; whatever is seen must fit into one of them."""
+class StoreMachine(Worlds):
+    """What may be done to a store, in any order."""
 
     leases: Bundle[Assignment] = Bundle("leases")
     sessions: Bundle[Processor] = Bundle("sessions")
-
-    make_home: Callable[[], Home]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.home = type(self).make_home()
-        self.loop = asyncio.new_event_loop()
-        self.clock = ManualClock()
-        self.worlds = [Model(RULES)]
-        self.last_seen: dict[bytes, tuple[int, int]] = {}
-        self.arrive(self.home.open(self.clock))
-
-    # ── machinery ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self.loop.run_until_complete(work)
-
-    def arrive(self, opening: Coroutine[Any, Any, Store]) -> None:
-        self.store = self.run(opening)
-        until = self.now + LONGEST_SERVER_LEASE_US
-        self.fits(lambda world: world.arrive(self.store.server_seq, until))
-
-    def go_on(self) -> None:
-        self.arrive(self.home.go_on(self.clock))
-
-    @property
-    def now(self) -> int:
-        return self.clock.now_us()
-
-    def fits(self, change: Callable[[Model], None], *, also_unchanged: bool = False) -> None:
-        """Keeps the worlds that `change` fits; with `also_unchanged`, as they are and as they would be."""
-        fitting: list[Model] = []
-        misfit: Exception | None = None
-        for world in self.worlds:
-            changed = copy.deepcopy(world)
-            try:
-                change(changed)
-            except (AssertionError, LookupError, IllegalTransition) as error:
-                misfit = error
-            else:
-                fitting.append(changed)
-            if also_unchanged:
-                fitting.append(world)
-        if not fitting:
-            assert misfit is not None
-            raise misfit
-        self.worlds = fitting[:16]
-
-    def call(
-        self,
-        verb: str,
-        items: list[Any],
-        fault: str | None,
-        fit: Callable[[Model, Any], None],
-    ) -> Any:
-        """Calls a method of the store with a fault; answers what the caller got, None when that was nothing."""
-        method = getattr(self.store, verb)
-        if fault == "caller leaves" and verb != "lease":
-            self.run(self._leave(verb, method(items)))
-            self.fits(lambda world: fit(world, None), also_unchanged=True)
-            return None
-        if fault == "dies before":
-            self.run(self._die_in(verb, items))
-            self.go_on()
-            return None
-        argument = items[0] if verb == "lease" else items
-        if fault == "neighbour fails":
-            answer = self.run(self._beside_a_failure(verb, method(argument)))
-        else:
-            answer = self.run(method(argument))
-        self.fits(lambda world: fit(world, answer))
-        if fault == "dies after":
-            self.home.die()
-            self.go_on()
-            return None
-        return answer
-
-    async def _leave(self, verb: str, work: Coroutine[Any, Any, Any]) -> None:
-        caller = asyncio.ensure_future(work)
-        await asyncio.sleep(0)
-        caller.cancel()
-        await asyncio.gather(caller, return_exceptions=True)
-        await until_idle(self.store, f"_{verb}")
-
-    async def _die_in(self, verb: str, items: list[Any]) -> None:
-        """In the midst of a transaction."""
-        work = getattr(self.store, f"_{verb}")
-
-        def work_and_die(tx: Transaction, given: list[Any]) -> list[Any]:
-            work(tx, given)
-            self.home.die()
-            raise ZeroDivisionError
-
-        replace_verb(self.store, f"_{verb}", work_and_die)
-        with pytest.raises(ZeroDivisionError):
-            await self.store.write(work_and_die, items)
-
-    async def _beside_a_failure(self, verb: str, work: Coroutine[Any, Any, Any]) -> Any:
-        """Somebody shares its transaction whose item cannot be."""
-        impossible = self.store.write(getattr(self.store, f"_{verb}"), [object()])
-        answer, error = await asyncio.gather(work, impossible, return_exceptions=True)
-        assert isinstance(error, Exception) and not isinstance(error, TaskqError)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @initialize(target=leases, specs=st.lists(new_tasks(), min_size=2, max_size=5))
     def begin(self, specs: list[dict[str, Any]]) -> Any:
@@ -450,53 +309,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.now > was - seconds(1.1), "time does not go back over a restart"
         if self.now < was:
             self.clock.advance(us=was - self.now)
-
-    # ── what must hold ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    @invariant()
-    def the_laws_hold(self) -> None:
-        assert self.home.fatal == []
-        if len(self.worlds) == 1:  # looking would tell which world is the true one
-            self.look()
-
-    def look(self) -> None:
-        found = self.run(rows(self.store, TABLE))
-        kept: dict[int, list[tuple[int, int, int]]] = {}
-        for row in self.run(rows(self.store, "SELECT * FROM attempt ORDER BY task_seq, attempt")):
-            kept.setdefault(row["task_seq"], []).append((row["attempt"], row["session_seq"], row["outcome"]))
-        alive = {
-            stored.session_seq: (stored.alive_until_us, {(held.task_id, held.attempt) for held in stored.held})
-            for stored in self.run(living_sessions(self.store))
-        }
-        self.check_history(found)
-        seen = {row["task_id"]: (*list(row.values())[1:-1], tuple(kept.pop(row["seq"], []))) for row in found}
-        assert kept == {}, "attempts without their task"
-        hint = self.store.next_due_us(self.store.routes)
-
-        def fit(world: Model) -> None:
-            assert seen == world.table()
-            holds = {
-                seq: (
-                    one.alive_until,
-                    {(task_id, task.attempt) for task_id, task in world.tasks.items() if task.holder == seq},
-                )
-                for seq, one in world.sessions.items()
-                if one.end_time is None
-            }
-            assert alive == holds
-            waiting = [task.due for task in world.tasks.values() if world.is_open(task)]
-            assert not waiting or (hint is not None and hint <= min(waiting)), "no waiting task is forgotten"
-            world.check(self.now)
-
-        self.fits(fit)
-
-    def check_history(self, found: list[dict[str, Any]]) -> None:
-        """Whatever changed since the last look, it changed by legal steps, and nothing is gone."""
-        now = {row["task_id"]: (row["state"], row["attempt"]) for row in found}
-        for task_id, (state, attempt) in self.last_seen.items():
-            assert TaskState(now[task_id][0]) in REACHABLE[TaskState(state)]
-            assert now[task_id][1] >= attempt
-        self.last_seen = now
 
     def teardown(self) -> None:
         try:

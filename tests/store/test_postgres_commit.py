@@ -4,7 +4,7 @@ be, and nothing is done twice."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,12 +38,6 @@ from tests.store.given import (
 from tests.support.console import Console
 from tests.support.postgres_proxy import PostgresProxy
 from tests.support.waiting import until_async
-
-
-@pytest.fixture
-def proxy(postgres_url: str) -> Iterator[PostgresProxy]:
-    with PostgresProxy(postgres_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

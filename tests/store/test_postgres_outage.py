@@ -131,12 +131,6 @@ async def test_a_transaction_whose_connections_are_all_ended_is_unavailable_and_
 
 
 @pytest.fixture
-def proxy(request: pytest.FixtureRequest) -> Iterator[PostgresProxy]:
-    with PostgresProxy(request.getfixturevalue("postgres_url")) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_url, "COMMAND_SECONDS", 0.2)
     monkeypatch.setattr(postgres_url, "CONNECT_SECONDS", 0.2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -34,13 +34,6 @@ from tests.store.given import (
 from tests.support.console import Console
 from tests.support.pooler import Pooler
 from tests.support.postgres_proxy import PostgresProxy
-
-
-@pytest.fixture
-def pooler(postgres_url: str) -> Iterator[Pooler]:
-    with Pooler(postgres_url) as pooler:
-        yield pooler
-
 
 Open = Callable[..., Awaitable[Postgres]]
 

@@ -190,7 +190,7 @@ from pathlib import Path
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StorageFull
 from taskq_server.store.sqlite.store import SQLite
-from taskq_server.store.store import Rules
+from taskq_server.store.verbs.end_batch import Rules
 from tests.store.given import a_task
 
 async def main():

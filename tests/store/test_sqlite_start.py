@@ -87,7 +87,7 @@ import asyncio, sys
 from pathlib import Path
 from taskq_server.clock import ManualClock
 from taskq_server.store.sqlite.store import SQLite
-from taskq_server.store.store import Rules
+from taskq_server.store.verbs.end_batch import Rules
 
 async def main():
     store = await SQLite.open(Path(sys.argv[1]), ManualClock(), Rules(1, 3), print)
@@ -405,7 +405,7 @@ import alembic.command
 from sqlalchemy import Engine, event
 from taskq_server.clock import ManualClock
 from taskq_server.store.sqlite.store import SQLite
-from taskq_server.store.store import Rules
+from taskq_server.store.verbs.end_batch import Rules
 
 async def start(path):
     store = await SQLite.open(path, ManualClock(), Rules(1, 3), print)

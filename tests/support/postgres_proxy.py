@@ -71,9 +71,6 @@ class PostgresProxy:
         """Whether that COMMIT is still to come."""
         return self._cut is not None
 
-    def disarm(self) -> None:
-        self._cut = None
-
     def cut_all(self) -> int:
         """Resets every connection there is, on both sides; answers how many."""
         return self._thread.call(self._reset_all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import calendar
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -16,8 +16,6 @@ from taskq_server.core.schedule import CatchUp, DstPolicy, Recurrence, Rule, cat
 from taskq_server.core.schedule.zone import zone_named
 from tests.unit.schedules import DAY, HOUR, ID, MINUTE, SECOND, all_of, at
 from tests.unit.test_core_schedule_clocks import NAMES
-
-Meant = Callable[[int], bool]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """When a schedule fires. Times are microseconds since 1970 UTC.
 
-rule         what a user writes, and what is wrong with it
+rule         what a user writes, and what is wrong with it; words: what it says, in words
 zone         time zones, as stretches of one offset
 cron         which wall times an expression means
 sources      what gives a rule its nominal times: crons in their zones, intervals, dates

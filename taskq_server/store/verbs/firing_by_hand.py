@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from sqlalchemy import select
 
 from taskq_server.core.errors import Fault, InvalidFields, ScheduleNotFound, TaskExists, TaskqError
 from taskq_server.core.recurring import Firing, FiringOutcome, Key, Schedule, firing_task_id
-from taskq_server.core.schedule import (
-    Overlap,
-    Recurrence,
-)
+from taskq_server.core.schedule import Overlap, Recurrence
 from taskq_server.store import schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
@@ -26,7 +23,7 @@ from taskq_server.task_id import to_text
 
 MOST_BACKFILLED = 1_000
 
-
+Answer = TypeVar("Answer")
 Note = Callable[[str, str, Facts, Facts], None]
 """Writes down what has changed: kind and name of the thing, what was, and what is."""
 
@@ -52,12 +49,7 @@ class Triggered:
 
 def trigger(memory: Memory, rules: Rules, tx: Transaction, triggers: list[Trigger]) -> list[Triggered | TaskqError]:
     """Fires schedules now, each as the task whose id was given: once, however often it is asked for."""
-    lock(tx, [one.key for one in triggers])
-    tx.signals = True
-    audit = Audit(tx)
-    answers = [_trigger(memory, rules, tx, one, partial(audit.note, i)) for i, one in enumerate(triggers)]
-    audit.write()
-    return answers
+    return _each(tx, triggers, lambda one, note: _trigger(memory, rules, tx, one, note))
 
 
 def _trigger(memory: Memory, rules: Rules, tx: Transaction, asked: Trigger, note: Note) -> Triggered | TaskqError:
@@ -135,12 +127,7 @@ class Backfilled:
 
 def backfill(memory: Memory, rules: Rules, tx: Transaction, backfills: list[Backfill]) -> list[Backfilled | TaskqError]:
     """Fires at nominal times that are over and have not fired."""
-    lock(tx, [one.key for one in backfills])
-    tx.signals = True
-    audit = Audit(tx)
-    answers = [_backfill(memory, rules, tx, one, partial(audit.note, i)) for i, one in enumerate(backfills)]
-    audit.write()
-    return answers
+    return _each(tx, backfills, lambda one, note: _backfill(memory, rules, tx, one, note))
 
 
 def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill, note: Note) -> Backfilled | TaskqError:
@@ -178,6 +165,19 @@ def _backfill(memory: Memory, rules: Rules, tx: Transaction, asked: Backfill, no
         told = {"start_time": time_text(asked.start_us), "end_time": time_text(asked.end_us), **made}
         note("schedule", after.definition.name, None, told)
     return done
+
+
+Asked = TypeVar("Asked", Trigger, Backfill)
+
+
+def _each(tx: Transaction, asked: list[Asked], do: Callable[[Asked, Note], Answer]) -> list[Answer]:
+    """Does what is asked of schedules, one by one, and writes down what has changed by it."""
+    lock(tx, [one.key for one in asked])
+    tx.signals = True
+    audit = Audit(tx)
+    answers = [do(one, partial(audit.note, i)) for i, one in enumerate(asked)]
+    audit.write()
+    return answers
 
 
 def _between(recurrence: Recurrence, start_us: int, end_us: int) -> list[int]:

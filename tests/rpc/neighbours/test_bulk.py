@@ -7,14 +7,9 @@ import asyncio
 import pytest
 
 from taskq_server.bulk import LOOK_US
+from tests.rpc.operations import CANCEL, RERUN, done, ended, get, later, reprioritise, reschedule, start
 from tests.rpc.support import CANCELLED, SCHEDULED, span
-from tests.rpc.test_bulk import CANCEL, RERUN, done, ended, get, later, reprioritise, reschedule, start
 from tests.rpc.world import Pair
-
-
-@pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
 
 
 async def test_a_processor_of_another_server_is_told_to_stop(pair: Pair) -> None:

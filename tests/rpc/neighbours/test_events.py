@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.rpc.support import retrying
 from tests.rpc.test_failure_groups import groups
 from tests.rpc.test_stats import stats, written
 from tests.rpc.test_watching_events import CAPABILITIES, GAP, TASKS, watching
 from tests.rpc.world import Pair
-
-
-@pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
 
 
 async def test_what_is_changed_at_one_server_is_told_at_another(pair: Pair) -> None:

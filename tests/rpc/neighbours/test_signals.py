@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from taskq_server.server import Server
 from tests.conftest import StartServer
 from tests.rpc.world import Neighbour
 from tests.support.console import Console
-
-
-@pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
 
 
 async def test_a_signal_of_a_newer_server_is_passed_over(start_server: StartServer, postgres_url: str) -> None:

@@ -9,11 +9,6 @@ from tests.rpc.support import LEASE_LOST, OK, REREGISTER, SCHEDULED, keys, refus
 from tests.rpc.world import Neighbour, Pair, World
 
 
-@pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
-
-
 async def waits(world: World, task_id: str) -> bool:
     """Whether a task still waits after all that is due there has been pushed."""
     await world.dispatched()

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.rpc.test_explaining import explained, kinds, only
 from tests.rpc.world import Pair
-
-
-@pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
 
 
 async def test_a_processor_of_another_server_counts_with_what_it_holds(pair: Pair) -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from taskq.v1 import schedule_service_pb2 as schedule_pb2
 from tests.rpc.support import CANCELLED, microseconds
 from tests.rpc.world import Pair, World
 from tests.support.schedules import RawSchedules, every, tasks_of
-
-
-@pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
 
 
 async def fire(*worlds: World, seconds: float = 0) -> None:

@@ -12,11 +12,6 @@ from tests.rpc.world import LEASE_SECONDS, Neighbour, Pair
 
 
 @pytest.fixture
-def database_url(postgres_url: str) -> str:
-    return postgres_url
-
-
-@pytest.fixture
 async def pair(start_server: StartServer) -> AsyncIterator[Pair]:
     """Two servers that hear of each other when the test lets them look."""
     here, there = Neighbour(start_server), Neighbour(start_server)
