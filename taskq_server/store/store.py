@@ -419,9 +419,9 @@ class Store(ABC):
         """Does one batch of a bulk operation."""
         return (await self.write(self._advance, [step]))[0]
 
-    async def principal_of(self, session_id: bytes) -> str | None:
+    async def owner(self, session_id: bytes) -> reading.Owned | None:
         """Whose a session is, also one that has ended; None for one that never was, or is long gone."""
-        return (await self.read(reading.principals, [session_id]))[0]
+        return (await self.read(reading.owners, [session_id]))[0]
 
     async def take_requests(self) -> Callable[[], None]:
         """Does what operators ask, where the server alone may write; answers what tells them that it is done."""
