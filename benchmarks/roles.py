@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.database import ROOT
+from benchmarks.wire import PLAINTEXT, Wire
 from processor_client import Context, Processor
 from scheduler_client import Scheduler, new_task
 
@@ -38,17 +39,18 @@ class Server:
 
     address: str
     pid: int
+    wire: Wire = PLAINTEXT
 
 
 @contextmanager
-def serving(url: str, program: str = "taskq_server") -> Iterator[Server]:
+def serving(url: str, program: str = "taskq_server", wire: Wire = PLAINTEXT) -> Iterator[Server]:
     """A server, or a `program` that becomes one."""
     command = [sys.executable, "-m", program, "--listen=127.0.0.1:0", "--log-level=error"]
-    environment = {**os.environ, "TASKQ_DATABASE_URL": url, "TASKQ_HTTP_LISTEN": ""}
+    environment = {**os.environ, "TASKQ_DATABASE_URL": url, "TASKQ_HTTP_LISTEN": "", **wire.server}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=ROOT)
     assert process.stdout is not None
     try:
-        yield Server(process.stdout.readline().split()[-1].decode(), process.pid)
+        yield Server(process.stdout.readline().split()[-1].decode(), process.pid, wire)
     finally:
         process.terminate()
         process.communicate(timeout=30)

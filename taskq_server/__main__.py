@@ -39,6 +39,8 @@ async def serve(config: Config) -> int:
         print(f"taskq server: {refused}", file=sys.stderr)
         return refused.exit_code
     print(f"taskq server listens on {address}", flush=True)
+    if server.token_address:
+        print(f"taskq server takes tokens without certificates on {server.token_address}", flush=True)
     if server.http_address:
         scheme = "http" if config.tls_cert is None else "https"
         print(f"taskq server answers HTTP on {scheme}://{server.http_address}", flush=True)

@@ -293,10 +293,11 @@ class Access:
         tell()
 
     def _learn(self, tokens: list[Token]) -> None:
-        """Those that were known stay the same callers."""
+        """Those that were known stay the same callers, as long as they may do the same: else their streams end."""
         callers: dict[bytes, Caller] = {}
         for token in tokens:
-            if (known := self._by_hash.get(token.hash)) is not None:
+            known = self._by_hash.get(token.hash)
+            if known is not None and known.token is not None and known.token.grants == token.grants:
                 callers[token.hash] = known
                 continue
             try:

@@ -191,7 +191,14 @@ class Config(BaseModel):
     )
     auth: Literal["auto", "off", "required"] = Field(
         "auto",
-        description="whether callers must show who they are; auto is off on loopback without rights of certificates",
+        description="whether callers must show who they are; auto is off on loopback without rights of certificates "
+        "and without TASKQ_TOKEN_LISTEN",
+    )
+    token_listen: Annotated[str, BeforeValidator(_http_address)] = Field(
+        "",
+        description="where gRPC listens, too, for clients that show a token and no certificate, while "
+        "TASKQ_TLS_CLIENT_AUTH=require keeps them out of TASKQ_LISTEN; empty is off",
+        validate_default=False,
     )
     cert_rights: Annotated[str, AfterValidator(_certificates)] = Field(
         "",
@@ -277,7 +284,8 @@ class Config(BaseModel):
     def _a_client_ca_is_not_in_vain(cls, client_auth: str, others: ValidationInfo) -> str:
         if client_auth == "request":
             raise ValueError(
-                "must be none or require: gRPC for Python cannot ask for a certificate that a client may do without"
+                "must be none or require: gRPC for Python cannot ask for a certificate that a client may do without; "
+                "with require, TASKQ_TOKEN_LISTEN is for clients that have none"
             )
         if "tls_client_ca" in others.data and (client_auth == "require") != bool(others.data["tls_client_ca"]):
             raise ValueError("must be require where TASKQ_TLS_CLIENT_CA is set, and none where it is not")
@@ -287,6 +295,15 @@ class Config(BaseModel):
     @classmethod
     def _plaintext_stays_at_home(cls, listen: str, others: ValidationInfo) -> str:
         _stay_at_home(listen, others)
+        return listen
+
+    @field_validator("token_listen")
+    @classmethod
+    def _without_certificate_or_token_nobody_comes_in(cls, listen: str, others: ValidationInfo) -> str:
+        if listen and others.data.get("tls_client_auth", "require") != "require":
+            raise ValueError("must be empty unless TASKQ_TLS_CLIENT_AUTH is require: anybody may come to TASKQ_LISTEN")
+        if listen and others.data.get("auth") == "off":
+            raise ValueError("must be empty while TASKQ_AUTH is off, as certificates alone keep others out")
         return listen
 
     @field_validator("http_listen")
@@ -312,12 +329,13 @@ class Config(BaseModel):
     @property
     def on_loopback(self) -> bool:
         """Whether nobody from elsewhere can reach it."""
-        return _is_loopback(self.listen) and (not self.http_listen or _is_loopback(self.http_listen))
+        return all(map(_is_loopback, filter(None, (self.listen, self.http_listen, self.token_listen))))
 
     @property
     def auth_required(self) -> bool:
         """Whether callers must show who they are."""
-        return self.auth == "required" or (self.auth == "auto" and (not self.on_loopback or bool(self.cert_rights)))
+        asks = not self.on_loopback or bool(self.cert_rights) or bool(self.token_listen)
+        return self.auth == "required" or (self.auth == "auto" and asks)
 
     @property
     def serves_calls_by_http(self) -> bool:

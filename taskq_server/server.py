@@ -80,7 +80,7 @@ class Server:
         self._round_seconds = 0.0 if clock is not None else longest
         self._loops: list[asyncio.Task[None]] = []
         self.certificates: Certificates | None = None
-        self.address = self.http_address = ""
+        self.address = self.token_address = self.http_address = ""
         self.stopping = asyncio.Event()
         self.stopped = False
         self.fatal: BaseException | None = None
@@ -143,7 +143,9 @@ class Server:
             self.servicers,
             self.access,
             self.metrics,
-            _affordable(config.max_connections, MOST_FILES if config.http_listen else 0),
+            _affordable(
+                config.max_connections, MOST_FILES if config.http_listen else 0, 2 if config.token_listen else 1
+            ),
         )
         self.gauges = Gauges(self._store, self._sessions, self._clock, self.readiness, self.certificates, self.metrics)
         self._api = JsonApi(all_calls(self.servicers, self.metrics, self.access), self.access)
@@ -157,7 +159,10 @@ class Server:
         try:
             if config.http_listen:  # first: whoever finds gRPC there finds this, too
                 self.http_address = await self._http.start(config.http_listen)
-            self.address = await self._rpc.start(config.listen, self.certificates)
+            self.address = self._rpc.listen(config.listen, self.certificates)
+            if config.token_listen:
+                self.token_address = self._rpc.listen(config.token_listen, self.certificates, asks=False)
+            await self._rpc.start()
         except CannotListen:
             await self._http.stop()
             await self._store.close()
@@ -184,6 +189,7 @@ class Server:
         log.info(
             "server started",
             address=self.address,
+            **({"tokens": self.token_address} if self.token_address else {}),
             http=self.http_address,
             database=shown(config.database_url),
             auth=self.access.required,
@@ -291,13 +297,13 @@ class Server:
         self.stopping.set()
 
 
-def _affordable(connections: int, http: int = 0) -> int:
-    """So many connections, or as many as there are file descriptors for beside those over HTTP: to be out of them is
-    worse than to refuse."""
+def _affordable(connections: int, http: int = 0, addresses: int = 1) -> int:
+    """So many connections of each address, or as many as there are file descriptors for beside those over HTTP: to be
+    out of them is worse than to refuse."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     own = OWN_FILES + http
-    if limit == resource.RLIM_INFINITY or connections + own <= limit:
+    if limit == resource.RLIM_INFINITY or connections * addresses + own <= limit:
         return connections
-    affordable = max(1, limit - own)
+    affordable = max(1, (limit - own) // addresses)
     log.warning("too few file descriptors for max_connections; raise ulimit -n", limit=limit, connections=affordable)
     return affordable

@@ -23,7 +23,7 @@ from taskq_server.store.store import Store
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.firing_round import Stopped
 from taskq_server.store.verbs.living import Advance, Held, NewSession, Sign
-from taskq_server.store.verbs.reading import Fate
+from taskq_server.store.verbs.reading import Fate, Owned
 from taskq_server.store.verbs.servers import Signal
 from taskq_server.task_id import to_text
 
@@ -92,11 +92,9 @@ class Sessions:
                 self._move(session)
         return False
 
-    async def principal_of(self, session_id: bytes) -> str | None:
-        """Whose a session is, also one that has ended; None for one that never was."""
-        if (session := self._by_id.get(session_id)) is not None:
-            return session.principal
-        return await self._store.principal_of(session_id)
+    async def owner(self, session_id: bytes) -> Session | Owned | None:
+        """Whose a session is, and what it runs, also one that has ended; None for one that never was."""
+        return self._by_id.get(session_id) or await self._store.owner(session_id)
 
     def find(self, session_id: bytes) -> Session | None:
         return self._by_id.get(session_id)

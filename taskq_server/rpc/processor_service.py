@@ -82,7 +82,6 @@ class ProcessorService:
         if await self._callers(session_id) != session_id:
             raise SessionNotFound(task_id.to_text(session_id))
         session = await self._sessions.take(session_id)
-        self._access.caller().must_process(session.capabilities, fields=False)  # another credential may have registered
         stream = session.open_stream()
         self._alarm.ring()
         try:
@@ -95,11 +94,19 @@ class ProcessorService:
                 await asyncio.shield(self._tasks.release(session, unsent))
 
     async def _callers(self, session_id: bytes) -> bytes:
-        """The session, if it is the caller's; else the id of none."""
+        """The session, if it is the caller's; else the id of none. PermissionDenied when their credential, which may be
+        another than the one that has registered it, does not allow all that it runs."""
         if not self._access.required:
             return session_id
-        is_theirs = await self._sessions.principal_of(session_id) == self._access.caller().principal
-        return session_id if is_theirs else NOBODYS_SESSION
+        caller = self._access.caller()
+        owned = await self._sessions.owner(session_id)
+        if owned is None or owned.principal != caller.principal:
+            return NOBODYS_SESSION
+        if not (isinstance(owned, Session) and owned.vetted is caller):  # there may be a thousand names
+            caller.must_process(owned.capabilities, fields=False)
+            if isinstance(owned, Session):
+                owned.vetted = caller
+        return session_id
 
     async def _frames(
         self, session: Session, stream: Stream

@@ -99,6 +99,7 @@ class RpcServer:
         metrics: Metrics,
         max_connections: int,
     ) -> None:
+        """`max_connections` is for each address."""
         guards = [Guard(access)] if access.required else []
         # One more than this is hung up on at once, before it has cost a handshake.
         limit = ("grpc.max_allowed_incoming_connections", max_connections)
@@ -117,18 +118,22 @@ class RpcServer:
         listed = [*services, health.SERVICE_NAME]
         self._server.add_generic_rpc_handlers(tuple(reflection.handlers(listed, self._standing)))
 
-    async def start(self, address: str, certificates: Certificates | None = None) -> str:
-        """Binds and serves, in plaintext without certificates; answers the bound address, or raises CannotListen."""
+    def listen(self, address: str, certificates: Certificates | None = None, *, asks: bool = True) -> str:
+        """Binds, in plaintext without certificates; answers the bound address, or raises CannotListen. Unless it
+        `asks`, clients need no certificate, also where there is a client CA."""
         try:
             if certificates is None:
                 port = self._server.add_insecure_port(address)
             else:
-                port = self._server.add_secure_port(address, server_credentials(certificates))
+                port = self._server.add_secure_port(address, server_credentials(certificates, asks=asks))
         except RuntimeError as error:  # gRPC does not say more; it writes the reason to stderr
             raise CannotListen(address) from error
+        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Serves where it listens."""
         await self._health.tell(self._names, serving=False)
         await self._server.start()
-        return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
     async def tell(self, is_ready: bool) -> None:
         """Tells those who ask whether calls should come here."""

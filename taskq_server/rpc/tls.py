@@ -7,11 +7,12 @@ import grpc
 from taskq_server.certificates import Certificates, Material
 
 
-def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
+def server_credentials(certificates: Certificates, *, asks: bool = True) -> grpc.ServerCredentials:
     """Credentials that follow the files. A connection keeps what it was opened with.
 
     Where there is a client CA, a client without a certificate of its never gets as far as a call; of one that has it,
-    `context.auth_context()` tells the `x509_subject_alternative_name`s.
+    `context.auth_context()` tells the `x509_subject_alternative_name`s. Unless it `asks`, a client's certificate is not
+    looked at, nor told.
     """
     shown = certificates.current
 
@@ -26,7 +27,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         _configuration(shown),
         fetch,  # type: ignore[arg-type]  # None is for "no change", as gRPC's documentation says
-        shown.client_ca is not None,
+        asks and shown.client_ca is not None,
     )
 
 

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     seconds = {
         "kills": 5 * _setting(config, "kills", KILLS),
         "restarts": 15 * _setting(config, "restarts", RESTARTS),
-        "stops": 5 * _setting(config, "stops", STOPS),
+        "stops": 10 * _setting(config, "stops", STOPS),
     }
     for item in items:
         for option in seconds.keys() & set(getattr(item, "fixturenames", ())):

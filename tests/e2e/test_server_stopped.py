@@ -7,6 +7,8 @@ import concurrent.futures
 import statistics
 import time
 
+import pytest
+
 from scheduler_client import Scheduler, new_task
 from tests.e2e.conftest import StartWorld
 from tests.support.process import ServerProcess
@@ -23,10 +25,16 @@ next delay from 0 to 16 s, and does not cut it short when its heartbeats are ans
 IN_USE = 75
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of a database that keeps what it has committed; empty for a file of the world's own."""
+    return str(request.getfixturevalue("durable_postgres_url")) if request.param == "postgres" else ""
+
+
 def test_a_server_told_to_stop_under_load_ends_in_time_and_nothing_waits_for_a_lease_to_expire(
-    start_world: StartWorld, stops: int
+    start_world: StartWorld, url: str, stops: int
 ) -> None:
-    world = start_world(lease_duration="120s", stop_grace=f"{GRACE_SECONDS}s", log_level="warning")
+    world = start_world(database_url=url, lease_duration="120s", stop_grace=f"{GRACE_SECONDS}s", log_level="warning")
     processors = [world.processor(name, concurrency=16).start() for name in ("first", "second")]
     load = world.scheduler("load", lanes=8, burst=4, pause=0.02).start()
     took = []

@@ -15,12 +15,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from processor_client import TLS, Context, Processor
-from scheduler_client import HandshakeFailed, Scheduler
+from scheduler_client import HandshakeFailed, Scheduler, Unauthenticated
 from taskq_server.certificates import Certificates
 from taskq_server.core.errors import CertificateRefused
 from taskq_server.rpc.tls import server_credentials
 from taskq_server.server import Server
 from tests.conftest import StartServer
+from tests.rpc.callers import granted
 from tests.support.authority import HOUR, Authority, Pair
 
 START_SECONDS = 5
@@ -102,6 +103,27 @@ async def test_with_the_ca_in_the_environment_too(
     async with Scheduler() as scheduler:
         assert await scheduler.enqueue("cook")
     assert await is_served(server.address)
+
+
+async def test_clients_without_certificates_have_an_address_of_their_own_where_they_show_a_token(
+    start_server: StartServer, authority: Authority
+) -> None:
+    pair, oven = authority.signs("server"), authority.signs("oven", hosts=(), uri="taskq:processor/oven")
+    server = await start_server(
+        tls_cert=pair.cert, tls_key=pair.key, tls_client_ca=authority.ca, tls_client_auth="require",
+        cert_rights="taskq:processor/oven=process:cook,enqueue:cook", token_listen="127.0.0.1:0",
+    )  # fmt: skip
+    token = await granted(server, "kitchen", "process:cook", "enqueue:cook")
+    certified = TLS(ca=authority.ca, cert=oven.cert, key=oven.key)
+
+    assert await is_served(server.token_address, tls_ca=authority.ca, token=token)
+    assert await is_served(server.address, tls=certified)
+
+    assert "certificate" in await refusal(server, tls_ca=authority.ca, token=token)
+    for shown in ({"tls_ca": authority.ca}, {"tls": certified}, {"tls_ca": authority.ca, "token": f"{token}x"}):
+        async with Scheduler(server.token_address, **shown) as scheduler:
+            with pytest.raises(Unauthenticated):
+                await scheduler.enqueue("cook")
 
 
 async def test_with_client_certificates_required_a_task_goes_all_the_way(

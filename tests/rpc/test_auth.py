@@ -19,10 +19,12 @@ from taskq_server.server import Server
 from tests.conftest import StartServer
 from tests.rpc.callers import granted, revoke, show, showing
 from tests.rpc.support import (
+    ACCEPTED,
     LEASE_LOST,
     NOT_FOUND,
     OK,
     REREGISTER,
+    RUNNING,
     UNKNOWN_ID,
     RawAdmin,
     RawProcessor,
@@ -35,6 +37,7 @@ from tests.rpc.support import (
     soon,
     span,
 )
+from tests.store.given import tamper
 from tests.support import truth
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
@@ -190,10 +193,48 @@ async def test_another_credential_of_the_same_principal_goes_on_with_a_session(h
     await second.open()
     assert (await second.heartbeat()).stream == OK
 
+
+async def is_refused(processor: RawProcessor, task: processor_pb2.AssignedTask) -> None:
+    """Whatever it asks about its session."""
+    for call in (processor.heartbeat(task), processor.report(a_result(task)), processor.unregister(), processor.open()):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.facts["needs"]) == (DENIED, "process:bake")
+
+
+async def test_every_call_of_a_session_needs_the_rights_to_all_that_it_runs_whoever_has_registered_it(
+    house: House,
+) -> None:
+    owner = await house.processor(await house.token("process:cook", "process:bake"), "cook", "bake")
     narrow = await house.processor(await house.token("process:cook"))
-    narrow.registered = first.registered
-    refusal = await refused(narrow.open())
-    assert (refusal.code, refusal.facts["needs"]) == (DENIED, "process:bake")
+    narrow.registered = owner.registered
+    task_id = await (await house.scheduler("enqueue:cook")).enqueue("cook")
+    await owner.open()
+    task = await owner.take_one()
+
+    await is_refused(narrow, task)
+    assert (await owner.heartbeat(task)).stream == OK, "it has not ended, and its stream was not superseded"
+    await is_refused(narrow, task)  # also when one who may has just been let in
+    assert (await (await house.scheduler("read")).get(task_id)).state == RUNNING
+    assert (await owner.succeed(task)).status == ACCEPTED
+    await owner.unregister()
+    await is_refused(narrow, task)
+
+
+async def test_what_a_session_runs_is_known_at_servers_that_do_not_push_to_it(
+    house: House, start_server: StartServer
+) -> None:
+    strong, weak = await house.token("process:cook", "process:bake"), await house.token("process:cook")
+    owner = await house.processor(strong, "cook", "bake")
+    await (await house.scheduler("enqueue:cook")).enqueue("cook")
+    await owner.open()
+    task = await owner.take_one()
+    await house.server.stop()
+    house.server = await start_server(clock=house.clock, auth="required")
+
+    narrow, again = await house.processor(weak), await house.processor(strong)
+    narrow.registered = again.registered = owner.registered
+    await is_refused(narrow, task)
+    assert (await again.succeed(task)).status == ACCEPTED
 
 
 async def test_every_capability_of_a_registration_needs_the_right_to_it(house: House) -> None:
@@ -274,6 +315,24 @@ async def test_an_expired_token_ends_its_streams_at_its_time(house: House) -> No
     await house.server.access.tick()
     for call in calls:
         assert (await end_of(call)).code is UNAUTHENTICATED
+
+
+async def test_a_token_that_is_given_other_rights_ends_its_streams_and_has_those(house: House) -> None:
+    """No command does that; whoever may write to the database can."""
+    token = await house.token("process:*", "enqueue:*", "read")
+    ended = await streams_of(house, token)
+    going_on = await house.processor(await house.token("process:*", principal="other"), "cook")
+    await going_on.open()
+
+    other_rights = "UPDATE token SET rights = '[\"enqueue:cook\"]' WHERE token_id = :token"
+    await tamper(house.server._store, other_rights, token=token[:15])
+    await revoke(house.server)  # of nothing, but tokens are read again
+    for call in ended:
+        assert (await end_of(call)).code is UNAUTHENTICATED
+    scheduler = RawScheduler(await house.channel(token))
+    assert (await refused(scheduler.enqueue("bake"))).code is DENIED
+    assert await scheduler.enqueue("cook")
+    assert await going_on.take_one()
 
 
 async def test_what_a_revoked_processor_was_not_sent_goes_to_another(house: House) -> None:

@@ -1,9 +1,11 @@
-"""The server says itself what it can be asked: by stubs of both versions, and by grpcurl, which is run."""
+"""The server says itself what it can be asked: by stubs of both versions, by grpcurl, and by a client made as evans is:
+both are run."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,11 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection_pb2
 
 from taskq_server.rpc.reflection import V1, V1ALPHA
+from tests.conftest import StartServer
+from tests.rpc.callers import granted
 from tests.rpc.support import SUCCEEDED, UNKNOWN_ID, soon
 from tests.rpc.world import World
-from tests.support import grpcurl
+from tests.support import grpcurl, reflecting
 from tests.support.waiting import until_async
 
 SERVICES = {
@@ -162,3 +166,53 @@ async def test_grpcurl_administers_and_asks_for_the_health(curl: Grpcurl, world:
     await curl.answer("taskq.v1.AdminService/PauseCapability", {"name": "cook", "reason": "no gas"})
     assert (await world.admin.capability("cook")).pause.reason == "no gas"
     assert (await curl.answer("grpc.health.v1.Health/Check", {}))["status"] == "SERVING"
+
+
+# ── as evans asks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Path:
+    """A program that knows of a server what reflection v1alpha tells."""
+    try:
+        return reflecting.build()
+    except reflecting.NoReflecting as why:
+        pytest.skip(f"REFLECTION BY THE LIBRARY OF EVANS IS NOT TESTED: {why}")
+
+
+async def ask_as_evans(stranger: Path, address: str, *words: str, token: str = "") -> subprocess.CompletedProcess[str]:
+    command, shown = [str(stranger), address, *words], {**os.environ, "TOKEN": token}
+    return await asyncio.to_thread(
+        subprocess.run, command, env=shown, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+async def test_the_library_of_evans_finds_every_service_and_calls_what_it_found(stranger: Path, world: World) -> None:
+    address = world.server.address
+    listed = await ask_as_evans(stranger, address)
+    assert set(listed.stdout.split()) == {*SERVICES, health.SERVICE_NAME, V1ALPHA}, listed.stderr
+
+    async def call(method: str, data: object) -> list[Any]:
+        ended = await ask_as_evans(stranger, address, f"taskq.v1.{method}", json.dumps(data))
+        assert ended.returncode == 0, ended.stderr
+        return [json.loads(line) for line in ended.stdout.splitlines()]
+
+    task = {"name": "cook", "args": {"dish": "soup", "servings": 2}, "delay": "1.5s"}
+    ((result,),) = [answer["results"] for answer in await call("SchedulerService/Enqueue", {"tasks": [task]})]
+    assert result["outcome"] == "ENQUEUE_OUTCOME_CREATED"
+    (got,) = await call("SchedulerService/GetTask", {"taskId": result["taskId"]})
+    assert (got["task"]["name"], got["task"]["state"]) == ("cook", "TASK_STATE_SCHEDULED")
+    await world.scheduler.cancel(result["taskId"])
+    watched = await call("SchedulerService/WatchTask", {"taskId": result["taskId"]})
+    assert watched[-1]["task"]["state"] == "TASK_STATE_CANCELLED"
+
+
+async def test_the_library_of_evans_is_told_nothing_without_a_credential(
+    stranger: Path, start_server: StartServer
+) -> None:
+    server = await start_server(auth="required")
+    refused = await ask_as_evans(stranger, server.address)
+    assert refused.returncode == 1 and "Unauthenticated" in refused.stderr
+    reader = await granted(server, "reader", "read")
+    listed = await ask_as_evans(stranger, server.address, token=reader)
+    assert set(listed.stdout.split()) >= SERVICES, listed.stderr

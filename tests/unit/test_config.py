@@ -54,6 +54,7 @@ def test_every_setting_has_a_flag_and_a_variable_of_the_same_name() -> None:
         "max_connections": "9", "stop_grace": "7s", "network_file_system": "true", "log_level": "error",
         "log_format": "json", "pgbouncer": "true", "tls_cert": "c", "tls_key": "k", "tls_client_ca": "a",
         "tls_client_auth": "require", "auth": "required", "cert_rights": "spiffe://x/y=read", "max_streams": "8",
+        "token_listen": "0.0.0.0:2",
     }  # fmt: skip
     assert set(values) == set(Config.model_fields)
     by_flag = load([f"--{name.replace('_', '-')}={value}" for name, value in values.items()], {})
@@ -153,7 +154,8 @@ def test_with_a_certificate_any_address_may_be_listened_on() -> None:
         ({"CERT": "c", "KEY": "k", "CLIENT_CA": "a"}, "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be require"),
         ({"CERT": "c", "KEY": "k", "CLIENT_AUTH": "require"}, "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be "),
         ({"CERT": "c", "KEY": "k", "CLIENT_CA": "a", "CLIENT_AUTH": "request"},
-         "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be none or require: gRPC for Python cannot ask"),
+         "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be none or require: gRPC for Python cannot ask for a "
+         "certificate that a client may do without; with require, TASKQ_TOKEN_LISTEN is for clients that have none"),
         ({"CLIENT_AUTH": "perhaps"}, "TASKQ_TLS_CLIENT_AUTH (--tls-client-auth) must be 'none', 're"),
     ],
 )  # fmt: skip
@@ -162,6 +164,34 @@ def test_settings_of_tls_that_do_not_go_together_are_one_fault_that_names_its_se
 ) -> None:
     (told,) = faults_of(**{f"TASKQ_TLS_{name}": value for name, value in settings.items()})
     assert told.startswith(fault)
+
+
+MUTUAL = {"TLS_CERT": "c", "TLS_KEY": "k", "TLS_CLIENT_CA": "a", "TLS_CLIENT_AUTH": "require"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({}, "must be empty unless TASKQ_TLS_CLIENT_AUTH is require"),
+        ({"TLS_CERT": "c", "TLS_KEY": "k"}, "must be empty unless TASKQ_TLS_CLIENT_AUTH is require"),
+        # whoever has neither a certificate nor a token would have every right
+        ({**MUTUAL, "AUTH": "off"}, "must be empty while TASKQ_AUTH is off"),
+        ({**MUTUAL, "TOKEN_LISTEN": "nowhere"}, "must be host:port"),
+    ],
+)
+def test_clients_without_certificates_have_a_door_of_their_own_only_where_they_need_it_and_show_a_token(
+    settings: dict[str, str], fault: str
+) -> None:
+    given = {"TOKEN_LISTEN": "127.0.0.1:0", **settings}
+    (told,) = faults_of(**{f"TASKQ_{name}": value for name, value in given.items()})
+    assert told.startswith(f"TASKQ_TOKEN_LISTEN (--token-listen) {fault}")
+
+
+def test_where_clients_without_certificates_have_a_door_callers_are_asked_who_they_are_also_at_home() -> None:
+    mutual = {f"TASKQ_{name}": value for name, value in MUTUAL.items()}
+    assert not load([], mutual).auth_required
+    assert load(["--token-listen=127.0.0.1:0"], mutual).auth_required
+    assert not load(["--token-listen=0.0.0.0:0"], mutual).on_loopback
 
 
 def test_all_faults_are_told_at_once_whatever_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Select, TextClause, select
@@ -59,11 +60,19 @@ def session_seqs(tx: Transaction, session_ids: list[bytes]) -> list[int | None]:
     return [by_id.get(session_id) for session_id in session_ids]
 
 
-def principals(tx: Transaction, session_ids: list[bytes]) -> list[str | None]:
+class Owned(NamedTuple):
+    """Whose a session is, and what it runs."""
+
+    principal: str
+    capabilities: dict[str, int]
+
+
+def owners(tx: Transaction, session_ids: list[bytes]) -> list[Owned | None]:
     """Whose sessions are, also those that have ended; None for one that never was, or is long gone."""
-    session = schema.session
-    known = select(session.c.session_id, session.c.principal).where(tx.sql.among(session.c.session_id, session_ids))
-    by_id = {row.session_id: row.principal for row in tx.connection.execute(known)}
+    table = schema.session.c
+    columns = table.session_id, table.principal, table.capabilities
+    known = tx.connection.execute(select(*columns).where(tx.sql.among(table.session_id, session_ids)))
+    by_id = {row.session_id: Owned(row.principal, json.loads(row.capabilities)) for row in known}
     return [by_id.get(session_id) for session_id in session_ids]
 
 

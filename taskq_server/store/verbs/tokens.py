@@ -76,6 +76,11 @@ class Token(NamedTuple):
     revoke_time_us: int | None
     last_use_time_us: int | None
 
+    @property
+    def grants(self) -> tuple[object, ...]:
+        """What whoever shows it may do, as whom, and until when."""
+        return self.principal, self.rights, self.expire_time_us
+
     def ended(self, now_us: int) -> str:
         """Why it may not be used; empty when it may."""
         if self.revoke_time_us is not None:
