@@ -96,6 +96,12 @@ def test_a_service_of_ours_can_do_no_more_than_it_must(name: str, service: dict[
     assert "privileged" not in service and "user" not in service
 
 
+@pytest.mark.parametrize(("name", "service"), COMPOSE["services"].items(), ids=name_of)
+def test_an_image_of_ours_is_built_and_no_registry_is_asked_for_it(name: str, service: dict[str, Any]) -> None:
+    is_ours = service["image"].startswith("taskq-")
+    assert is_ours == ("build" in service) == (service.get("pull_policy") == "never")
+
+
 def test_there_is_a_server_on_sqlite_and_two_on_postgresql_and_those_of_the_swarm() -> None:
     assert sorted(name for name, _ in SERVERS) == ["server", "server", "server-1", "server-2"]
 
@@ -133,7 +139,7 @@ def fill(folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/[!.]*")}
 
 
 @pytest.fixture(scope="module")
