@@ -57,25 +57,22 @@ async def test_it_is_told_whether_the_server_serves(server: Server, folder: Path
     assert (answer.exit_code, answer.output) == (0, "SERVING\n")
 
 
-async def refusals(server: Server, tls: TLS) -> dict[str, grpc.StatusCode]:
-    """Of every call that is not open to all, how it ends for whoever shows this certificate."""
-    found: dict[str, grpc.StatusCode] = {}
-    async with grpc.aio.secure_channel(server.address, tls.credentials()) as channel:
-        for method in NEEDS.keys() - OPEN:
-            stream = channel.stream_stream(method)(iter([b""]), timeout=20)
-            try:
-                await stream.read()
-            except grpc.aio.AioRpcError as error:
-                found[method] = error.code()
-            stream.cancel()
-    return found
+async def code_of(channel: grpc.aio.Channel, method: str) -> grpc.StatusCode:
+    """How a call with an empty request ends."""
+    call = channel.unary_unary(method)(b"", timeout=20)
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
 
 
 async def test_it_is_refused_whatever_else_it_asks_for(server: Server, folder: Path) -> None:
-    codes = await refusals(server, shown(folder, "probe"))
+    async with grpc.aio.secure_channel(server.address, shown(folder, "probe").credentials()) as channel:
+        codes = {method: await code_of(channel, method) for method in NEEDS.keys() - OPEN}
     assert codes == dict.fromkeys(NEEDS.keys() - OPEN, grpc.StatusCode.UNAUTHENTICATED)
 
 
-async def test_a_certificate_with_rights_is_not_refused_like_that(server: Server, folder: Path) -> None:
-    codes = await refusals(server, shown(folder, "admin"))
-    assert not {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED} & set(codes.values())
+async def test_a_certificate_with_rights_is_let_in(server: Server, folder: Path) -> None:
+    async with grpc.aio.secure_channel(server.address, shown(folder, "admin").credentials()) as channel:
+        assert await code_of(channel, "/taskq.v1.AdminService/GetServerInfo") is grpc.StatusCode.OK
