@@ -13,6 +13,9 @@ GENERATOR_VENV := .venv-proto
 GENERATOR_READY := $(GENERATOR_VENV)/.ready
 PEERS_VENV := .venv-peers
 PEERS_READY := $(PEERS_VENV)/.ready
+LOCKER := 'uv==0.13.*'
+LOCKER_VENV := .venv-lock
+LOCKER_READY := $(LOCKER_VENV)/.ready
 GENERATED ?= generated
 CODE := taskq_server client_core scheduler_client processor_client admin_client examples benchmarks tests docs/*.py
 
@@ -37,6 +40,12 @@ $(PEERS_READY): benchmarks/peers/requirements.txt
 	rm -rf $(PEERS_VENV)
 	$(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+$(LOCKER_READY): Makefile
+	rm -rf $(LOCKER_VENV)
+	$(PYTHON) -m venv $(LOCKER_VENV)
+	$(LOCKER_VENV)/bin/python -m pip install --quiet $(LOCKER)
 	touch $@
 
 # The locale's variable has the same name: only what is said to make itself counts, and no program takes it for a locale.
@@ -172,10 +181,20 @@ up:  ## build the images and start the stack of docker/compose.yaml; needs Docke
 down:  ## stop that stack; its volumes stay
 	docker compose --profile '*' down
 
+# For every platform and every Python that pyproject.toml allows; lock-build.txt is what builds the wheel.
+COMPILE := $(LOCKER_VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+
+.PHONY: lock
+lock: $(LOCKER_READY)  ## renew docker/lock-*.txt, the versions in the images: the newest that pyproject.toml allows
+	$(COMPILE) --extra server --extra postgres --extra cli --output-file docker/lock-server.txt pyproject.toml
+	$(COMPILE) --output-file docker/lock-client.txt pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(COMPILE) --output-file docker/lock-build.txt -
+
 .PHONY: docker-test
 docker-test: $(READY)  ## bring the stack up in each profile, kill parts of it, count the tasks: five minutes; needs Docker
 	$(BIN)/python -m tests.stack $(DOCKER_BUILD_ARGS)
 
 .PHONY: clean
 clean:  ## remove everything that make has made, but generated/
-	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) dist docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(GENERATOR_VENV) $(PEERS_VENV) $(LOCKER_VENV) dist docs/_build docs/reference/contract .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

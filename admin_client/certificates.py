@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOSTS: Final = ("localhost", "127.0.0.1", "::1")
-CLIENTS: Final = ("scheduler", "processor", "admin")
+CLIENTS: Final = ("scheduler", "processor", "admin", "probe")
+"""A probe asks for health, which needs no rights: whoever can read its key has come by nothing."""
 NAME: Final = "dev"
 LIFE: Final = timedelta(days=397)  # as long as browsers take a server's
 EARLIER: Final = timedelta(hours=1)

@@ -34,7 +34,7 @@ def certs() -> None:
 @click.option("--host", "hosts", multiple=True, help="a name or IP address of the server, beside those of this machine")
 @click.option("--force", is_flag=True, help="make all of it anew, also where files would be overwritten")
 def certs_init(folder: Path, hosts: tuple[str, ...], force: bool) -> None:
-    """Make a CA, and a certificate each for a server, a scheduler, a processor and an administrator, in FOLDER.
+    """Make a CA, and a certificate each for server, scheduler, processor, administrator and probe, in FOLDER.
 
     Whoever has the ca.key that this writes can make more of them.
     """

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from tests.packaging.machines import (
 from tests.support.process import ROOT
 
 OURS = [(name, service) for name, service in SERVICES if "taskq-" in service["image"]]
-SERVERS = [(name, service) for name, service in OURS if "taskq-server" in service["image"] and "healthcheck" in service]
+SERVERS = [(name, service) for name, service in OURS if "test" in service.get("healthcheck", ())]
 PROCESSORS = [(name, service) for name, service in OURS if "taskq-processor" in service["image"]]
 CLIENTS = [(name, service) for name, service in OURS if "taskq-server" not in service["image"]]
 
@@ -62,6 +65,7 @@ def test_the_parts_that_were_promised_are_there() -> None:
     assert {profile for service in services.values() for profile in service.get("profiles", ())} == {
         "postgres",
         "observability",
+        "operator",
     }
 
 
@@ -92,6 +96,12 @@ def test_a_service_of_ours_can_do_no_more_than_it_must(name: str, service: dict[
     assert "privileged" not in service and "user" not in service
 
 
+@pytest.mark.parametrize(("name", "service"), COMPOSE["services"].items(), ids=name_of)
+def test_an_image_of_ours_is_built_and_no_registry_is_asked_for_it(name: str, service: dict[str, Any]) -> None:
+    is_ours = service["image"].startswith("taskq-")
+    assert is_ours == ("build" in service) == (service.get("pull_policy") == "never")
+
+
 def test_there_is_a_server_on_sqlite_and_two_on_postgresql_and_those_of_the_swarm() -> None:
     assert sorted(name for name, _ in SERVERS) == ["server", "server", "server-1", "server-2"]
 
@@ -111,7 +121,75 @@ def test_a_server_is_asked_for_its_health_with_flags_that_there_are(name: str, s
     kind, program, command, *flags = service["healthcheck"]["test"]
     assert (kind, program, command) == ("CMD", "taskq", "health")
     given = health.make_context("health", flags).params
-    assert given["tls_ca"] and given["tls_cert"] != variables(service)["TASKQ_TLS_CERT"]
+    assert given["tls_ca"] and given["tls_cert"].endswith("probe.pem") and given["tls_key"].endswith("probe.key")
+
+
+def fill(folder: Path) -> None:
+    """Runs the script of `certs` on folders in the place of its volumes."""
+    service = COMPOSE["services"]["certs"]
+    for mount in service["volumes"]:
+        volume, _, path = mount.partition(":")
+        assert path == f"/certs/{volume.removeprefix('certs-')}"
+        (folder / volume.removeprefix("certs-")).mkdir(parents=True, exist_ok=True)
+    (script,) = service["command"]
+    with tempfile.TemporaryDirectory() as new:
+        script = script.replace("$$", "$").replace("cd /certs", f"cd {folder}").replace("/tmp/new", f"{new}/new")
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT}/generated"}
+        subprocess.run([*service["entrypoint"], script], env=os.environ | path, check=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/[!.]*")}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The volumes of certificates, as they are filled on the first start."""
+    folder = tmp_path_factory.mktemp("certs")
+    fill(folder)
+    return folder
+
+
+def keys_of(service: dict[str, Any], certificates: Path) -> set[str]:
+    """The roles whose keys a service can read, by its secrets or in its volumes."""
+    found = {secret["source"] for secret in service.get("secrets", ()) if isinstance(secret, dict)}
+    for mount in service.get("volumes", ()):
+        if isinstance(mount, str) and mount.startswith("certs-"):
+            volume = mount.removeprefix("certs-").partition(":")[0]
+            found |= {path.name for path in (certificates / volume).glob("*.key")}
+    return {name.removeprefix("taskq_").removesuffix(".key") for name in found}
+
+
+@pytest.mark.parametrize(("name", "service"), OURS, ids=name_of)
+def test_a_service_can_read_its_own_keys_and_nobody_elses(
+    name: str, service: dict[str, Any], certificates: Path
+) -> None:
+    if (name, service) in SERVERS:
+        own = {"server", "probe"}
+    elif name == "certs":
+        own = {"server", "probe", "processor", "scheduler", "admin"}
+    else:
+        of_image = {"taskq-processor": {"processor"}, "taskq-scheduler": {"scheduler"}}
+        image = service["image"].removeprefix("${TASKQ_REGISTRY-}").partition(":")[0]
+        own = {"admin"} if name == "operator" else of_image.get(image, set())
+    assert keys_of(service, certificates) == own
+
+
+def test_the_key_of_the_ca_is_kept_nowhere_and_its_certificate_everywhere(certificates: Path) -> None:
+    assert not list(certificates.rglob("ca.key"))
+    assert all((volume / "ca.pem").exists() for volume in certificates.iterdir())
+
+
+def test_certificates_are_made_once_and_anew_for_all_when_a_volume_is_gone(tmp_path: Path) -> None:
+    fill(tmp_path)
+    first = contents(tmp_path)
+    fill(tmp_path)
+    assert contents(tmp_path) == first
+    shutil.rmtree(tmp_path / "admin")
+    fill(tmp_path)
+    anew = contents(tmp_path)
+    assert anew.keys() == first.keys() and not anew.items() & first.items()
+    assert len({anew[name] for name in anew if name.endswith("/ca.pem")}) == 1
 
 
 @pytest.mark.parametrize(("name", "service"), CLIENTS, ids=name_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import tomllib
@@ -56,7 +57,25 @@ def test_what_is_copied_is_there_and_is_sent_to_the_engine() -> None:
     ]
     assert len(copied) >= 8
     for path in copied:
-        assert (ROOT / path).exists() and path.split("/")[0] in sent
+        assert (ROOT / path).exists()
+        assert path.split("/")[0] in sent or any(fnmatch.fnmatch(path, pattern) for pattern in sent), path
+
+
+def test_what_is_sent_to_the_engine_is_what_is_copied() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines[1] == "*", "all that is not named stays here"
+    for line in lines:
+        if line.startswith("!"):
+            assert re.search(rf"^COPY .*{re.escape(line[1:].partition('*')[0])}", DOCKERFILE, re.MULTILINE), line
+
+
+@pytest.mark.parametrize("target", ["server", "processor", "scheduler"])
+def test_of_what_builds_an_image_it_has_only_what_was_installed(target: str) -> None:
+    copied = set(re.findall(r"--from=(\S+) (\S+)", targets()[target]))
+    libraries = "libraries-server" if target == "server" else "libraries-client"
+    assert copied == {(libraries, "/opt/taskq"), ("ours", "/ours/opt/taskq")}
+    assert not re.search(r"^RUN .*pip", targets()[target], re.MULTILINE)
+    assert "pip uninstall --yes pip setuptools\n" in targets()[libraries]
 
 
 def test_the_images_are_made_of_all_packages_of_the_wheel() -> None:

@@ -18,4 +18,5 @@ def test_every_file_that_the_page_names_is_there() -> None:
 
 def test_every_profile_and_service_that_the_page_names_is_there() -> None:
     assert set(re.findall(r"--profile (\w+)", PAGE)) == {"postgres", "observability"}
+    assert set(re.findall(r"docker compose run --rm (\w+)", PAGE)) == {"operator"}
     assert set(re.findall(r"--scale ([\w-]+)=", PAGE)) <= set(COMPOSE["services"])

@@ -1,4 +1,4 @@
-"""Brings the stack up in each profile, kills a processor and a server, and counts what became of the tasks.
+"""Brings the stack up in each profile, kills processors and a server in each, and counts what became of the tasks.
 
 `python -m tests.stack [BUILD ARGUMENT…]` builds the images first, with these further arguments of `docker build`.
 """
@@ -9,16 +9,19 @@ import json
 import ssl
 import sys
 import tempfile
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from client_core.access import TLS
 from examples.cook_pasta.orders import BoilPasta, Dish, MakeSauce, at
 from scheduler_client import TaskState, TaskView
 from scheduler_client.sync import Scheduler
 from tests.stack.engine import PORTS, Stack, build, docker, has_image, inspect, kill, say, wait_for
+from tests.unit.test_alerts_and_boards import BOARDS, expressions, rules
 
 TASKS = 60
 PROMETHEUS, GRAFANA = "prom/prometheus", "grafana/grafana"
@@ -80,6 +83,7 @@ def sqlite(stack: Stack, certificates: Path) -> None:
     assert len(stack.containers("processor")) == 5
     stack.copy_certificates(certificates)
     is_confined(stack)
+    keys_are_where_they_belong(stack)
     assert by_https("TASKQ_HTTP_PORT", "/readyz", certificates) == "ok"
     with scheduler("TASKQ_PORT", certificates) as customer:
         task_ids = enqueue(customer)
@@ -103,6 +107,17 @@ def is_confined(stack: Stack) -> None:
         assert tried == "refused", service
         assert inspect(container)["HostConfig"]["ReadonlyRootfs"], service
     say("all run as user 10001, on file systems that they cannot write to")
+
+
+def keys_are_where_they_belong(stack: Stack) -> None:
+    """Each reads its own, and the administrator's is the operator's alone, who may do anything."""
+    kept = {"server": ["probe.key", "server.key"], "processor": ["processor.key"], "scheduler": ["scheduler.key"]}
+    for service, keys in kept.items():
+        listed = docker("exec", stack.containers(service)[0], "sh", "-c", "cd /certs && ls *.key").split()
+        assert listed == keys, f"{service} has {listed}"
+    processors = stack.compose("run", "--rm", "-T", "operator", "processor", "list", "-o", "name").split()
+    assert len(processors) == 6, processors
+    say(f"none of them has the administrator's key; the operator sees {len(processors)} processors")
 
 
 def stops_well(stack: Stack, *services: str) -> None:
@@ -136,27 +151,59 @@ def postgres(stack: Stack, certificates: Path) -> None:
 
 
 def observability(stack: Stack, certificates: Path) -> None:
-    """Prometheus finds the servers, by its token."""
+    """Prometheus finds the servers by its token, also one that comes back; it knows what board and alerts ask."""
     say("── docker compose --profile postgres --profile observability up")
     services = [name for name, image in (("prometheus", PROMETHEUS), ("grafana", GRAFANA)) if has_image(image)]
     for missing in {"prometheus", "grafana"} - set(services):
         say(f"(left out, as its image is not on this machine: {missing})")
-    if not services:
+    if "prometheus" not in services:
         return
-    stack.up("prometheus", *services, profiles=("postgres", "observability"))
+    stack.up(*services, "processor", profiles=("postgres", "observability"), scale=("processor", 2))
     servers = {"server:8080", "server-1:8080", "server-2:8080"}
     wait_for(lambda: scraped() == servers, "Prometheus scrapes all three servers")
+    with scheduler("TASKQ_PORT", certificates) as customer:
+        task_ids = enqueue(customer)
+        wait_for(lambda: is_cooking(customer, task_ids), "some are being cooked")
+        kill(stack.containers("processor")[0])
+        (server,) = stack.containers("server")
+        kill(server)
+        wait_for(lambda: scraped() == servers - {"server:8080"}, "Prometheus misses the one that was killed")
+        docker("start", server)
+        wait_for(lambda: stack.is_healthy("server"), "the server is started again, and healthy")
+        see_all_succeed(customer, task_ids)
+    wait_for(lambda: scraped() == servers, "Prometheus scrapes all three servers again")
+    asked = [expression for path in BOARDS for expression in expressions(json.loads(path.read_text()))]
+    empty = [expression for expression in asked if not of_prometheus("query", query=in_grafana(expression))["result"]]
+    say(f"Prometheus understands the {len(asked)} expressions of the dashboard; it finds nothing for {empty or 'none'}")
+    wait_for(alerts_are_evaluated, "Prometheus evaluates every alert")
 
 
 def scraped() -> set[str]:
     """The servers that it scrapes, by their names on the network."""
-    question = f"http://{address('PROMETHEUS_PORT')}/api/v1/query?query=up%7Bjob%3D%22taskq%22%7D%3D%3D1"
     try:
-        with urllib.request.urlopen(question, timeout=10) as answer:
-            found = json.load(answer)["data"]["result"]
+        found = of_prometheus("query", query='up{job="taskq"} == 1')["result"]
     except OSError:
         return set()
     return {series["metric"]["instance"] for series in found}
+
+
+def in_grafana(expression: str) -> str:
+    """With its variables as Grafana would fill them in."""
+    return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")
+
+
+def alerts_are_evaluated() -> bool:
+    groups = of_prometheus("rules")["groups"]
+    health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert "err" not in health.values(), health
+    return health == {rule["alert"]: "ok" for rule in rules()}
+
+
+def of_prometheus(what: str, **asked: str) -> Any:
+    """OSError where it does not answer, or does not understand."""
+    question = f"http://{address('PROMETHEUS_PORT')}/api/v1/{what}?{urllib.parse.urlencode(asked)}"
+    with urllib.request.urlopen(question, timeout=10) as answer:
+        return json.load(answer)["data"]
 
 
 def main(arguments: list[str]) -> None:

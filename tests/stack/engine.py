@@ -60,7 +60,19 @@ def build(arguments: list[str]) -> None:
         ]
         docker(*command)
         size = int(docker("image", "inspect", "--format", "{{.Size}}", f"taskq-{target}"))
-        say(f"image taskq-{target}: {size / 1e6:.0f} MB, Python and Debian included")
+        ours = docker("run", "--rm", "--entrypoint=du", f"taskq-{target}", "-sm", "/opt/taskq").split()[0]
+        say(f"image taskq-{target}: {size / 1e6:.0f} MB, of which {ours} MiB are not Python and Debian")
+        holds_nothing_that_builds(f"taskq-{target}")
+
+
+def holds_nothing_that_builds(image: str) -> None:
+    """Of what has built it, and of what is only for us, an image holds nothing."""
+    gone = "/source /wheel /ours /build /lock.txt /root/.cache /opt/taskq/bin/pip* /app/tests /app/examples/clients"
+    packages = "/opt/taskq/lib/python3*/site-packages"
+    tools = " ".join(f"{packages}/{name}" for name in ("pip", "setuptools", "hatchling", "pytest", "mypy", "tests"))
+    script = f"ls -d {gone} {tools} 2>/dev/null; find /opt/taskq /app -name .git -o -name .cache 2>/dev/null; true"
+    found = docker("run", "--rm", "--entrypoint=sh", image, "-c", script)
+    assert not found, f"{image} holds {found}"
 
 
 def has_image(name: str) -> bool:
@@ -109,8 +121,10 @@ class Stack:
         return bool(states) and all(state["Running"] for state in states)
 
     def copy_certificates(self, folder: Path) -> None:
-        (server,) = self.containers("server")
-        docker("cp", f"{server}:/certs/.", str(folder))
+        """Those of an administrator and of a scheduler, from the container that has made them."""
+        (certs,) = self.containers("certs")
+        for role in ("admin", "scheduler"):
+            docker("cp", f"{certs}:/certs/{role}/.", str(folder))
 
     def logs(self) -> str:
         return self.compose("logs", "--no-color", "--tail=40", profiles=EVERY_PROFILE)

@@ -112,15 +112,18 @@ def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from panel.get("panels", [])
 
 
+def expressions(board: dict[str, Any]) -> list[str]:
+    return [target["expr"] for panel in panels(board) for target in panel.get("targets", ())]
+
+
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.name)
 def test_each_panel_of_a_board_shows_what_servers_export(path: Any) -> None:
     board = json.loads(path.read_text())
     assert board["uid"] and board["title"] and board["schemaVersion"] >= 36
     numbers = [panel["id"] for panel in panels(board)]
     assert len(set(numbers)) == len(numbers)
-    expressions = [target["expr"] for panel in panels(board) for target in panel.get("targets", ())]
-    assert len(expressions) >= 10
-    for expression in expressions:
+    assert len(expressions(board)) >= 10
+    for expression in expressions(board):
         check(expression)
     variables = {variable["name"] for variable in board["templating"]["list"]}
     used = set(re.findall(r"\$\{?([a-z][a-z_]*)", path.read_text()))

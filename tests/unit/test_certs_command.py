@@ -16,7 +16,7 @@ from admin_client.command import main
 from client_core.access import TLS
 from taskq_server.certificates import Certificates
 
-ROLES = ["server", "scheduler", "processor", "admin"]
+ROLES = ["server", "scheduler", "processor", "admin", "probe"]
 FILES = {f"{name}.{kind}" for name in ["ca", *ROLES] for kind in ("pem", "key")}
 
 
