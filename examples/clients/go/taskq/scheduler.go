@@ -45,7 +45,7 @@ func (s *Scheduler) Enqueue(ctx context.Context, tasks ...*pb.NewTask) ([]*pb.En
 		if !isPassing(err) || ctx.Err() != nil {
 			return nil, err
 		}
-		again.wait(ctx, nil)
+		again.wait(ctx)
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Scheduler) Result(ctx context.Context, taskID string) (*pb.Task, error)
 		if !isPassing(err) && !errors.Is(err, io.EOF) || ctx.Err() != nil {
 			return nil, err
 		}
-		again.wait(ctx, nil)
+		again.wait(ctx)
 	}
 }
 
