@@ -28,7 +28,7 @@ func (h *heartbeats) keepSending() {
 		if err := h.send(); err == nil {
 			again.reset()
 			pause = s.interval
-		} else {
+		} else if s.life.Err() == nil {
 			log.Printf("heartbeat failed: %v", err)
 			pause = again.next()
 		}

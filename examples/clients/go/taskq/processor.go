@@ -63,6 +63,7 @@ func (p *Processor) register(ctx context.Context, isFirst bool) (*pb.RegisterRes
 		registered, err := p.client.Register(call, request)
 		cancel()
 		if err == nil {
+			log.Printf("registered %d names: session %s", len(p.Handlers), registered.SessionId)
 			return registered, nil
 		}
 		if isFirst && isHopeless(err) {

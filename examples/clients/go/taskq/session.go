@@ -124,7 +124,7 @@ func (s *session) drain() {
 	for len(s.inFlight()) > 0 && time.Now().Before(until) && s.life.Err() == nil {
 		time.Sleep(20 * time.Millisecond)
 	}
-	ctx, cancel := context.WithTimeout(s.life, unregisterTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), unregisterTimeout)
 	defer cancel()
 	if _, err := s.client.Unregister(ctx, &pb.UnregisterRequest{SessionId: s.id}); err != nil {
 		log.Printf("unregister failed: %v", err) // the server ends the session by itself, after a lease

@@ -28,13 +28,16 @@ type openStream struct {
 
 func (s *stream) keepOpen() {
 	again := pauses{first: 500 * time.Millisecond, most: 30 * time.Second}
-	for s.session.life.Err() == nil {
+	for {
 		isSuperseded, err := s.read(&again)
 		s.open.Store(nil)
 		if status.Code(err) == codes.NotFound {
 			s.session.end()
+		}
+		if s.session.life.Err() != nil {
 			return
 		}
+		log.Printf("the stream has ended: %v", err)
 		pause := time.After(again.next())
 		if isSuperseded {
 			// Somebody else reads this session's stream. To take it back would start a quarrel; when nobody reads it any

@@ -23,7 +23,9 @@ export class Heartbeats {
         again.reset();
         pause = intervalMs;
       } catch (error) {
-        console.warn(`heartbeat failed: ${error}`);
+        if (!over.aborted) {
+          console.warn(`heartbeat failed: ${error}`);
+        }
         pause = again.next();
       }
     }

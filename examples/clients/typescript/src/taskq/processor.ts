@@ -45,7 +45,9 @@ export class Processor {
     };
     for (const again = new Pauses(500, 30_000); !stop.aborted; await again.wait(stop)) {
       try {
-        return await this.client.register(request, { timeoutMs: REGISTER_MS, signal: stop });
+        const registered = await this.client.register(request, { timeoutMs: REGISTER_MS, signal: stop });
+        console.warn(`registered ${request.capabilities.length} names: session ${registered.sessionId}`);
+        return registered;
       } catch (error) {
         if (isFirst && HOPELESS.includes(ConnectError.from(error).code)) {
           throw error;

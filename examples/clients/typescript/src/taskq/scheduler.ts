@@ -36,6 +36,7 @@ export class Scheduler {
         return (await this.client.enqueue({ tasks }, { timeoutMs: ENQUEUE_MS, signal: stop })).results;
       } catch (error) {
         mustBePassing(error, stop);
+        console.warn(`not enqueued yet: ${error}`);
         await again.wait(stop);
       }
     }
@@ -54,6 +55,7 @@ export class Scheduler {
         }
       } catch (error) {
         mustBePassing(error, stop);
+        console.warn(`not watched any more: ${error}`);
       }
       await again.wait(stop);
     }

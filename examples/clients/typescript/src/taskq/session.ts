@@ -114,7 +114,7 @@ export class Session {
       await sleep(20);
     }
     try {
-      await this.processor.client.unregister({ sessionId: this.id }, { timeoutMs: UNREGISTER_MS, signal: this.over });
+      await this.processor.client.unregister({ sessionId: this.id }, { timeoutMs: UNREGISTER_MS });
     } catch (error) {
       console.warn(`unregister failed: ${error}`); // the server ends the session by itself, after a lease
     }

@@ -50,6 +50,9 @@ export class Stream {
       if (ConnectError.from(error).code === Code.NotFound) {
         return "not found";
       }
+      if (!this.session.over.aborted) {
+        console.warn(`the stream has ended: ${error}`);
+      }
     } finally {
       clearTimeout(silence);
     }

@@ -25,7 +25,9 @@ final class Heartbeats {
         again.reset();
         pauseMillis = session.intervalMillis;
       } catch (StatusException error) {
-        System.err.println("heartbeat failed: " + error.getMessage());
+        if (!session.over.isDone()) {
+          System.err.println("heartbeat failed: " + error.getMessage());
+        }
         pauseMillis = again.nextMillis();
       }
     }

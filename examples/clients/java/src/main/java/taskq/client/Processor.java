@@ -73,7 +73,9 @@ public final class Processor {
     handlers.keySet().forEach(name -> request.addCapabilities(Capability.newBuilder().setName(name)));
     for (Pauses again = new Pauses(channel, 500, 30_000); !stopping.isDone(); again.await()) {
       try {
-        return stub.withDeadlineAfter(REGISTER_SECONDS, TimeUnit.SECONDS).register(request.build());
+        var registered = stub.withDeadlineAfter(REGISTER_SECONDS, TimeUnit.SECONDS).register(request.build());
+        System.err.println("registered " + handlers.size() + " names: session " + registered.getSessionId());
+        return registered;
       } catch (StatusException error) {
         if (isFirst && HOPELESS.contains(error.getStatus().getCode())) {
           throw error;

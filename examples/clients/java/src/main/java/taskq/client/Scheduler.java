@@ -46,6 +46,7 @@ public final class Scheduler implements AutoCloseable {
         return stub.withDeadlineAfter(ENQUEUE_SECONDS, TimeUnit.SECONDS).enqueue(request).getResultsList();
       } catch (StatusRuntimeException error) {
         mustBePassing(error, until);
+        System.err.println("not enqueued yet: " + error.getMessage());
         again.await();
       }
     }
@@ -69,6 +70,7 @@ public final class Scheduler implements AutoCloseable {
         }
       } catch (StatusRuntimeException error) {
         mustBePassing(error, until);
+        System.err.println("not watched any more: " + error.getMessage());
       }
       again.await();
     }

@@ -58,9 +58,13 @@ final class Stream {
         hear(event);
       }
     } catch (TimeoutException silence) {
-      // It is dead.
+      System.err.println("the stream is silent");
     } catch (StatusException error) {
-      end = error.getStatus().getCode() == Status.Code.NOT_FOUND ? End.NOT_FOUND : end;
+      if (error.getStatus().getCode() == Status.Code.NOT_FOUND) {
+        end = End.NOT_FOUND;
+      } else if (!session.over.isDone()) {
+        System.err.println("the stream has ended: " + error.getMessage());
+      }
     } finally {
       reading.giveUp();
     }
