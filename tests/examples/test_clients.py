@@ -54,8 +54,8 @@ LANGUAGES = [
         "go",
         ("go",),
         (("go", "vet", "./..."), ("go", "test", "./..."), ("go", "build", "-o", "bin/", "./cmd/...")),
-        [f"{CLIENTS}/go/bin/processor"],
-        [f"{CLIENTS}/go/bin/scheduler"],
+        [f"{CLIENTS}/go/bin/cook"],
+        [f"{CLIENTS}/go/bin/order"],
     ),
     Language(
         "typescript",
@@ -68,8 +68,8 @@ LANGUAGES = [
         "java",
         ("javac", "mvn"),
         (("mvn", "-B", "-q", "compile"),),
-        [*JAVA, JAVA_CLASSES, "clients.Cook"],
-        [*JAVA, JAVA_CLASSES, "clients.Order"],
+        [*JAVA, JAVA_CLASSES, "kitchen.Cook"],
+        [*JAVA, JAVA_CLASSES, "kitchen.Order"],
     ),
 ]
 

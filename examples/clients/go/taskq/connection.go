@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -80,17 +79,3 @@ func isLoopback(address string) bool {
 	host, _, _ := net.SplitHostPort(address)
 	return host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback()
 }
-
-// pauses grow from first to most, spread so that many clients do not return at the same instant.
-type pauses struct{ first, most, next time.Duration }
-
-func (p *pauses) wait(ctx context.Context, early <-chan struct{}) {
-	p.next = min(max(2*p.next, p.first), p.most)
-	select {
-	case <-time.After(p.next/2 + rand.N(p.next/2)):
-	case <-early:
-	case <-ctx.Done():
-	}
-}
-
-func (p *pauses) reset() { p.next = 0 }

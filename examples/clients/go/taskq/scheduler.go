@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"time"
 
 	pb "example.com/taskq/v1"
@@ -45,7 +46,8 @@ func (s *Scheduler) Enqueue(ctx context.Context, tasks ...*pb.NewTask) ([]*pb.En
 		if !isPassing(err) || ctx.Err() != nil {
 			return nil, err
 		}
-		again.wait(ctx, nil)
+		log.Printf("not enqueued yet: %v", err)
+		again.wait(ctx)
 	}
 }
 
@@ -60,7 +62,8 @@ func (s *Scheduler) Result(ctx context.Context, taskID string) (*pb.Task, error)
 		if !isPassing(err) && !errors.Is(err, io.EOF) || ctx.Err() != nil {
 			return nil, err
 		}
-		again.wait(ctx, nil)
+		log.Printf("not watched any more: %v", err)
+		again.wait(ctx)
 	}
 }
 

@@ -1,28 +1,22 @@
-// Orders a dish, for in a second, and waits until it is served: node dist/order.js stew
+// Enqueues a task, due in a second, and waits for its result: node dist/order.js stew
 import { randomUUID } from "node:crypto";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { EnqueueOutcome } from "./generated/taskq/v1/scheduler_service_pb.js";
 import { TaskState } from "./generated/taskq/v1/task_pb.js";
-import { Scheduler } from "./scheduler.js";
+import { toJSON } from "./taskq/payload.js";
+import { Scheduler } from "./taskq/scheduler.js";
 
 const dish = process.argv[2] ?? "stew";
 const stop = AbortSignal.timeout(60_000);
 const scheduler = new Scheduler();
 const taskId = randomUUID();
-const [enqueued] = await scheduler.enqueue(
-  [
-    {
-      taskId,
-      name: "kitchen.cook",
-      input: {
-        case: "payload",
-        value: { data: new TextEncoder().encode(JSON.stringify({ dish })), contentType: "application/json" },
-      },
-      when: { case: "delay", value: durationFromMs(1_000) },
-    },
-  ],
-  stop,
-);
+const order = {
+  taskId,
+  name: "kitchen.cook",
+  input: { case: "payload", value: toJSON({ dish }) },
+  when: { case: "delay", value: durationFromMs(1_000) }, // without it: now
+} as const;
+const [enqueued] = await scheduler.enqueue([order], stop);
 if (enqueued?.outcome === EnqueueOutcome.CONFLICT || enqueued?.outcome === EnqueueOutcome.REJECTED) {
   throw new Error(`not enqueued: ${EnqueueOutcome[enqueued.outcome]}`);
 }

@@ -1,4 +1,4 @@
-// The way to the server, and the patience of those who use it; docs/clients.md tells what a client does and why.
+// The way to the server; docs/clients.md tells what a client does and why.
 import { readFileSync } from "node:fs";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -32,51 +32,4 @@ export function connect(): Transport {
 
 function contentOf(file: string | undefined): Buffer | undefined {
   return file ? readFileSync(file) : undefined;
-}
-
-// Rung by one, waited for by another.
-export class Bell {
-  private isRung = false;
-  private wake = () => {};
-
-  ring(): void {
-    this.isRung = true;
-    this.wake();
-  }
-
-  // Until it is rung, or so many milliseconds have passed, or it is all over.
-  async wait(milliseconds: number, over: AbortSignal): Promise<void> {
-    if (!this.isRung && !over.aborted) {
-      await new Promise<void>((resolve) => {
-        const timer = Number.isFinite(milliseconds) ? setTimeout(() => this.wake(), milliseconds) : undefined;
-        this.wake = () => {
-          clearTimeout(timer);
-          over.removeEventListener("abort", this.wake);
-          resolve();
-        };
-        over.addEventListener("abort", this.wake);
-      });
-      this.wake = () => {};
-    }
-    this.isRung = false;
-  }
-}
-
-// Pauses that grow from the first to the longest, spread so that many clients do not return at the same instant.
-export class Pauses {
-  private next = 0;
-
-  constructor(
-    private readonly first: number,
-    private readonly most: number,
-  ) {}
-
-  reset(): void {
-    this.next = 0;
-  }
-
-  async wait(over: AbortSignal, early = new Bell()): Promise<void> {
-    this.next = Math.min(Math.max(2 * this.next, this.first), this.most);
-    await early.wait((this.next * (1 + Math.random())) / 2, over);
-  }
 }

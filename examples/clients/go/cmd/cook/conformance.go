@@ -1,47 +1,14 @@
-// Command processor cooks, and runs the tasks of `taskq conformance`, until SIGTERM.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"example.com/taskq-clients/taskq"
 	pb "example.com/taskq/v1"
 )
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	processor := taskq.Processor{
-		Limit:        100,
-		DrainTimeout: 30 * time.Second,
-		Handlers: map[string]taskq.Handler{
-			"kitchen.cook":      cook,
-			"conformance.echo":  echo,
-			"conformance.sleep": sleep,
-			"conformance.fail":  fail,
-			"conformance.large": large,
-		},
-	}
-	if err := processor.Run(ctx); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func cook(_ context.Context, task *pb.AssignedTask) (*pb.Payload, error) {
-	var order struct{ Dish string }
-	if err := json.Unmarshal(task.Payload.Data, &order); err != nil {
-		return nil, taskq.Failed{Type: "PAYLOAD_UNDECODABLE", Message: err.Error(), Final: true}
-	}
-	served, err := json.Marshal(fmt.Sprintf("%s is served, attempt %d", order.Dish, task.Attempt))
-	return &pb.Payload{Data: served, ContentType: "application/json"}, err
-}
 
 func echo(_ context.Context, task *pb.AssignedTask) (*pb.Payload, error) {
 	return task.Payload, nil
@@ -52,7 +19,7 @@ func sleep(ctx context.Context, task *pb.AssignedTask) (*pb.Payload, error) {
 		Seconds float64
 		File    string
 	}
-	if err := json.Unmarshal(task.Payload.Data, &arguments); err != nil {
+	if err := taskq.FromJSON(task.Payload, &arguments); err != nil {
 		return nil, err
 	}
 	if err := note(arguments.File, "begin"); err != nil {
@@ -72,7 +39,7 @@ func fail(_ context.Context, task *pb.AssignedTask) (*pb.Payload, error) {
 		Message   string
 		Retryable bool
 	}
-	if err := json.Unmarshal(task.Payload.Data, &arguments); err != nil {
+	if err := taskq.FromJSON(task.Payload, &arguments); err != nil {
 		return nil, err
 	}
 	return nil, taskq.Failed{Type: arguments.ErrorType, Message: arguments.Message, Final: !arguments.Retryable}
@@ -80,7 +47,7 @@ func fail(_ context.Context, task *pb.AssignedTask) (*pb.Payload, error) {
 
 func large(_ context.Context, task *pb.AssignedTask) (*pb.Payload, error) {
 	var arguments struct{ Bytes int }
-	if err := json.Unmarshal(task.Payload.Data, &arguments); err != nil {
+	if err := taskq.FromJSON(task.Payload, &arguments); err != nil {
 		return nil, err
 	}
 	return &pb.Payload{Data: make([]byte, arguments.Bytes)}, nil

@@ -5,9 +5,10 @@ import {
   SchedulerService,
   type EnqueueResult,
   type NewTaskSchema,
-} from "./generated/taskq/v1/scheduler_service_pb.js";
-import { TaskState, type Task } from "./generated/taskq/v1/task_pb.js";
-import { connect, Pauses } from "./connection.js";
+} from "../generated/taskq/v1/scheduler_service_pb.js";
+import { TaskState, type Task } from "../generated/taskq/v1/task_pb.js";
+import { connect } from "./connection.js";
+import { Pauses } from "./pauses.js";
 
 const ENQUEUE_MS = 10_000;
 // What the same call may overcome later.
@@ -35,6 +36,7 @@ export class Scheduler {
         return (await this.client.enqueue({ tasks }, { timeoutMs: ENQUEUE_MS, signal: stop })).results;
       } catch (error) {
         mustBePassing(error, stop);
+        console.warn(`not enqueued yet: ${error}`);
         await again.wait(stop);
       }
     }
@@ -53,6 +55,7 @@ export class Scheduler {
         }
       } catch (error) {
         mustBePassing(error, stop);
+        console.warn(`not watched any more: ${error}`);
       }
       await again.wait(stop);
     }

@@ -1,9 +1,8 @@
-// Command scheduler orders a dish, for in a second, and waits until it is served: scheduler stew
+// Command order enqueues a task, due in a second, and waits for its result: order stew
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log"
 	"os"
@@ -33,7 +32,7 @@ func order(dish string) error {
 		return err
 	}
 	defer scheduler.Close()
-	payload, err := json.Marshal(map[string]string{"dish": dish})
+	payload, err := taskq.ToJSON(map[string]string{"dish": dish})
 	if err != nil {
 		return err
 	}
@@ -41,8 +40,8 @@ func order(dish string) error {
 	results, err := scheduler.Enqueue(ctx, &pb.NewTask{
 		TaskId: taskID,
 		Name:   "kitchen.cook",
-		Input:  &pb.NewTask_Payload{Payload: &pb.Payload{Data: payload, ContentType: "application/json"}},
-		When:   &pb.NewTask_Delay{Delay: durationpb.New(time.Second)},
+		Input:  &pb.NewTask_Payload{Payload: payload},
+		When:   &pb.NewTask_Delay{Delay: durationpb.New(time.Second)}, // without it: now
 	})
 	if err != nil {
 		return err

@@ -1,15 +1,14 @@
-package clients;
+package taskq.client;
 
-import io.grpc.CallCredentials;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.TlsChannelCredentials;
+import io.grpc.stub.MetadataUtils;
 import java.io.File;
 import java.io.IOException;
-import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 
 /** The way to the server; docs/clients.md tells what a client does and why. */
@@ -27,7 +26,7 @@ final class Connection {
     return value == null || value.isBlank() ? otherwise : value;
   }
 
-  /** A connection to TASKQ_ADDRESS, by TLS when TASKQ_TLS_CA names a CA. */
+  /** A connection to TASKQ_ADDRESS, by TLS when TASKQ_TLS_CA names a CA, with TASKQ_TOKEN in every call. */
   static ManagedChannel open() throws IOException {
     if (TOKEN != null && CA == null && !ADDRESS.matches("(127\\.[0-9.]+|localhost|\\[::1\\]):.*")) {
       throw new IOException("a token would go to " + ADDRESS + " in plaintext; must go by TLS: set TASKQ_TLS_CA");
@@ -41,6 +40,7 @@ final class Connection {
         // Calls are repeated here, under the same ids; neither DNS nor gRPC should do it a second time.
         .disableRetry()
         .disableServiceConfigLookUp()
+        .intercept(MetadataUtils.newAttachHeadersInterceptor(token()))
         .build();
   }
 
@@ -53,17 +53,12 @@ final class Connection {
     return CERT == null ? tls.build() : tls.keyManager(new File(CERT), new File(KEY)).build();
   }
 
-  /** Shows TASKQ_TOKEN in every call. */
-  static CallCredentials token() {
-    return new CallCredentials() {
-      @Override
-      public void applyRequestMetadata(RequestInfo request, Executor executor, MetadataApplier applier) {
-        Metadata shown = new Metadata();
-        if (TOKEN != null) {
-          shown.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + TOKEN);
-        }
-        applier.apply(shown);
-      }
-    };
+  /** What every call shows. */
+  private static Metadata token() {
+    Metadata shown = new Metadata();
+    if (TOKEN != null) {
+      shown.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + TOKEN);
+    }
+    return shown;
   }
 }

@@ -1,4 +1,4 @@
-package clients;
+package taskq.client;
 
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
@@ -7,7 +7,6 @@ import java.io.IOException;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Set;
-import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import taskq.v1.EnqueueRequest;
 import taskq.v1.EnqueueResult;
@@ -20,7 +19,7 @@ import taskq.v1.WatchTaskRequest;
 import taskq.v1.WatchTaskResponse;
 
 /** A scheduler: enqueues tasks and waits for them. */
-final class Scheduler implements AutoCloseable {
+public final class Scheduler implements AutoCloseable {
   private static final int ENQUEUE_SECONDS = 10;
   // What the same call may overcome later.
   private static final Set<Status.Code> PASSING = Set.of(
@@ -30,16 +29,15 @@ final class Scheduler implements AutoCloseable {
       Set.of(TaskState.TASK_STATE_SUCCEEDED, TaskState.TASK_STATE_FAILED, TaskState.TASK_STATE_CANCELLED);
 
   private final ManagedChannel channel = Connection.open();
-  private final SchedulerServiceBlockingStub stub =
-      SchedulerServiceGrpc.newBlockingStub(channel).withCallCredentials(Connection.token());
+  private final SchedulerServiceBlockingStub stub = SchedulerServiceGrpc.newBlockingStub(channel);
 
-  Scheduler() throws IOException {}
+  public Scheduler() throws IOException {}
 
   /**
    * Stores 1 to 1,000 tasks, all of them or none; once it returns they are safe. Each must have a task id of the
    * caller's own: it makes a repeated call the same tasks.
    */
-  List<EnqueueResult> enqueue(List<NewTask> tasks, long patienceSeconds) throws InterruptedException {
+  public List<EnqueueResult> enqueue(List<NewTask> tasks, long patienceSeconds) throws InterruptedException {
     EnqueueRequest request = EnqueueRequest.newBuilder().addAllTasks(tasks).build();
     long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(patienceSeconds);
     Pauses again = new Pauses(channel, 100, 5_000);
@@ -48,13 +46,14 @@ final class Scheduler implements AutoCloseable {
         return stub.withDeadlineAfter(ENQUEUE_SECONDS, TimeUnit.SECONDS).enqueue(request).getResultsList();
       } catch (StatusRuntimeException error) {
         mustBePassing(error, until);
-        again.await(new CountDownLatch(1));
+        System.err.println("not enqueued yet: " + error.getMessage());
+        again.await();
       }
     }
   }
 
   /** Waits until the task is finished, over as many streams as that takes. */
-  Task result(String taskId, long patienceSeconds) throws InterruptedException {
+  public Task result(String taskId, long patienceSeconds) throws InterruptedException {
     WatchTaskRequest request = WatchTaskRequest.newBuilder().setTaskId(taskId).build();
     long until = System.nanoTime() + TimeUnit.SECONDS.toNanos(patienceSeconds);
     Pauses again = new Pauses(channel, 100, 5_000);
@@ -71,8 +70,9 @@ final class Scheduler implements AutoCloseable {
         }
       } catch (StatusRuntimeException error) {
         mustBePassing(error, until);
+        System.err.println("not watched any more: " + error.getMessage());
       }
-      again.await(new CountDownLatch(1));
+      again.await();
     }
   }
 

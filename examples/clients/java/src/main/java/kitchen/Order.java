@@ -1,18 +1,17 @@
-package clients;
+package kitchen;
 
-import com.google.gson.Gson;
-import com.google.protobuf.ByteString;
 import com.google.protobuf.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import taskq.client.Payloads;
+import taskq.client.Scheduler;
 import taskq.v1.EnqueueOutcome;
 import taskq.v1.NewTask;
-import taskq.v1.Payload;
 import taskq.v1.Task;
 import taskq.v1.TaskState;
 
-/** Orders a dish, for in a second, and waits until it is served: java … clients.Order stew */
+/** Enqueues a task, due in a second, and waits for its result: java … kitchen.Order stew */
 final class Order {
   private static final long PATIENCE_SECONDS = 60;
 
@@ -23,10 +22,8 @@ final class Order {
     NewTask wanted = NewTask.newBuilder()
         .setTaskId(UUID.randomUUID().toString())
         .setName("kitchen.cook")
-        .setPayload(Payload.newBuilder()
-            .setData(ByteString.copyFromUtf8(new Gson().toJson(order)))
-            .setContentType("application/json"))
-        .setDelay(Duration.newBuilder().setSeconds(1))
+        .setPayload(Payloads.toJson(order))
+        .setDelay(Duration.newBuilder().setSeconds(1)) // without it: now
         .build();
     try (Scheduler scheduler = new Scheduler()) {
       EnqueueOutcome outcome = scheduler.enqueue(List.of(wanted), PATIENCE_SECONDS).get(0).getOutcome();
