@@ -12,6 +12,7 @@ from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.listing import Page, Registered, Supply
 from taskq_server.store.verbs.living import Advance, Grace, Held, NewSession, Sign, StoredSession
 from taskq_server.store.verbs.pausing import NewPause, Pause
+from taskq_server.store.verbs.reading import Owned
 from taskq_server.store.verbs.reclaiming import Reclaimed
 
 
@@ -86,6 +87,10 @@ class SessionVerbs(Running):
     async def session_seq(self, session_id: bytes) -> int | None:
         """The number of a session, also of one that has ended; None for one that never was, or is long gone."""
         return (await self.read(reading.session_seqs, [session_id]))[0]
+
+    async def owner(self, session_id: bytes) -> Owned | None:
+        """Whose a session is, also one that has ended; None for one that never was, or is long gone."""
+        return (await self.read(reading.owners, [session_id]))[0]
 
     async def list_sessions(self, page: Page) -> list[Registered]:
         """Living sessions and what they hold, in the order of their numbers."""

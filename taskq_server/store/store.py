@@ -43,10 +43,6 @@ class Store(TaskVerbs, SessionVerbs, ScheduleVerbs, OperationVerbs, FigureVerbs)
         entries = (await self.write(auditing.forget, [keep_us]))[0]
         return entries + (await self.write(bulk.forget, [keep_us]))[0]
 
-    async def owner(self, session_id: bytes) -> reading.Owned | None:
-        """Whose a session is, also one that has ended; None for one that never was, or is long gone."""
-        return (await self.read(reading.owners, [session_id]))[0]
-
     async def take_requests(self) -> Callable[[], None]:
         """Does what operators ask, where the server alone may write; answers what tells them that it is done."""
         return lambda: None
