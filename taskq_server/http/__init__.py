@@ -2,7 +2,7 @@
 
 server      uvicorn, with bounds; tls: what it shows
 app         what is answered: probes and metrics here, and what follows
-auth        who asks; safety: what keeps pages of other sites away
+auth        who asks; safety: what keeps pages of other sites away; base_path: below which path it all stands
 dashboard/  pages for people
 
 Calls, which are the servicers' methods that gRPC calls:

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -22,8 +23,17 @@ ENTRY = re.compile(r"^([\w.-]+)==([^ ;\\]+)(?: ; [^\\]+?)?(?: \\\n    --hash=sha
 """A library, its version, perhaps where it is needed, its hashes."""
 
 
+def path(lock: str) -> Path:
+    return DOCKER / f"lock-{lock}.txt"
+
+
 def text(lock: str) -> str:
-    return (DOCKER / f"lock-{lock}.txt").read_text()
+    return path(lock).read_text()
+
+
+def copied(lock: str) -> str:
+    """As the Dockerfile names it."""
+    return path(lock).relative_to(ROOT).as_posix()
 
 
 @cache
@@ -82,16 +92,15 @@ def test_the_images_are_made_of_the_locks_and_of_nothing_else() -> None:
         of_ours = "--no-deps" in install and ("--no-index" in install or "--no-build-isolation" in install)
         assert by_hash or of_ours, install
     for lock in LOCKS:
-        assert f"COPY docker/lock-{lock}.txt /lock.txt\n" in DOCKERFILE
+        assert f"COPY {copied(lock)} /lock.txt\n" in DOCKERFILE
 
 
 def test_a_change_of_our_code_leaves_the_layer_of_the_libraries_as_it_is() -> None:
     """Each stage that installs a lock stands on nothing that was copied from our folders."""
     stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
     for stage in ("libraries-server", "libraries-client"):
-        assert re.findall(r"^COPY (\S+)", stages[stage], re.MULTILINE) == [f"docker/lock-{stage[10:]}.txt"]
+        assert re.findall(r"^COPY (\S+)", stages[stage], re.MULTILINE) == [copied(stage.removeprefix("libraries-"))]
     for stage, libraries in (("server", "libraries-server"), ("client", "libraries-client")):
-        copied = re.findall(r"^COPY --from=(\S+)", stages[stage], re.MULTILINE)
-        assert copied == [libraries, "ours"]
+        assert re.findall(r"^COPY --from=(\S+)", stages[stage], re.MULTILINE) == [libraries, "ours"]
     before, _, after = stages["wheel"].partition("COPY pyproject.toml")
     assert "lock-build.txt" in before and "pip install" in before and "pip install" not in after
