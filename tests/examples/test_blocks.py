@@ -181,7 +181,7 @@ def test_the_commands_of_a_clients_page_are_those_by_which_it_is_tested(page: st
     known = [*language.building, language.processor, language.scheduler, ("make", "proto", f"LANG={language.name}")]
     commands = [
         re.sub(r"^(?:[A-Z_]+=\S* )+|\s*&$", "", simple.strip())
-        for block in blocks_of(page) if block.language in ("", "sh", "bash", "console")
+        for block in blocks_of(page) if who_tests(block) == "test_clients.py"
         for command in commands_of(block) for simple in command.text.split("&&")
     ]  # fmt: skip
     for command in commands:
