@@ -24,7 +24,8 @@ MADE = (
 )
 """By `make`, not committed, or not always."""
 FOLDERS = "docs|tests|taskq_server|docker|examples|protos|benchmarks|generated|\\w+_client|client_core"
-PATH = re.compile(rf"(?<![\w/.~$-])(?:{FOLDERS})/[\w./*@-]*[\w*]")
+PATH = re.compile(rf"(?<![\w/.~$-])(?:{FOLDERS})/[\w./*@-]*[\w*](?![\w./*@-]*[{{<$])")
+"""Not one that has yet to be filled in."""
 FILE = re.compile(r"(?<![\w/.*])(?:\w+/)*\w+\.py\b")
 FIRST_WORD = re.compile(r"^ *`?([\w/]+)`?/?(?:\.py)?  +\S", re.MULTILINE)
 
