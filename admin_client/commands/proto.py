@@ -21,8 +21,8 @@ def proto(names: tuple[str, ...], out: Path | None, descriptor_set: bool) -> Non
     """Print the contract's .proto files: all of them, or NAMES such as task.proto.
 
     \b
-    taskq proto --out protos                      taskq/v1/*.proto, and what of google/api they import
-    taskq proto --descriptor-set > taskq.binpb    grpcurl -protoset taskq.binpb …
+    taskq proto --out protos                      # taskq/v1/*.proto, and what of google/api they import
+    taskq proto --descriptor-set > taskq.binpb    # grpcurl -protoset taskq.binpb …
     """
     if descriptor_set:
         if names or out is not None:

@@ -67,7 +67,8 @@ def a_token(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def a_first_task(stage: Stage) -> Iterator[None]:
+def a_first_task_and_a_profile(stage: Stage) -> Iterator[None]:
+    _said(stage.terminal, ["taskq", "config", "set", "staging", f"--address={stage.server.address}"])
     stage.terminal.others["TASK_ID"] = "$(taskq task list -o name | head -n 1)"
     yield
 

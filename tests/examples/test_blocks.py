@@ -47,7 +47,7 @@ SCENES: dict[str, Scene] = {
     "README.md": scenes.nothing,
     "CONTRIBUTING.md": scenes.nothing,
     "docs/clients.md": scenes.a_processor_of_mine,
-    "docs/command.md": scenes.a_first_task,
+    "docs/command.md": scenes.a_first_task_and_a_profile,
     "docs/docker.md": scenes.a_stack_of_compose,
     "docs/observing.md": scenes.a_server,
     "docs/operation.md": scenes.a_restaurant,
@@ -64,13 +64,15 @@ ELSEWHERE = {
     "make proto LANG=go": "tests/examples/test_clients.py",
     "python3 -m venv .venv && . .venv/bin/activate": "make dist-test",
     "pip install '.[all]'": "make dist-test",
-    "mkdir compose-certs && docker compose cp server:/certs/. compose-certs": "make docker-test",
+    "docker compose run --rm operator processor list": "make docker-test",
+    "docker compose run --rm operator task list --address server-1:50051": "make docker-test",
+    "mkdir -p compose-certs && docker compose cp certs:/certs/admin/. compose-certs": "make docker-test",
     "docker compose exec server taskq token create me --right admin": "make docker-test",
     "docker build --file docker/Dockerfile --target server --tag taskq-server .": "make docker-test",
     "docker run taskq-server --help": "make docker-test",
     "docker swarm init": "tests/packaging/test_compose.py",
     "docker secret create taskq_database_url database_url": "tests/packaging/test_compose.py",
-    "for file in ca.pem {server,admin,processor,scheduler}.{pem,key}; "
+    "for file in ca.pem {server,probe,processor,scheduler}.{pem,key}; "
     "do docker secret create taskq_$file certs/$file; done":
         "tests/packaging/test_compose.py",
     "TASKQ_REGISTRY=registry.example/ TASKQ_TAG=0.1.0 docker stack deploy --compose-file docker/stack.yaml taskq":
@@ -288,6 +290,31 @@ def reads_lines_of_shells(block: Block, server: ServerProcess) -> None:
     assert all(f"taskq completion {line.split()[0]}" in line for line in block.text.splitlines())
 
 
+def reads_a_proxy(block: Block, server: ServerProcess) -> None:
+    """It passes on what comes to where HTTP listens, and does not hold up events."""
+    start, *within, end = block.text.splitlines()
+    said = dict(line.strip().removesuffix(";").split(" ", 1) for line in within if line.endswith(";"))
+    assert (start, len(said), end) == ("location /taskq/ {", len(within), "}")
+    assert said["proxy_pass"] == f"http://{Config.model_fields['http_listen'].default}"
+    assert (said["proxy_set_header"], said["proxy_buffering"]) == ("Host $http_host", "off")
+
+
+def reads_a_handler(block: Block, server: ServerProcess) -> None:
+    """What it calls, and what it is given, is what the clients of that language have."""
+    folder = (ROOT / block.page).parent
+    sources = [path for path in folder.rglob("*.*") if path.suffix in (".go", ".ts", ".java")]
+    text = "\n".join(path.read_text() for path in sources if "node_modules" not in path.parts)
+    called = set(re.findall(r"\b((?:from|to)JSON|taskq\.\w+|Payloads\.\w+|AssignedTask|Handler)\b", block.text))
+    assert len(called) >= 2
+    assert {name for name in called if not re.search(rf"\b{re.escape(name)}\b", text)} == set()
+
+
+def reads_a_module(block: Block, server: ServerProcess) -> None:
+    """The generated code is that module."""
+    module = re.findall(r"-replace (\S+)=", block.text)[0]
+    assert f"module {module}\\n" in (ROOT / "protos" / "languages.mk").read_text()
+
+
 Reader = Callable[[Block, ServerProcess], None]
 READERS: list[tuple[str, Reader]] = [
     ("                  lease                    succeed", reads_a_diagram_of_states),
@@ -300,6 +327,11 @@ READERS: list[tuple[str, Reader]] = [
     ("FROM taskq-processor", reads_a_dockerfile),
     ("taskq health [SERVICE]", reads_a_usage),
     ("bash  eval", reads_lines_of_shells),
+    ("func sendInvoice(", reads_a_handler),
+    ("const sendInvoice:", reads_a_handler),
+    ("  private record Invoice(", reads_a_handler),
+    ("go mod edit ", reads_a_module),
+    ("location /taskq/ {", reads_a_proxy),
 ]
 """How a block begins, and who reads it."""
 

@@ -128,6 +128,7 @@ def test_a_key_must_be_its_own_usable_and_nobody_elses_to_read(tmp_path: Path) -
     assert code == 1
     assert faults == {
         "ca.pem": [],
+        "probe.pem": [],
         "scheduler.pem": [],
         "server.pem": ["server.key is the key of another certificate"],
         "admin.pem": ["others can read admin.key"],
