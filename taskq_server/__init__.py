@@ -26,11 +26,13 @@ database what many have to say at about the same time.
 
 `core/origin.py` is who asks for a change, which the audit keeps; `rpc/origin.py` says it around every call.
 
+`config.py` is every setting; `values.py` is how one is written, `settings.py` reads flags and the environment.
+
 `database.py` is `taskq db`: what is done to a database without a server. `tokens.py` is `taskq token`.
 `certificates.py` is what TLS shows; `rpc/tls.py` shows it. `notify.py` tells systemd that the server serves,
 `logs.py` is how it logs. `before_grpc.py` is imported before gRPC, which reads the environment then.
 
 `core/` says what a task is and does no I/O. Arrows point down only: `server -> http -> rpc -> schedules ->
 {figures, stats} -> {events, dispatcher, housekeeper, firing, gauges, task_queue, admin, bulk, access, sessions} ->
-store -> core`; `clock`, `config`, `metrics` and `task_id` are leaves.
+store -> core`; `clock`, `config`, `values`, `metrics` and `task_id` are leaves.
 """

@@ -14,9 +14,10 @@ import signal
 import sys
 
 from taskq_server import before_grpc, logs, notify  # noqa: F401 - before_grpc acts by being imported first
-from taskq_server.config import Config, WrongSettings, load
+from taskq_server.config import Config
 from taskq_server.core.errors import CannotListen, CertificateRefused, StoreRefused
 from taskq_server.server import Server
+from taskq_server.settings import WrongSettings, load
 
 STORAGE_FAILED = 74
 

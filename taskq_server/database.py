@@ -15,13 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from taskq_server import config, logs
-from taskq_server.config import Config, WrongSettings, shown
+from taskq_server import logs, values
+from taskq_server.config import Config
 from taskq_server.core.errors import StoreRefused
+from taskq_server.settings import Parser, WrongSettings, add_flags, settle
 from taskq_server.store import migrate
 from taskq_server.store.copying import copy as copying
 from taskq_server.store.copying import mark as copy_mark
 from taskq_server.store.sqlite.admin import SQLiteFile
+from taskq_server.values import shown
 
 if TYPE_CHECKING:
     from taskq_server.store.postgres.admin import PostgresDatabase
@@ -117,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(arguments)
         names = OF_ALL if options.verb == "copy" else ["database_url", *OF_ALL]
-        settings = config.settle(vars(options), names)
+        settings = settle(vars(options), names)
         urls = _two_databases(options) if options.verb == "copy" else [settings.database_url]
     except WrongSettings as wrong:
         _say(str(wrong))
@@ -137,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = config.Parser(prog="taskq db", description="Look after a database of taskq.", allow_abbrev=False)
+    parser = Parser(prog="taskq db", description="Look after a database of taskq.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar=" | ".join(VERBS))
     for name, verb in VERBS.items():
         its = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__, allow_abbrev=False)
@@ -150,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
             its.add_argument("file", metavar="FILE", help="must not be there yet")
         if verb is sql:
             its.add_argument("--since", metavar="VERSION", help="that it has, or `none`, so that nobody looks at it")
-        config.add_flags(its, OF_ALL if verb is copy else ["database_url", *OF_ALL])
+        add_flags(its, OF_ALL if verb is copy else ["database_url", *OF_ALL])
     return parser
 
 
@@ -159,7 +161,7 @@ def _two_databases(options: argparse.Namespace) -> list[str]:
     faults = []
     for name, url in urls.items():
         try:
-            config.database(url)
+            values.database(url)
         except ValueError as rule:
             faults.append(f"{name} {rule}")
     if options.source == options.target:

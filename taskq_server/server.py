@@ -17,7 +17,7 @@ from taskq_server.admin_tasks import AdminTasks
 from taskq_server.bulk import Bulk
 from taskq_server.certificates import Certificates
 from taskq_server.clock import Alarm, DatabaseClock, OwnClock, SystemClock
-from taskq_server.config import Config, shown
+from taskq_server.config import Config
 from taskq_server.core.errors import CannotListen, StoreRefused
 from taskq_server.core.rights import of_certificates
 from taskq_server.dispatcher import Dispatcher
@@ -57,6 +57,7 @@ from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import server_lease_us
 from taskq_server.task_queue import TaskQueue
+from taskq_server.values import shown
 
 log = structlog.get_logger("taskq.server")
 

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from taskq_server import config, logs
+from taskq_server import logs, values
 from taskq_server.clock import SystemClock
-from taskq_server.config import Config, WrongSettings
+from taskq_server.config import Config
 from taskq_server.core import token as api_token
 from taskq_server.core.errors import StoreRefused
 from taskq_server.core.rights import RULE, Rights, principal
 from taskq_server.database import INTERRUPTED, OF_ALL, OUR_FAULT, WRONG_USAGE, database_at, runner
+from taskq_server.settings import Parser, WrongSettings, add_flags, settle
 from taskq_server.store import migrate
 from taskq_server.store.verbs import tokens
 from taskq_server.store.verbs.tokens import NewToken, Revocation, Token
@@ -74,7 +75,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Config], int]] = {"create": creat
 def main(arguments: Sequence[str]) -> int:
     try:
         options = _parser().parse_args(arguments)
-        settings = config.settle(vars(options), ["database_url", *OF_ALL], faults=_faults(options))
+        settings = settle(vars(options), ["database_url", *OF_ALL], faults=_faults(options))
     except WrongSettings as wrong:
         _say(str(wrong))
         return WRONG_USAGE
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = config.Parser(prog="taskq token", description="Make, list and revoke API tokens.", allow_abbrev=False)
+    parser = Parser(prog="taskq token", description="Make, list and revoke API tokens.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="create | list | revoke")
     for name, verb in VERBS.items():
         its = verbs.add_parser(name, help=verb.__doc__, description=verb.__doc__, allow_abbrev=False)
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
             its.add_argument("--all", action="store_true", help="also those that may not be used any more")
         else:
             its.add_argument("token", metavar="TOKEN", nargs="+", help="the id of a token, such as tq_0123456789ab")
-        config.add_flags(its, ["database_url", *OF_ALL])
+        add_flags(its, ["database_url", *OF_ALL])
     return parser
 
 
@@ -130,7 +131,7 @@ def _check(faults: list[str], name: str, check: Callable[[], object]) -> None:
 
 
 def _set_expiry(options: argparse.Namespace) -> None:
-    options.expire_after = config.span(options.expire_after)
+    options.expire_after = values.span(options.expire_after)
     if not 0 < options.expire_after <= LONGEST_EXPIRY_SECONDS:
         raise ValueError("must be more than nothing, and 3650d at most")
 

@@ -16,9 +16,9 @@ from google.rpc import code_pb2
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskq_server.config import host_names
 from taskq_server.http.errors import Failure, Refusal
 from taskq_server.http.json_api import google_error
+from taskq_server.values import host_names
 
 OPEN_TO_ALL = "/livez", "/readyz"
 """Probes come by whatever name, and are told nothing."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from taskq_server.config import COLOURS, HTTP_PATHS
+from taskq_server.values import COLOURS, HTTP_PATHS
 from tests.conftest import StartServer
 from tests.dashboard.at_work import AtWork, at_work
 from tests.dashboard.axe import faults

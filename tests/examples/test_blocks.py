@@ -24,7 +24,8 @@ import pytest
 
 from admin_client.commands.completion import SHELLS
 from taskq.v1 import processor_service_pb2, scheduler_service_pb2, task_pb2
-from taskq_server.config import Config, load
+from taskq_server.config import Config
+from taskq_server.settings import load
 from tests.examples import scenes, stand_ins
 from tests.examples.blocks import Block, blocks_of, commands_of, pages, spans_of
 from tests.examples.scenes import Scene, Stage

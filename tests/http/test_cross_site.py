@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from taskq_server.config import WrongSettings, load
 from taskq_server.http.safety import Hosts
+from taskq_server.settings import WrongSettings, load
 from tests.conftest import StartServer
 from tests.http.asking import ask
 from tests.http.conftest import Site

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from taskq_server.config import WrongSettings, load
+from taskq_server.settings import WrongSettings, load
 from tests.conftest import StartServer
 from tests.http.conftest import Site, fetch
 from tests.rpc.callers import granted

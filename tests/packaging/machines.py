@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from processor_client import Processor
-from taskq_server import config
+from taskq_server.config import Config
+from taskq_server.settings import load
 from tests.support.process import ROOT
 
 DOCKER = ROOT / "docker"
@@ -31,17 +32,17 @@ def client_variables(environment: dict[str, str]) -> set[str]:
     return {name.removeprefix("TASKQ_") for name in environment}
 
 
-def server_settings(said: dict[str, str], folder: Path) -> config.Config:
+def server_settings(said: dict[str, str], folder: Path) -> Config:
     """What the server makes of it in its image; fails for a setting that there is not, or that would be refused."""
     environment = dict(re.findall(r"(TASKQ_[A-Z_]+)=(\S+)", DOCKERFILE)) | said
     for name in environment:
-        assert name.removeprefix("TASKQ_").removesuffix("_FILE").lower() in config.Config.model_fields, name
+        assert name.removeprefix("TASKQ_").removesuffix("_FILE").lower() in Config.model_fields, name
     if "TASKQ_CERT_RIGHTS_FILE" in said:
         environment["TASKQ_CERT_RIGHTS_FILE"] = str(DOCKER / "kubernetes" / "rights")
     if "TASKQ_DATABASE_URL_FILE" not in said:
-        return config.load([], environment)
+        return load([], environment)
     secret = folder / "database_url"
     secret.write_text("postgresql://taskq@db.example/taskq")
-    settings = config.load([], environment | {"TASKQ_DATABASE_URL_FILE": str(secret)})
+    settings = load([], environment | {"TASKQ_DATABASE_URL_FILE": str(secret)})
     assert settings.database_url == secret.read_text(), "nothing else is set that would win over it"
     return settings

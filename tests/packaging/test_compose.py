@@ -20,7 +20,7 @@ import yaml
 from admin_client.health import health
 from client_core.access import ENVIRONMENT, TLS
 from examples.cook_pasta.cooks import COOKS
-from taskq_server.config import span
+from taskq_server.values import span
 from tests.packaging.machines import (
     COMPOSE,
     DOCKER,

@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from admin_client.health import health
-from taskq_server.config import default_database_url
+from taskq_server.values import default_database_url
 from tests.packaging.machines import DOCKERFILE, SERVICES
 from tests.support.process import ROOT
 

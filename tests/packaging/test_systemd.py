@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taskq_server import config
+from taskq_server import settings, values
 from tests.packaging.machines import DOCKER, DRAIN_SECONDS
 
 UNITS = sorted((DOCKER / "systemd").glob("*.service"))
@@ -35,9 +35,9 @@ def test_the_unit_of_the_server_knows_its_exit_codes_and_gives_it_time_to_stop()
     assert said["Type"] == "notify"
     assert said["RestartPreventExitStatus"] == "2 78"
     name, _, value = said["Environment"].partition("=")
-    assert config.span(said["TimeoutStopSec"] + "s") > config.load([], {name: value}).stop_grace
+    assert values.span(said["TimeoutStopSec"] + "s") > settings.load([], {name: value}).stop_grace
 
 
 def test_the_unit_of_a_processor_gives_it_time_to_drain() -> None:
     said = said_by("taskq-processor@.service")
-    assert config.span(said["TimeoutStopSec"] + "s") > DRAIN_SECONDS
+    assert values.span(said["TimeoutStopSec"] + "s") > DRAIN_SECONDS

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from taskq_server.config import Config, WrongSettings, load, settle, shown
+from taskq_server.config import Config
+from taskq_server.settings import WrongSettings, load, settle
+from taskq_server.values import shown
 
 FIXED_BY_CONTRACT = {
     "listen", "http_listen", "database_url", "lease_duration", "retention", "insecure",

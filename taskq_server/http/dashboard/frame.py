@@ -17,7 +17,7 @@ class Frame:
     environment: str = ""
     """What this installation is, for people; empty says nothing."""
     colour: str = ""
-    """Of that: one of `config.COLOURS`; empty is none."""
+    """Of that: one of `values.COLOURS`; empty is none."""
     base_path: str = ""
     """Before every address; empty, or from its `/` on without one at the end."""
     is_read_only: bool = False

@@ -14,7 +14,6 @@ from typing import TypeVar
 from sqlalchemy import Connection, exc, text
 from sqlalchemy.util import greenlet_spawn
 
-from taskq_server.config import shown
 from taskq_server.core.errors import StoreRefused
 from taskq_server.store import migrate
 from taskq_server.store.copying import mark as copy_mark
@@ -25,6 +24,7 @@ from taskq_server.store.postgres import start as postgres_start
 from taskq_server.store.postgres.engine import SETTINGS, engine_of
 from taskq_server.store.postgres.faults import sqlstate
 from taskq_server.store.verbs import tokens
+from taskq_server.values import shown
 
 Answer = TypeVar("Answer")
 

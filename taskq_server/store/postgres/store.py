@@ -19,7 +19,6 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from taskq_server.clock import Clock, DatabaseClock
-from taskq_server.config import shown
 from taskq_server.core.errors import StorageUnavailable, StoreRefused
 from taskq_server.store.postgres import faults
 from taskq_server.store.postgres import start as postgres_start
@@ -33,6 +32,7 @@ from taskq_server.store.verbs import bulk, draining, firing, living, reading, sc
 from taskq_server.store.verbs.end_batch import Rules
 from taskq_server.store.verbs.servers import LONGEST_SERVER_LEASE_US, News, Presence, Renewed, Version
 from taskq_server.store.waiting import Look
+from taskq_server.values import shown
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
