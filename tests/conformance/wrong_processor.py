@@ -180,7 +180,7 @@ class Processor:
                 else:
                     await asyncio.wait_for(self.beat_now.wait(), pause)
                     await asyncio.sleep(min(pause, interval))
-            if FAULT == "does-not-heartbeat" and self.held:
+            if FAULT == "does-not-heartbeat" and (self.held or self.draining):
                 continue
             keys = [] if FAULT == "lists-nothing" else list(self.held)
             if FAULT == "lists-no-task-that-has-ended":
