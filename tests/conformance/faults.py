@@ -1,7 +1,7 @@
 """What each fault of wrong_processor.py breaks: these promises, and no others.
 
-`python -m tests.conformance.faults` looks for that, with every fault and every promise: seven minutes on two cores. The
-exit code is 1 unless all is so.
+`python -m tests.conformance.faults` looks for that, with every fault and every promise: seven minutes on two cores.
+The exit code is 1 unless all is so.
 """
 
 from __future__ import annotations
