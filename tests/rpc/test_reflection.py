@@ -1,5 +1,4 @@
-"""The server says itself what it can be asked: by stubs of both versions, by grpcurl, and by a client made as evans is:
-both are run."""
+"""The server says itself what it can be asked: by stubs of both versions, by grpcurl and by evans, which are run."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from tests.conftest import StartServer
 from tests.rpc.callers import granted
 from tests.rpc.support import SUCCEEDED, UNKNOWN_ID, soon
 from tests.rpc.world import World
-from tests.support import grpcurl, reflecting
+from tests.support import evans, grpcurl
 from tests.support.waiting import until_async
 
 SERVICES = {
@@ -168,51 +167,79 @@ async def test_grpcurl_administers_and_asks_for_the_health(curl: Grpcurl, world:
     assert (await curl.answer("grpc.health.v1.Health/Check", {}))["status"] == "SERVING"
 
 
-# ── as evans asks ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── evans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
-def stranger() -> Path:
-    """A program that knows of a server what reflection v1alpha tells."""
+def evans_program() -> Path:
     try:
-        return reflecting.build()
-    except reflecting.NoReflecting as why:
-        pytest.skip(f"REFLECTION BY THE LIBRARY OF EVANS IS NOT TESTED: {why}")
+        return evans.build()
+    except evans.NoEvans as why:
+        pytest.skip(f"EVANS IS NOT TESTED: {why}")
 
 
-async def ask_as_evans(stranger: Path, address: str, *words: str, token: str = "") -> subprocess.CompletedProcess[str]:
-    command, shown = [str(stranger), address, *words], {**os.environ, "TOKEN": token}
-    return await asyncio.to_thread(
-        subprocess.run, command, env=shown, capture_output=True, text=True, timeout=60, check=False
-    )
+class Evans:
+    """evans, with nothing but the address of a server, and perhaps a token."""
 
+    def __init__(self, program: Path, home: Path, address: str, token: str = "") -> None:
+        host, _, port = address.rpartition(":")
+        header = [f"--header=authorization=Bearer {token}"] if token else []
+        self._command = [str(program), "--silent", f"--host={host}", f"--port={port}", "--reflection", *header, "cli"]
+        self._environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
 
-async def test_the_library_of_evans_finds_every_service_and_calls_what_it_found(stranger: Path, world: World) -> None:
-    address = world.server.address
-    listed = await ask_as_evans(stranger, address)
-    assert set(listed.stdout.split()) == {*SERVICES, health.SERVICE_NAME, V1ALPHA}, listed.stderr
+    async def __call__(self, *words: str, data: object = None) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(
+            subprocess.run,
+            [*self._command, *words],
+            input=json.dumps(data),
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
-    async def call(method: str, data: object) -> list[Any]:
-        ended = await ask_as_evans(stranger, address, f"taskq.v1.{method}", json.dumps(data))
+    async def answers(self, method: str, data: object) -> list[Any]:
+        """All that a call is answered."""
+        ended = await self("call", f"taskq.v1.{method}", data=data)
         assert ended.returncode == 0, ended.stderr
-        return [json.loads(line) for line in ended.stdout.splitlines()]
+        return list(documents(ended.stdout))
+
+
+def documents(text: str) -> Iterator[Any]:
+    """JSON after JSON."""
+    while text := text.lstrip():
+        document, end = json.JSONDecoder().raw_decode(text)
+        yield document
+        text = text[end:]
+
+
+async def test_evans_lists_describes_and_calls_what_there_is(evans_program: Path, world: World, tmp_path: Path) -> None:
+    asks = Evans(evans_program, tmp_path, world.server.address)
+    listed = await asks("list")
+    assert set(listed.stdout.split()) == {*SERVICES, health.SERVICE_NAME, V1ALPHA}, listed.stderr
+    described = await asks("desc", "taskq.v1.NewTask")
+    assert ".google.protobuf.Struct args" in described.stdout, described.stderr
 
     task = {"name": "cook", "args": {"dish": "soup", "servings": 2}, "delay": "1.5s"}
-    ((result,),) = [answer["results"] for answer in await call("SchedulerService/Enqueue", {"tasks": [task]})]
+    ((result,),) = [answer["results"] for answer in await asks.answers("SchedulerService.Enqueue", {"tasks": [task]})]
     assert result["outcome"] == "ENQUEUE_OUTCOME_CREATED"
-    (got,) = await call("SchedulerService/GetTask", {"taskId": result["taskId"]})
+    (got,) = await asks.answers("SchedulerService.GetTask", {"taskId": result["taskId"]})
     assert (got["task"]["name"], got["task"]["state"]) == ("cook", "TASK_STATE_SCHEDULED")
     await world.scheduler.cancel(result["taskId"])
-    watched = await call("SchedulerService/WatchTask", {"taskId": result["taskId"]})
+    watched = await asks.answers("SchedulerService.WatchTask", {"taskId": result["taskId"]})
     assert watched[-1]["task"]["state"] == "TASK_STATE_CANCELLED"
+    refused = await asks("call", "taskq.v1.SchedulerService.GetTask", data={"taskId": "nope"})
+    assert refused.returncode == 1
+    assert "InvalidArgument" in refused.stderr and "task_id must be a UUID" in refused.stderr
 
 
-async def test_the_library_of_evans_is_told_nothing_without_a_credential(
-    stranger: Path, start_server: StartServer
+async def test_evans_is_told_nothing_without_a_credential(
+    evans_program: Path, start_server: StartServer, tmp_path: Path
 ) -> None:
     server = await start_server(auth="required")
-    refused = await ask_as_evans(stranger, server.address)
+    refused = await Evans(evans_program, tmp_path, server.address)("list")
     assert refused.returncode == 1 and "Unauthenticated" in refused.stderr
-    reader = await granted(server, "reader", "read")
-    listed = await ask_as_evans(stranger, server.address, token=reader)
+    token = await granted(server, "reader", "read")
+    listed = await Evans(evans_program, tmp_path, server.address, token)("list")
     assert set(listed.stdout.split()) >= SERVICES, listed.stderr

@@ -1,7 +1,4 @@
-"""A client that asks by reflection v1alpha alone: the Go program beside this, by the library of which evans is made.
-
-Evans itself is not to be had from every mirror of Go's modules; what it asks a server, this asks in the same way.
-"""
+"""evans (https://github.com/ktr0731/evans), which knows of a server what reflection v1alpha tells; made where Go is."""
 
 from __future__ import annotations
 
@@ -11,25 +8,25 @@ from pathlib import Path
 
 from tests.support.process import ROOT
 
-PROGRAM = ROOT / ".cache" / "bin" / "reflecting"
+PROGRAM = ROOT / ".cache" / "bin" / "evans"
 FOLDER = Path(__file__).parent
 SECONDS = 600
 
 
-class NoReflecting(Exception):
+class NoEvans(Exception):
     """It cannot be made; its text says why."""
 
 
 def build() -> Path:
-    """Where it is; the first time it takes minutes."""
+    """Where it is; the first time it takes a minute."""
     if (go := shutil.which("go")) is None:
-        raise NoReflecting("Go is not on the path")
+        raise NoEvans("Go is not on the path")
     try:
         _run(go, "mod", "download")
     except subprocess.CalledProcessError as failed:
-        raise NoReflecting(f"what it is made of cannot be fetched: {failed.stderr[-500:]}") from failed
+        raise NoEvans(f"what it is made of cannot be fetched: {failed.stderr[-500:]}") from failed
     try:
-        _run(go, "build", "-o", str(PROGRAM), ".")
+        _run(go, "build", "-o", str(PROGRAM), "github.com/ktr0731/evans")
     except subprocess.CalledProcessError as failed:
         raise AssertionError(failed.stderr) from failed
     return PROGRAM
