@@ -94,7 +94,7 @@ class Heart:
                 self._held.arrived()
                 return 0.0
             self._held.put_back(news)
-            return self._failed(code)
+            return self._failed(code, error.details() or "" if isinstance(error, grpc.Call) else "")
         self._link.worked()
         self._failures = 0
         more_waits = self._held.arrived()
@@ -105,14 +105,14 @@ class Heart:
         pause = from_duration(reply.rest).total_seconds() if rests else self._interval
         return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
-    def _failed(self, code: grpc.StatusCode) -> float:
+    def _failed(self, code: grpc.StatusCode, why: str) -> float:
         # A connection that has swallowed a heartbeat for a quarter of the lease is not given a second one.
         old = self._link.failed(is_wedged=code is grpc.StatusCode.DEADLINE_EXCEEDED)
         if old is not None:
             old.close()
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 10), self._interval)
         if self._failures == 0 and not self._closed:
-            logger.warning("heartbeat failed: %s; trying again", code.name)
+            logger.warning("heartbeat failed: %s %s; trying again", code.name, why)
         self._failures += 1
         return pause * random.uniform(0.5, 1.0)
 

@@ -14,13 +14,14 @@ from taskq_server import task_id
 from taskq_server.access import NOBODYS_SESSION, Access
 from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.config import Config
-from taskq_server.core.errors import SessionNotFound, Stopping
+from taskq_server.core.errors import PermissionDenied, SessionNotFound, Stopping
 from taskq_server.core.task import Assignment
 from taskq_server.metrics import Metrics
 from taskq_server.rpc import convert_processor as convert
 from taskq_server.rpc.convert import duration, timestamp
 from taskq_server.session import Session, Stream
 from taskq_server.sessions import Sessions, microseconds
+from taskq_server.store.verbs.reading import Owned
 from taskq_server.task_queue import TaskQueue
 
 log = structlog.get_logger("taskq.rpc")
@@ -95,17 +96,24 @@ class ProcessorService:
 
     async def _callers(self, session_id: bytes) -> bytes:
         """The session, if it is the caller's; else the id of none. PermissionDenied when their credential, which may be
-        another than the one that has registered it, does not allow all that it runs."""
+        another than the one that has registered it, does not allow all that it runs; of a session that has ended they
+        hear that, as anybody does: it makes a processor register again, and that names what is missing."""
         if not self._access.required:
             return session_id
         caller = self._access.caller()
         owned = await self._sessions.owner(session_id)
         if owned is None or owned.principal != caller.principal:
             return NOBODYS_SESSION
-        if not (isinstance(owned, Session) and owned.vetted is caller):  # there may be a thousand names
+        if isinstance(owned, Session) and owned.vetted is caller:  # there may be a thousand names
+            return session_id
+        try:
             caller.must_process(owned.capabilities, fields=False)
-            if isinstance(owned, Session):
-                owned.vetted = caller
+        except PermissionDenied:
+            if isinstance(owned, Owned) and owned.has_ended:
+                return NOBODYS_SESSION
+            raise
+        if isinstance(owned, Session):
+            owned.vetted = caller
         return session_id
 
     async def _frames(

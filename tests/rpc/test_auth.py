@@ -216,8 +216,21 @@ async def test_every_call_of_a_session_needs_the_rights_to_all_that_it_runs_whoe
     await is_refused(narrow, task)  # also when one who may has just been let in
     assert (await (await house.scheduler("read")).get(task_id)).state == RUNNING
     assert (await owner.succeed(task)).status == ACCEPTED
+
+
+async def test_of_a_session_that_has_ended_a_weaker_credential_hears_that_and_registers_again(house: House) -> None:
+    owner = await house.processor(await house.token("process:cook", "process:bake"), "cook", "bake")
+    narrow = await house.processor(await house.token("process:cook"))
+    narrow.registered = owner.registered
+    await (await house.scheduler("enqueue:cook")).enqueue("cook")
+    await owner.open()
+    task = await owner.take_one()
+    assert (await owner.succeed(task)).status == ACCEPTED
     await owner.unregister()
-    await is_refused(narrow, task)
+
+    assert (await narrow.heartbeat()).stream == REREGISTER
+    assert (await narrow.succeed(task)).status == LEASE_LOST, "what was accepted is told to who may know"
+    assert (await refused(narrow.open())).code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_what_a_session_runs_is_known_at_servers_that_do_not_push_to_it(

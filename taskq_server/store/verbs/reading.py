@@ -65,14 +65,17 @@ class Owned(NamedTuple):
 
     principal: str
     capabilities: dict[str, int]
+    has_ended: bool
 
 
 def owners(tx: Transaction, session_ids: list[bytes]) -> list[Owned | None]:
     """Whose sessions are, also those that have ended; None for one that never was, or is long gone."""
     table = schema.session.c
-    columns = table.session_id, table.principal, table.capabilities
+    columns = table.session_id, table.principal, table.capabilities, table.end_time_us
     known = tx.connection.execute(select(*columns).where(tx.sql.among(table.session_id, session_ids)))
-    by_id = {row.session_id: Owned(row.principal, json.loads(row.capabilities)) for row in known}
+    by_id = {
+        row.session_id: Owned(row.principal, json.loads(row.capabilities), row.end_time_us is not None) for row in known
+    }
     return [by_id.get(session_id) for session_id in session_ids]
 
 
