@@ -158,6 +158,16 @@ def test_a_heartbeat_that_failed_is_repeated_within_a_second(code: grpc.StatusCo
     assert rehearsal.beat()[1] >= 9.0
 
 
+def test_a_failed_heartbeat_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+    rehearsal = Rehearsal()
+
+    for _ in range(2):
+        rehearsal.beat(code=grpc.StatusCode.PERMISSION_DENIED)
+
+    said = [record.getMessage() for record in caplog.records if record.name == "taskq.processor"]
+    assert said == ["heartbeat failed: PERMISSION_DENIED as scripted; trying again"]
+
+
 def test_five_failures_in_a_row_open_another_channel_to_the_next_server() -> None:
     rehearsal = Rehearsal()
 
