@@ -41,8 +41,8 @@ class Config(BaseModel):
     )
     auth: Literal["auto", "off", "required"] = Field(
         "auto",
-        description="whether callers must show who they are; auto is off on loopback without rights of certificates "
-        "and without TASKQ_TOKEN_LISTEN",
+        description="whether callers must show who they are; auto is off on loopback without rights of certificates, "
+        "TASKQ_TOKEN_LISTEN and TASKQ_HTTP_BASE_PATH",
     )
     token_listen: Annotated[str, BeforeValidator(values.http_address)] = Field(
         "",
@@ -184,7 +184,8 @@ class Config(BaseModel):
     @property
     def auth_required(self) -> bool:
         """Whether callers must show who they are."""
-        asks = not self.on_loopback or bool(self.cert_rights) or bool(self.token_listen)
+        lets_others_in = not self.on_loopback or bool(self.http_base_path)  # which a proxy has, and is there for them
+        asks = lets_others_in or bool(self.cert_rights) or bool(self.token_listen)
         return self.auth == "required" or (self.auth == "auto" and asks)
 
     @property

@@ -23,9 +23,9 @@ BASE = "/ops/taskq"
 
 @pytest.fixture
 async def below(start_server: StartServer) -> AsyncIterator[Site]:
-    """A server that a proxy shows below a path."""
+    """A server that a proxy shows below a path, to people who are asked for elsewhere."""
     site = Site(start_server)
-    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE)
+    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE, auth="off")
     yield site
     await site.end()
 
@@ -33,7 +33,7 @@ async def below(start_server: StartServer) -> AsyncIterator[Site]:
 @pytest.fixture
 async def house_below(start_server: StartServer) -> AsyncIterator[Site]:
     site = Site(start_server)
-    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE, auth="required")
+    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE)
     yield site
     await site.end()
 

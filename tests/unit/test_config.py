@@ -325,6 +325,13 @@ def test_a_base_path_has_no_slash_at_its_end(text: str, path: str) -> None:
     assert load([], {"TASKQ_HTTP_BASE_PATH": text}).http_base_path == path
 
 
+def test_whom_a_proxy_lets_in_is_asked_who_they_are_on_loopback_too() -> None:
+    assert not load([], {}).auth_required
+    assert load(["--http-base-path=/taskq"], {}).auth_required
+    assert not load(["--http-base-path=/taskq", "--auth=off"], {}).auth_required
+    assert not load(["--http-base-path=/"], {}).auth_required
+
+
 @pytest.mark.parametrize(
     "text",
     [
