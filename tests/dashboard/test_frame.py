@@ -142,6 +142,18 @@ async def test_signing_in_leads_below_the_base_path_and_the_cookie_stays_there(h
         assert (await house_below.post(f"{BASE}/signin?to={to}", {"token": token})).headers["location"] == f"{BASE}/"
 
 
+@pytest.mark.parametrize("above", ["taskq_session=another", "taskq_session.ops=another"])
+async def test_servers_above_on_the_same_host_have_cookies_of_their_own(house_below: Site, above: str) -> None:
+    token = await granted(house_below.server, "ana", "read")
+    [cookie] = (await house_below.post(f"{BASE}/signin", {"token": token}, cookie=above)).cookies
+    own = cookie.partition(";")[0]
+    for both in (f"{own}; {above}", f"{above}; {own}"):
+        assert (await house_below.get(f"{BASE}/tasks", cookie=both)).status == 200
+    [ended] = (await house_below.post(f"{BASE}/signout", cookie=f"{own}; {above}")).cookies
+    assert ended.partition("=")[0] == own.partition("=")[0] != above.partition("=")[0]
+    assert (await house_below.get(f"{BASE}/tasks", cookie=f"{own}; {above}")).status == 303
+
+
 async def test_no_base_path_can_be_taken_for_a_path_of_the_servers_own(below: Site) -> None:
     first = {path.split("/")[1] for path in _paths(below)}
     assert {word for word in first if "." not in word or word == "openapi.json"} == HTTP_PATHS
