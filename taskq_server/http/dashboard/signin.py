@@ -73,7 +73,7 @@ class SignIns:
             reference,
             max_age=LIFE_SECONDS,
             path=self._path,
-            secure=request.url.scheme == "https",
+            secure=_is_by_tls(request),
             httponly=True,
             samesite="strict",
         )
@@ -93,6 +93,11 @@ class SignIns:
 
     def _key(self, request: Request) -> bytes:
         return _hash(request.cookies.get(self._cookie, ""))
+
+
+def _is_by_tls(request: Request) -> bool:
+    """As far as the browser knows, which says it of a form: TLS may end before this server."""
+    return request.url.scheme == "https" or request.headers.get("origin", "").lower().startswith("https://")
 
 
 def _hash(reference: str) -> bytes:
