@@ -192,7 +192,7 @@ class Server:
         log.info(
             "server started",
             address=self.address,
-            **({"tokens": self.token_address} if self.token_address else {}),
+            **({"token_address": self.token_address} if self.token_address else {}),
             http=self.http_address,
             database=shown(config.database_url),
             auth=self.access.required,

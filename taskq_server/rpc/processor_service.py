@@ -102,10 +102,10 @@ class ProcessorService:
         owned = await self._sessions.owner(session_id)
         if owned is None or owned.principal != caller.principal:
             return NOBODYS_SESSION
-        if not (isinstance(owned, Session) and owned.vetted is caller):  # there may be a thousand names
+        if not (isinstance(owned, Session) and owned.vetted_caller is caller):  # there may be a thousand names
             caller.must_process(owned.capabilities, fields=False)
             if isinstance(owned, Session):
-                owned.vetted = caller
+                owned.vetted_caller = caller
         return session_id
 
     async def _frames(

@@ -188,7 +188,7 @@ async def test_pages_that_are_read_only_offer_no_change_and_make_none(museum: Si
 
 
 @pytest.mark.parametrize("colour", ["", *COLOURS])
-async def test_an_environment_has_a_name_and_a_colour_that_all_can_read(
+async def test_an_installation_has_a_name_and_a_colour_that_all_can_read(
     start_server: StartServer, readers: Callable[..., Reader], colour: str
 ) -> None:
     site = Site(start_server)
@@ -196,12 +196,12 @@ async def test_an_environment_has_a_name_and_a_colour_that_all_can_read(
     for theme in ("light", "dark"):
         reader = readers(color_scheme=theme, bypass_csp=True)
         assert await reader.does(faults(site.url + "/api", "dark")) == []
-        assert await reader.does(lambda page: (page.title(), page.inner_text(".environment"))) == (
+        assert await reader.does(lambda page: (page.title(), page.inner_text(".installation"))) == (
             "API · production · taskq",
             "production",
         )
     await site.end()
 
 
-async def test_an_environment_without_a_name_is_not_spoken_of(site: Site) -> None:
-    assert "environment" not in (await site.get("/api")).text.partition("<main")[0]
+async def test_an_installation_without_a_name_is_not_spoken_of(site: Site) -> None:
+    assert "installation" not in (await site.get("/api")).text.partition("<main")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -93,6 +94,8 @@ def test_a_server_prints_where_it_takes_tokens_without_certificates(tmp_path: Pa
                 told = health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True)
             assert told.status == health_pb2.HealthCheckResponse.SERVING
             assert server.stop() == 0
+            [started] = [json.loads(line) for line in server.read_log().splitlines() if '"server started"' in line]
+            assert (started["address"], started["token_address"]) == (server.address, server.token_address)
         finally:
             server.kill()
 
