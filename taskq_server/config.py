@@ -41,10 +41,10 @@ class Config(BaseModel):
     )
     auth: Literal["auto", "off", "required"] = Field(
         "auto",
-        description="whether callers must show who they are; auto is off on loopback without rights of certificates "
-        "and without TASKQ_TOKEN_LISTEN",
+        description="whether callers must show who they are; auto is off on loopback without rights of certificates, "
+        "TASKQ_TOKEN_LISTEN and TASKQ_HTTP_BASE_PATH",
     )
-    token_listen: Annotated[str, BeforeValidator(values.http_address)] = Field(
+    token_listen: Annotated[str, BeforeValidator(values.address_or_none)] = Field(
         "",
         description="where gRPC listens, too, for clients that show a token and no certificate, while "
         "TASKQ_TLS_CLIENT_AUTH=require keeps them out of TASKQ_LISTEN; empty is off",
@@ -57,7 +57,7 @@ class Config(BaseModel):
     max_streams: int = Field(
         1_000, ge=1, le=100_000, description="of one caller on this server, where callers must show who they are"
     )
-    http_listen: Annotated[str, BeforeValidator(values.http_address)] = Field(
+    http_listen: Annotated[str, BeforeValidator(values.address_or_none)] = Field(
         "127.0.0.1:8080",
         description="where HTTP listens: the dashboard, calls as JSON, /openapi.json, /metrics, /livez, /readyz; "
         "port 0 takes any free one, which is printed; empty is off",
@@ -73,7 +73,7 @@ class Config(BaseModel):
         description="below which all that HTTP answers is found from outside, such as /taskq: for a reverse proxy, "
         "which may take it off or leave it on",
     )
-    dashboard_environment: Annotated[str, AfterValidator(values.environment)] = Field(
+    dashboard_environment: Annotated[str, AfterValidator(values.installation)] = Field(
         "",
         description="what the dashboard says this installation is: NAME or NAME:COLOUR, such as production:red; "
         "grey, blue, green, amber or red",
@@ -171,7 +171,7 @@ class Config(BaseModel):
         return {variable(name): _text(value) for name, value in told.items()}
 
     @property
-    def environment(self) -> tuple[str, str]:
+    def installation(self) -> tuple[str, str]:
         """Its name and its colour; either may be empty."""
         name, _, colour = self.dashboard_environment.partition(":")
         return name, colour
@@ -184,7 +184,8 @@ class Config(BaseModel):
     @property
     def auth_required(self) -> bool:
         """Whether callers must show who they are."""
-        asks = not self.on_loopback or bool(self.cert_rights) or bool(self.token_listen)
+        lets_others_in = not self.on_loopback or bool(self.http_base_path)  # which a proxy has, and is there for them
+        asks = lets_others_in or bool(self.cert_rights) or bool(self.token_listen)
         return self.auth == "required" or (self.auth == "auto" and asks)
 
     @property

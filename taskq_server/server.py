@@ -162,7 +162,9 @@ class Server:
                 self.http_address = await self._http.start(config.http_listen)
             self.address = self._rpc.listen(config.listen, self.certificates)
             if config.token_listen:
-                self.token_address = self._rpc.listen(config.token_listen, self.certificates, asks=False)
+                self.token_address = self._rpc.listen(
+                    config.token_listen, self.certificates, asks=False, setting="TASKQ_TOKEN_LISTEN"
+                )
             await self._rpc.start()
         except CannotListen:
             await self._http.stop()
@@ -190,7 +192,7 @@ class Server:
         log.info(
             "server started",
             address=self.address,
-            **({"tokens": self.token_address} if self.token_address else {}),
+            **({"token_address": self.token_address} if self.token_address else {}),
             http=self.http_address,
             database=shown(config.database_url),
             auth=self.access.required,

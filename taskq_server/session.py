@@ -104,7 +104,7 @@ class Session:
         self.max_in_flight = new.max_in_flight
         self.build_id = new.build_id
         self.principal = new.principal
-        self.vetted: object = None
+        self.vetted_caller: object = None
         """The caller who was last found to have the rights to all that it runs."""
         self.stream: Stream | None = None
         self.draining = False

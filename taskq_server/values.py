@@ -42,9 +42,9 @@ HTTP_PATHS = frozenset(
     ]
 )
 """The first words of what HTTP answers, but for gRPC's own, which have dots."""
-_ENVIRONMENT = re.compile(r"[^\x00-\x1f\x7f:]{1,40}")
+_INSTALLATION = re.compile(r"[^\x00-\x1f\x7f:]{1,40}")
 COLOURS = ("grey", "blue", "green", "amber", "red")
-"""What an environment may be marked with."""
+"""What an installation may be marked with."""
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+):(\d{1,5})", re.ASCII)
 
 
@@ -68,10 +68,10 @@ def address(text: str) -> str:
     return text
 
 
-def http_address(text: str) -> str:
+def address_or_none(text: str) -> str:
     match = _HOST_AND_PORT.fullmatch(text)
     if text and (match is None or int(match[2]) > 65535):
-        raise ValueError("must be host:port with a port from 0 to 65535, such as 127.0.0.1:8080, or empty")
+        raise ValueError("must be host:port with a port from 0 to 65535, or empty")
     return text
 
 
@@ -90,9 +90,9 @@ def base_path(text: str) -> str:
     return text.rstrip("/")
 
 
-def environment(text: str) -> str:
+def installation(text: str) -> str:
     name, _, colour = text.partition(":")
-    if text and not (_ENVIRONMENT.fullmatch(name) and (":" not in text or colour in COLOURS)):
+    if text and not (_INSTALLATION.fullmatch(name) and (":" not in text or colour in COLOURS)):
         raise ValueError(
             f"must be 1 to 40 characters without a colon; then a colon and {', '.join(COLOURS)}, or nothing"
         )

@@ -252,7 +252,7 @@ class CannotListen(Exception):
 
     exit_code = 75
 
-    def __init__(self, address: str, setting: str = "TASKQ_LISTEN") -> None:
+    def __init__(self, address: str, setting: str) -> None:
         self.address = address
         self.setting = setting
         super().__init__(f"{address} cannot be listened on; stop the program that has it, or set {setting} to another")

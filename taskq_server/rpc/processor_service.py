@@ -104,7 +104,7 @@ class ProcessorService:
         owned = await self._sessions.owner(session_id)
         if owned is None or owned.principal != caller.principal:
             return NOBODYS_SESSION
-        if isinstance(owned, Session) and owned.vetted is caller:  # there may be a thousand names
+        if isinstance(owned, Session) and owned.vetted_caller is caller:  # there may be a thousand names
             return session_id
         try:
             caller.must_process(owned.capabilities, fields=False)
@@ -113,7 +113,7 @@ class ProcessorService:
                 return NOBODYS_SESSION
             raise
         if isinstance(owned, Session):
-            owned.vetted = caller
+            owned.vetted_caller = caller
         return session_id
 
     async def _frames(

@@ -118,16 +118,23 @@ class RpcServer:
         listed = [*services, health.SERVICE_NAME]
         self._server.add_generic_rpc_handlers(tuple(reflection.handlers(listed, self._standing)))
 
-    def listen(self, address: str, certificates: Certificates | None = None, *, asks: bool = True) -> str:
-        """Binds, in plaintext without certificates; answers the bound address, or raises CannotListen. Unless it
-        `asks`, clients need no certificate, also where there is a client CA."""
+    def listen(
+        self,
+        address: str,
+        certificates: Certificates | None = None,
+        *,
+        asks: bool = True,
+        setting: str = "TASKQ_LISTEN",
+    ) -> str:
+        """Binds, in plaintext without certificates; answers the bound address, or raises CannotListen, which names the
+        setting. Unless it `asks`, clients need no certificate, also where there is a client CA."""
         try:
             if certificates is None:
                 port = self._server.add_insecure_port(address)
             else:
                 port = self._server.add_secure_port(address, server_credentials(certificates, asks=asks))
         except RuntimeError as error:  # gRPC does not say more; it writes the reason to stderr
-            raise CannotListen(address) from error
+            raise CannotListen(address, setting) from error
         return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
     async def start(self) -> None:

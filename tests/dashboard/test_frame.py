@@ -23,9 +23,9 @@ BASE = "/ops/taskq"
 
 @pytest.fixture
 async def below(start_server: StartServer) -> AsyncIterator[Site]:
-    """A server that a proxy shows below a path."""
+    """A server that a proxy shows below a path, to people who are asked for elsewhere."""
     site = Site(start_server)
-    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE)
+    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE, auth="off")
     yield site
     await site.end()
 
@@ -33,7 +33,7 @@ async def below(start_server: StartServer) -> AsyncIterator[Site]:
 @pytest.fixture
 async def house_below(start_server: StartServer) -> AsyncIterator[Site]:
     site = Site(start_server)
-    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE, auth="required")
+    await site.begin(http_listen="127.0.0.1:0", http_base_path=BASE)
     yield site
     await site.end()
 
@@ -142,6 +142,18 @@ async def test_signing_in_leads_below_the_base_path_and_the_cookie_stays_there(h
         assert (await house_below.post(f"{BASE}/signin?to={to}", {"token": token})).headers["location"] == f"{BASE}/"
 
 
+@pytest.mark.parametrize("above", ["taskq_session=another", "taskq_session.ops=another"])
+async def test_servers_above_on_the_same_host_have_cookies_of_their_own(house_below: Site, above: str) -> None:
+    token = await granted(house_below.server, "ana", "read")
+    [cookie] = (await house_below.post(f"{BASE}/signin", {"token": token}, cookie=above)).cookies
+    own = cookie.partition(";")[0]
+    for both in (f"{own}; {above}", f"{above}; {own}"):
+        assert (await house_below.get(f"{BASE}/tasks", cookie=both)).status == 200
+    [ended] = (await house_below.post(f"{BASE}/signout", cookie=f"{own}; {above}")).cookies
+    assert ended.partition("=")[0] == own.partition("=")[0] != above.partition("=")[0]
+    assert (await house_below.get(f"{BASE}/tasks", cookie=f"{own}; {above}")).status == 303
+
+
 async def test_no_base_path_can_be_taken_for_a_path_of_the_servers_own(below: Site) -> None:
     first = {path.split("/")[1] for path in _paths(below)}
     assert {word for word in first if "." not in word or word == "openapi.json"} == HTTP_PATHS
@@ -176,7 +188,7 @@ async def test_pages_that_are_read_only_offer_no_change_and_make_none(museum: Si
 
 
 @pytest.mark.parametrize("colour", ["", *COLOURS])
-async def test_an_environment_has_a_name_and_a_colour_that_all_can_read(
+async def test_an_installation_has_a_name_and_a_colour_that_all_can_read(
     start_server: StartServer, readers: Callable[..., Reader], colour: str
 ) -> None:
     site = Site(start_server)
@@ -184,12 +196,12 @@ async def test_an_environment_has_a_name_and_a_colour_that_all_can_read(
     for theme in ("light", "dark"):
         reader = readers(color_scheme=theme, bypass_csp=True)
         assert await reader.does(faults(site.url + "/api", "dark")) == []
-        assert await reader.does(lambda page: (page.title(), page.inner_text(".environment"))) == (
+        assert await reader.does(lambda page: (page.title(), page.inner_text(".installation"))) == (
             "API · production · taskq",
             "production",
         )
     await site.end()
 
 
-async def test_an_environment_without_a_name_is_not_spoken_of(site: Site) -> None:
-    assert "environment" not in (await site.get("/api")).text.partition("<main")[0]
+async def test_an_installation_without_a_name_is_not_spoken_of(site: Site) -> None:
+    assert "installation" not in (await site.get("/api")).text.partition("<main")[0]

@@ -89,6 +89,14 @@ async def test_the_cookie_is_not_the_token_and_no_script_and_no_other_site_gets_
     assert "secure" not in cookie.lower()  # it came by plaintext
 
 
+async def test_the_cookie_is_for_tls_alone_where_the_browser_speaks_it_to_a_proxy(house: Site) -> None:
+    token = await granted(house.server, "ana", "read")
+    host = house.server.http_address
+    for scheme, is_secure in (("https", True), ("http", False)):
+        [cookie] = (await house.post("/signin", {"token": token}, origin=f"{scheme}://{host}")).cookies
+        assert ("secure" in {part.strip().lower() for part in cookie.split(";")}) == is_secure
+
+
 async def test_a_token_that_does_not_hold_signs_nobody_in(house: Site) -> None:
     for token in ("", "tq_nonsense", "ana"):
         answer = await house.post("/signin", {"token": token})

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from client_core.access import TLS, Access
 from client_core.channel import open_blocking_channel
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq.v1 import task_pb2
-from taskq_server.server import _affordable
+from taskq_server.server import OWN_FILES, _affordable
 from tests.conftest import StartServer
 from tests.support import hostile
 from tests.support.authority import Authority
@@ -205,3 +206,21 @@ def test_there_are_no_more_connections_than_file_descriptors(monkeypatch: pytest
         monkeypatch.setattr(resource, "getrlimit", lambda _, files=files: (files, files))
         assert _affordable(1_000) == affordable
         assert _affordable(1_000, http=100) == (668 if affordable == 768 else affordable)
+        assert _affordable(1_000, addresses=2) == (384 if affordable == 768 else affordable)
+        assert _affordable(1_000, http=100, addresses=2) == (334 if affordable == 768 else affordable)
+
+
+@pytest.mark.parametrize(("token_listen", "of_each"), [("", 100), ("127.0.0.1:0", 50)])
+async def test_file_descriptors_are_shared_by_the_addresses_that_there_are(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token_listen: str, of_each: int
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.signs("server")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (OWN_FILES + 100, OWN_FILES + 100))
+    with capture_logs() as logs:
+        await start_server(
+            tls_cert=pair.cert, tls_key=pair.key, tls_client_ca=authority.ca, tls_client_auth="require",
+            token_listen=token_listen,
+        )  # fmt: skip
+    [told] = [line["connections"] for line in logs if line["event"].startswith("too few file descriptors")]
+    assert told == of_each

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processor_client import TLS, Context, Processor
 from scheduler_client import HandshakeFailed, Scheduler, Unauthenticated
 from taskq_server.certificates import Certificates
-from taskq_server.core.errors import CertificateRefused
+from taskq_server.core.errors import CannotListen, CertificateRefused
 from taskq_server.rpc.tls import server_credentials
 from taskq_server.server import Server
 from tests.conftest import StartServer
@@ -124,6 +124,21 @@ async def test_clients_without_certificates_have_an_address_of_their_own_where_t
         async with Scheduler(server.token_address, **shown) as scheduler:
             with pytest.raises(Unauthenticated):
                 await scheduler.enqueue("cook")
+
+
+@pytest.mark.parametrize("which", ["listen", "token_listen"])
+async def test_an_address_of_grpc_that_another_has_is_refused_by_the_name_of_its_setting(
+    start_server: StartServer, authority: Authority, which: str
+) -> None:
+    pair = authority.signs("server")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        addresses = {"token_listen": "127.0.0.1:0", which: taken}
+        with pytest.raises(CannotListen) as refused:
+            await start_server(
+                tls_cert=pair.cert, tls_key=pair.key, tls_client_ca=authority.ca, tls_client_auth="require", **addresses
+            )
+    assert taken in str(refused.value) and f" TASKQ_{which.upper()} " in str(refused.value)
 
 
 async def test_with_client_certificates_required_a_task_goes_all_the_way(

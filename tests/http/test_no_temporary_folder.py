@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import os
 import ssl
 import subprocess
@@ -13,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from taskq_server.certificates import Certificates
+from taskq_server.clock import ManualClock
 from taskq_server.core.errors import CertificateRefused
 from taskq_server.http.tls import server_context
 from tests.conftest import StartServer
@@ -77,3 +81,66 @@ def test_a_new_certificate_that_cannot_be_handed_over_leaves_the_old_one_in_use_
         context.sni_callback(connection, None, context)
     (line,) = [line for line in logs if line["log_level"] == "error"]
     assert "the old one stays in use" in line["event"] and "TMPDIR" in line["why"]
+
+
+def shown_by(context: ssl.SSLContext) -> bytes:
+    """The fingerprint of the certificate that a client is shown, which may not trust it."""
+    at_client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    at_client.check_hostname, at_client.verify_mode = False, ssl.CERT_NONE
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client, server = at_client.wrap_bio(down, up), context.wrap_bio(up, down, server_side=True)
+    for end in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return hashlib.sha256(client.getpeercert(binary_form=True) or b"").digest()
+
+
+def test_a_new_certificate_that_could_not_be_handed_over_is_shown_as_soon_as_it_can_be(
+    pair: Pair, tmp_path: Path, no_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    no_temporary_folder.mkdir()
+    context = server_context(Certificates(pair.cert, pair.key), clock)
+    old = pair.fingerprint
+    new = Authority(tmp_path, "another").signs("another")
+    new.put_in_place_of(pair)
+    no_temporary_folder.rmdir()
+    with capture_logs() as logs:
+        assert shown_by(context) == old
+        clock.advance(1)
+        assert shown_by(context) == old
+        no_temporary_folder.mkdir()
+        assert shown_by(context) == old, "it is not tried at every handshake"
+        clock.advance(1)
+        assert shown_by(context) == new.fingerprint
+    assert len([line for line in logs if line["log_level"] == "error"]) == 1, "it is said once"
+
+
+def test_what_is_no_fault_of_the_folder_is_not_blamed_on_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fails)
+    with pytest.raises(CertificateRefused, match="Too many open files") as refused:
+        server_context(Certificates(pair.cert, pair.key))
+    assert "TMPDIR" not in str(refused.value)
+
+
+def test_a_new_certificate_that_openssl_will_not_show_is_not_tried_again(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, tried = ManualClock(), 0
+    context = server_context(Certificates(pair.cert, pair.key), clock)
+    old = pair.fingerprint
+    Authority(tmp_path, "another").signs("another").put_in_place_of(pair)
+
+    def refuses(*_: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise ssl.SSLError(1, "too weak a key")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", refuses)
+    for _ in range(3):
+        assert shown_by(context) == old
+        clock.advance(2)
+    assert tried == 1

@@ -28,6 +28,8 @@ class ServerProcess:
         self.address = "127.0.0.1:0"
         self.http_address = ""
         """Where it answers HTTP, if `http_listen` is among its settings."""
+        self.token_address = ""
+        """Where it takes tokens without certificates, if `token_listen` is among them."""
         self.prefix: list[str] = []  # what to run it under
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,6 +46,9 @@ class ServerProcess:
             self.kill()
             raise AssertionError(f"the server did not start: {self.read_log()}")
         self.address = line.split()[-1]
+        if "token_listen" in self.settings:
+            told, _, self.token_address = self._process.stdout.readline().decode().strip().rpartition(" ")
+            assert told == "taskq server takes tokens without certificates on"
         if "http_listen" in self.settings:
             self.http_address = self._process.stdout.readline().decode().strip().partition("://")[2]
         return self.address

@@ -178,7 +178,7 @@ MUTUAL = {"TLS_CERT": "c", "TLS_KEY": "k", "TLS_CLIENT_CA": "a", "TLS_CLIENT_AUT
         ({"TLS_CERT": "c", "TLS_KEY": "k"}, "must be empty unless TASKQ_TLS_CLIENT_AUTH is require"),
         # whoever has neither a certificate nor a token would have every right
         ({**MUTUAL, "AUTH": "off"}, "must be empty while TASKQ_AUTH is off"),
-        ({**MUTUAL, "TOKEN_LISTEN": "nowhere"}, "must be host:port"),
+        ({**MUTUAL, "TOKEN_LISTEN": "nowhere"}, "must be host:port with a port from 0 to 65535, or empty"),
     ],
 )
 def test_clients_without_certificates_have_a_door_of_their_own_only_where_they_need_it_and_show_a_token(
@@ -325,6 +325,13 @@ def test_a_base_path_has_no_slash_at_its_end(text: str, path: str) -> None:
     assert load([], {"TASKQ_HTTP_BASE_PATH": text}).http_base_path == path
 
 
+def test_whom_a_proxy_lets_in_is_asked_who_they_are_on_loopback_too() -> None:
+    assert not load([], {}).auth_required
+    assert load(["--http-base-path=/taskq"], {}).auth_required
+    assert not load(["--http-base-path=/taskq", "--auth=off"], {}).auth_required
+    assert not load(["--http-base-path=/"], {}).auth_required
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -348,14 +355,14 @@ def test_what_is_no_base_path_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "environment"),
+    ("text", "installation"),
     [("", ("", "")), ("production", ("production", "")), ("Kitchen 2:red", ("Kitchen 2", "red")), ("ä", ("ä", ""))],
 )
-def test_an_environment_is_a_name_and_perhaps_a_colour(text: str, environment: tuple[str, str]) -> None:
-    assert load([], {"TASKQ_DASHBOARD_ENVIRONMENT": text}).environment == environment
+def test_an_installation_is_a_name_and_perhaps_a_colour(text: str, installation: tuple[str, str]) -> None:
+    assert load([], {"TASKQ_DASHBOARD_ENVIRONMENT": text}).installation == installation
 
 
 @pytest.mark.parametrize("text", ["a:pink", ":red", "a:", "a:b:red", "x" * 41, "a\nb"])
-def test_what_is_no_environment_is_refused(text: str) -> None:
+def test_what_is_no_installation_is_refused(text: str) -> None:
     (fault,) = faults_of(TASKQ_DASHBOARD_ENVIRONMENT=text)
     assert fault.startswith("TASKQ_DASHBOARD_ENVIRONMENT (--dashboard-environment) must be 1 to 40 characters")

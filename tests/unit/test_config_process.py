@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import processor_service_pb2_grpc, scheduler_service_pb2_grpc
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
+from tests.support.authority import Authority
 from tests.support.process import ROOT, ServerProcess
 
 
@@ -70,6 +73,29 @@ def test_a_server_prints_where_it_answers_http_and_another_that_wants_the_same_s
             assert f"{server.http_address} cannot be listened on" in ended.stderr
             assert "TASKQ_HTTP_LISTEN" in ended.stderr and "Traceback" not in ended.stderr
             assert server.stop() == 0
+        finally:
+            server.kill()
+
+
+def test_a_server_prints_where_it_takes_tokens_without_certificates(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.signs("server")
+    server = ServerProcess(
+        f"sqlite:///{tmp_path}/taskq.db", token_listen="127.0.0.1:0", http_listen="127.0.0.1:0", tls_cert=pair.cert,
+        tls_key=pair.key, tls_client_ca=authority.ca, tls_client_auth="require",
+    )  # fmt: skip
+    with server.log:
+        server.start()
+        try:
+            assert len({server.address, server.token_address, server.http_address}) == 3
+            trusted = grpc.ssl_channel_credentials(Path(authority.ca).read_bytes())
+            with grpc.secure_channel(server.token_address, trusted) as channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                told = health.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True)
+            assert told.status == health_pb2.HealthCheckResponse.SERVING
+            assert server.stop() == 0
+            [started] = [json.loads(line) for line in server.read_log().splitlines() if '"server started"' in line]
+            assert (started["address"], started["token_address"]) == (server.address, server.token_address)
         finally:
             server.kill()
 

@@ -5,7 +5,7 @@
 `calls`     the servicers' methods, called in this process by the rights of whoever asks
 `guard`     which hosts and which sites may ask, and the headers of every answer
 `signin`    who asks, by a cookie that they got for a token
-`frame`     what stands around all of them: base path, environment, whether anything may be changed
+`frame`     what stands around all of them: base path, which installation, whether anything may be changed
 `kept`      what pages remember from one visit to the next
 `render`    templates, and what they need: times, spans, words
 `live`      hints of what has changed, to browsers that stay

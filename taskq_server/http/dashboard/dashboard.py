@@ -108,7 +108,7 @@ class Dashboard:
         self._calls = Calls(servicers, access, is_read_only=frame.is_read_only)
         self._renderer = Renderer(frame)
         self._kept = Kept()
-        self._sign_ins = SignIns(access, clock, frame.base_path or "/")
+        self._sign_ins = SignIns(access, clock, frame.base_path)
         self._live = Live(self._calls, access)
 
     def routes(self) -> list[BaseRoute]:

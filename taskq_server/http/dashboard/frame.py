@@ -14,7 +14,7 @@ class Frame:
 
     instance: str
     """The machine."""
-    environment: str = ""
+    installation: str = ""
     """What this installation is, for people; empty says nothing."""
     colour: str = ""
     """Of that: one of `values.COLOURS`; empty is none."""
@@ -27,7 +27,7 @@ class Frame:
     def of(cls, config: Config) -> Frame:
         return cls(
             platform.node() or "taskq",
-            *config.environment,
+            *config.installation,
             config.http_base_path,
             config.dashboard_read_only,
             config.heartbeat_interval,

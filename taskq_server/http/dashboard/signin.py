@@ -17,6 +17,7 @@ from taskq_server.access import ANYBODY, Access, Caller
 from taskq_server.clock import SECOND_US, Clock
 
 COOKIE = "taskq_session"
+"""Its name, before the base path with dots for slashes."""
 LIFE_SECONDS = 12 * 3_600
 MOST = 1_000
 """So many are signed in at once; then whoever signed in first has to do so again."""
@@ -33,10 +34,12 @@ class _SignIn:
 class SignIns:
     """Those who are signed in."""
 
-    def __init__(self, access: Access, clock: Clock, path: str = "/") -> None:
-        """`path` is where the cookie is sent to."""
+    def __init__(self, access: Access, clock: Clock, base_path: str = "") -> None:
+        """The cookie is sent to what is below the base path, together with those of servers above it on the same host:
+        only its name tells them apart."""
         self._access = access
-        self._path = path
+        self._path = base_path or "/"
+        self._cookie = COOKIE + base_path.replace("/", ".")
         self._clock = clock
         self._all: dict[bytes, _SignIn] = {}
 
@@ -48,7 +51,7 @@ class SignIns:
         """Who asks; None for somebody who has to sign in first."""
         if not self._access.required:
             return ANYBODY
-        found = self._all.get(key := _key(request))
+        found = self._all.get(key := self._key(request))
         if found is None:
             return None
         now_us = self._clock.now_us()
@@ -61,16 +64,16 @@ class SignIns:
     def sign_in(self, request: Request, token: str, response: Response) -> Caller:
         """Sets the cookie, or raises as any call with a token that does not hold."""
         caller = self._access.by_token(token, lambda: _peer(request))
-        self._all.pop(_key(request), None)  # whoever signs in again has left where they were
+        self._all.pop(self._key(request), None)  # whoever signs in again has left where they were
         self._make_room(caller.principal)
         reference = secrets.token_urlsafe(32)
         self._all[_hash(reference)] = _SignIn(caller, self._clock.now_us() + LIFE_SECONDS * SECOND_US)
         response.set_cookie(
-            COOKIE,
+            self._cookie,
             reference,
             max_age=LIFE_SECONDS,
             path=self._path,
-            secure=request.url.scheme == "https",
+            secure=_is_by_tls(request),
             httponly=True,
             samesite="strict",
         )
@@ -85,12 +88,16 @@ class SignIns:
             del self._all[next(iter(self._all))]
 
     def sign_out(self, request: Request, response: Response) -> None:
-        self._all.pop(_key(request), None)
-        response.delete_cookie(COOKIE, path=self._path)
+        self._all.pop(self._key(request), None)
+        response.delete_cookie(self._cookie, path=self._path)
+
+    def _key(self, request: Request) -> bytes:
+        return _hash(request.cookies.get(self._cookie, ""))
 
 
-def _key(request: Request) -> bytes:
-    return _hash(request.cookies.get(COOKIE, ""))
+def _is_by_tls(request: Request) -> bool:
+    """As far as the browser knows, which says it of a form: TLS may end before this server."""
+    return request.url.scheme == "https" or request.headers.get("origin", "").lower().startswith("https://")
 
 
 def _hash(reference: str) -> bytes:
