@@ -16,6 +16,8 @@ from taskq_server.core.errors import StoreRefused
 
 _BUSY_SECONDS = 30
 _DISK_FAILS = 74
+_ONE_OPENING_LESS = "UPDATE meta SET value = value - 1 WHERE key = 'generation' AND value + 0 > 0"
+"""So that it is older than the file itself, and a server that finds it in its place says so."""
 
 
 def backup(source: Path, target: Path) -> None:
@@ -57,6 +59,8 @@ def _copy(source: Path, half: Path) -> None:
             other.execute(
                 "PRAGMA journal_mode = DELETE"
             )  # one file, that can be read also where nothing can be written
+            other.execute(_ONE_OPENING_LESS)
+            other.commit()
             (said,) = other.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         raise StoreRefused(f"SQLite says: {error}", "look at the disk, then try again", _DISK_FAILS) from error

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
 from scheduler_client import Scheduler
+from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
 from taskq_server.store.sqlite import backup as backups
+from taskq_server.store.sqlite.store import SQLite
 from tests.store.admin.copies import contents, opened
+from tests.store.conftest import RULES
 from tests.support.process import ServerProcess, taskq_db
+
+OLDER = "the database is older than when it was last used"
 
 
 def backup(url: str, target: Path) -> None:
@@ -45,6 +52,40 @@ async def test_beside_a_server_it_has_what_was_promised_before(server_process: S
     with closing(sqlite3.connect(target)) as connection:
         kept = {bytes(row[0]).hex() for row in connection.execute("SELECT task_id FROM task")}
     assert {one.replace("-", "") for one in promised} == kept
+
+
+async def test_who_goes_back_to_one_is_told_so_also_of_one_from_the_servers_last_run(
+    server_process: ServerProcess, tmp_path: Path
+) -> None:
+    # given
+    async with Scheduler(server_process.address) as scheduler:
+        await scheduler.enqueue("cook", delay=3600)
+    file = Path(server_process.database_url.removeprefix("sqlite:///"))
+    target = tmp_path / "backup.db"
+    process = taskq_db("backup", str(target), f"--database-url={server_process.database_url}")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    server_process.stop()
+    assert OLDER not in server_process.read_log()
+
+    # when
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    shutil.copyfile(target, file)
+    server_process.start()
+    server_process.stop()
+    server_process.start()
+
+    # then
+    assert server_process.read_log().count(OLDER) == 1, "and once is enough"
+
+
+async def test_elsewhere_it_is_a_file_like_others(queue: str, tmp_path: Path) -> None:
+    backup(queue, tmp_path / "backup.db")
+    with structlog.testing.capture_logs() as logs:
+        store = await SQLite.open(tmp_path / "backup.db", ManualClock(), RULES, print)
+        await store.close()
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
 
 def test_a_file_that_is_there_is_never_overwritten(queue: str, tmp_path: Path) -> None:
