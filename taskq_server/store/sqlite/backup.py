@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -25,14 +26,11 @@ def backup(source: Path, target: Path) -> None:
 
     The server writes on meanwhile; what it writes waits in the -wal file until this ends.
     """
-    if not source.exists():
-        raise StoreRefused(f"{source} does not exist", "name the file that a server has used")
-    half = target.with_name(f".{target.name}.half")
+    half: Path | None = None
     try:
         if target.exists():
             raise FileExistsError
-        half.unlink(missing_ok=True)
-        half.touch(mode=0o600, exist_ok=False)
+        half = _new_file_beside(target)
         _copy(source, half)
         _to_disk(half)
         os.link(half, target)
@@ -44,8 +42,16 @@ def backup(source: Path, target: Path) -> None:
             f"{target} cannot be written: {error.strerror}", "look at the disk, or name another file", _DISK_FAILS
         ) from error
     finally:
-        with contextlib.suppress(OSError):
-            half.unlink(missing_ok=True)
+        if half is not None:
+            with contextlib.suppress(OSError):
+                half.unlink(missing_ok=True)
+
+
+def _new_file_beside(target: Path) -> Path:
+    """Its owner's alone; another backup to the same name gets another."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.half-", dir=target.parent)
+    os.close(descriptor)
+    return Path(name)
 
 
 def _copy(source: Path, half: Path) -> None:

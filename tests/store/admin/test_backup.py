@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -118,6 +120,34 @@ def test_half_a_backup_is_none(queue: str, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         backup(queue, tmp_path / "backup.db")
     assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
+
+
+def test_of_two_to_one_name_at_once_one_is_there_whole_and_the_other_is_refused(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, both = tmp_path / "backup.db", threading.Barrier(2)
+    to_disk = backups._to_disk
+
+    def wait_for_the_other(path: Path) -> None:
+        if path != target.parent:
+            both.wait(30)
+        to_disk(path)
+
+    def one_of_two(_: int) -> StoreRefused | None:
+        try:
+            backup(queue, target)
+        except StoreRefused as refused:
+            return refused
+        return None
+
+    monkeypatch.setattr(backups, "_to_disk", wait_for_the_other)
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(one_of_two, range(2)))
+
+    (refusal,) = [end for end in ends if end is not None]
+    assert refusal.exit_code == 2 and "is there already" in refusal.why
+    assert contents(f"sqlite:///{target}") == contents(queue)
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["backup.db"]
 
 
 def test_postgresql_has_its_own_means(postgres: str, tmp_path: Path) -> None:
