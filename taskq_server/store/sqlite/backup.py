@@ -6,6 +6,7 @@ It is made by SQLite itself: a file that is copied while somebody writes to it i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import tempfile
@@ -17,6 +18,7 @@ from taskq_server.core.errors import StoreRefused
 
 _BUSY_SECONDS = 30
 _DISK_FAILS = 74
+_NO_SECOND_NAMES = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _ONE_OPENING_LESS = "UPDATE meta SET value = value - 1 WHERE key = 'generation' AND value + 0 > 0"
 """So that it is older than the file itself, and a server that finds it in its place says so."""
 
@@ -33,7 +35,7 @@ def backup(source: Path, target: Path) -> None:
         half = _new_file_beside(target)
         _copy(source, half)
         _to_disk(half)
-        os.link(half, target)
+        _name(half, target)
         _to_disk(target.parent)
     except FileExistsError:
         raise StoreRefused(f"{target} is there already", "name another file", 2) from None
@@ -52,6 +54,18 @@ def _new_file_beside(target: Path) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.half-", dir=target.parent)
     os.close(descriptor)
     return Path(name)
+
+
+def _name(half: Path, target: Path) -> None:
+    """Where the file system knows no second names, a file that appears between the look and the renaming is lost."""
+    try:
+        os.link(half, target)
+    except OSError as error:
+        if error.errno not in _NO_SECOND_NAMES:
+            raise
+        if target.exists():
+            raise FileExistsError from None
+        half.rename(target)
 
 
 def _copy(source: Path, half: Path) -> None:

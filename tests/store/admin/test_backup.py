@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import stat
@@ -14,11 +16,13 @@ import pytest
 import structlog
 
 from scheduler_client import Scheduler
+from taskq_server import database, logs
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
 from taskq_server.store.sqlite import backup as backups
+from taskq_server.store.sqlite.admin import SQLiteFile
 from taskq_server.store.sqlite.store import SQLite
-from tests.store.admin.copies import contents, opened
+from tests.store.admin.copies import contents, opened, silent
 from tests.store.conftest import RULES
 from tests.support.process import ServerProcess, taskq_db
 
@@ -148,6 +152,68 @@ def test_of_two_to_one_name_at_once_one_is_there_whole_and_the_other_is_refused(
     assert refusal.exit_code == 2 and "is there already" in refusal.why
     assert contents(f"sqlite:///{target}") == contents(queue)
     assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["backup.db"]
+
+
+@pytest.mark.parametrize("why", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_will_do(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
+) -> None:
+    target = tmp_path / "backup.db"
+
+    def link(half: Path, name: Path) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "link", link)
+    backup(queue, target)
+    assert contents(f"sqlite:///{target}") == contents(queue)
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["backup.db"]
+
+    def link_late(half: Path, name: Path) -> None:
+        name.write_text("precious")
+        link(half, name)
+
+    monkeypatch.setattr(os, "link", link_late)
+    with pytest.raises(StoreRefused, match="is there already"):
+        backup(queue, tmp_path / "another.db")
+    assert (tmp_path / "another.db").read_text() == "precious"
+
+
+def test_a_disk_that_is_full_is_no_file_system_without_hard_links(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(half: Path, name: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StoreRefused, match="No space left") as refused:
+        backup(queue, tmp_path / "backup.db")
+    assert refused.value.exit_code == 74
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["backup", "{folder}/backup.db"], "interrupted; if FILE is there, it is whole\n"),
+        (["upgrade"], "interrupted; the same command goes on\n"),
+    ],
+)
+def test_who_interrupts_it_is_told_what_it_left(
+    queue: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "configure", silent)
+    monkeypatch.setattr(SQLiteFile, arguments[0], interrupted)
+    asked = [argument.format(folder=tmp_path) for argument in arguments]
+    assert database.main([*asked, f"--database-url={queue}"]) == database.INTERRUPTED
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_postgresql_has_its_own_means(postgres: str, tmp_path: Path) -> None:
