@@ -87,7 +87,8 @@ def sql(options: argparse.Namespace, settings: Config) -> int:
     else:
         with database_at(settings.database_url, settings).looking() as connection:
             found = migrate.current(connection)
-            migrate.serves(connection, found)
+            if migrate.serves(connection, found):
+                return 0
     print(migrate.sql(found), end="")
     return 0
 
