@@ -87,7 +87,8 @@ def sql(options: argparse.Namespace, settings: Config) -> int:
     else:
         with database_at(settings.database_url, settings).looking() as connection:
             found = migrate.current(connection)
-            migrate.serves(connection, found)
+            if migrate.serves(connection, found):
+                return 0
     print(migrate.sql(found), end="")
     return 0
 
@@ -131,7 +132,8 @@ def main(arguments: Sequence[str]) -> int:
         _say(str(refused))
         return refused.exit_code
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on")
+        left = "if FILE is there, it is whole" if options.verb == "backup" else "the same command goes on"
+        _say(f"interrupted; {left}")
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - 1, which Python would exit with, has another meaning here
         traceback.print_exc()

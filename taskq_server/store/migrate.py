@@ -24,9 +24,31 @@ log = structlog.get_logger("taskq.store")
 HEAD = "0008"
 SCRIPTS = Path(__file__).parent / "migrations"
 
+UPGRADING = 0x7461736B71
+"""The advisory lock of upgrades of PostgreSQL, so that of several at once the first does it and the others find it
+done."""
+
 _LET_SERVERS_PASS = (
     "-- If it ends with a lock timeout, nothing has changed: run it again.\nSET LOCAL lock_timeout = '1s';\n\n"
 )
+_ONLY_ON = """\
+-- Of several upgrades at once the first does it. On a database of another version nothing is changed.
+SELECT pg_advisory_xact_lock({lock});
+
+DO $$
+DECLARE
+    has text;
+BEGIN
+    IF to_regclass('alembic_version') IS NOT NULL THEN
+        SELECT version_num INTO has FROM alembic_version;
+    END IF;
+    IF coalesce(has, 'none') <> '{version}' THEN
+        RAISE EXCEPTION 'this is for schema {version}; the database has %', coalesce(has, 'none')
+            USING HINT = 'print it again with taskq db sql';
+    END IF;
+END $$;
+
+"""
 _SAVE_SERVES_FROM = text(
     "INSERT INTO meta (key, value) VALUES ('serves_from', :version) "
     "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -111,7 +133,8 @@ def sql(found: str | None) -> str:
     command.upgrade(config, f"{found or 'base'}:{HEAD}", sql=True)
     save = _SAVE_SERVES_FROM.bindparams(version=_serves_from_after(history, HEAD))
     saved = save.compile(compile_kwargs={"literal_binds": True})
-    return f"BEGIN;\n\n{_LET_SERVERS_PASS}{written.getvalue()}{saved};\n\nCOMMIT;\n"
+    guard = _ONLY_ON.format(lock=UPGRADING, version=found or "none")
+    return f"BEGIN;\n\n{_LET_SERVERS_PASS}{guard}{written.getvalue()}{saved};\n\nCOMMIT;\n"
 
 
 def _history(scripts: Path) -> tuple[Config, ScriptDirectory]:

@@ -38,6 +38,7 @@ BLOCKS = [block for page in pages() for block in blocks_of(page)]
 OWN_TESTS = {
     ("docs/admin.md", "bash"): "test_runbook.py",
     ("docs/http.md", "sh"): "test_http_page.py",
+    ("docs/operation.md", "sql"): "test_two_roles.py",
     ("README.md", "python"): "test_readme.py",
 }
 """Blocks that have a test beside this one; all Python blocks of the manual have test_manual.py."""

@@ -37,8 +37,6 @@ PAUSE_SECONDS = 2
 TRIES = 20
 HEARD_SECONDS = 2
 """By then every server has looked whether there are other tokens, which they do once a second."""
-UPGRADING = 0x7461736B71
-"""The advisory lock of upgrades, so that of several at once the first does it and the others find it done."""
 LOCKED_OUT = {"55P03", "40P01"}
 """A lock could not be had in time; a deadlock, of which we were the victim."""
 
@@ -174,7 +172,7 @@ def _analyze(connection: Connection) -> None:
 
 def _upgrade(connection: Connection) -> tuple[str | None, str | None]:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADING})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": migrate.UPGRADING})
     postgres_start.refuse(postgres_start.facts(connection))
     before = migrate.current(connection)
     migrate.to_head(connection)

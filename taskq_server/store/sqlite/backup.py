@@ -6,8 +6,10 @@ It is made by SQLite itself: a file that is copied while somebody writes to it i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +18,9 @@ from taskq_server.core.errors import StoreRefused
 
 _BUSY_SECONDS = 30
 _DISK_FAILS = 74
+_NO_SECOND_NAMES = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_ONE_OPENING_LESS = "UPDATE meta SET value = value - 1 WHERE key = 'generation' AND value + 0 > 0"
+"""So that it is older than the file itself, and a server that finds it in its place says so."""
 
 
 def backup(source: Path, target: Path) -> None:
@@ -23,17 +28,14 @@ def backup(source: Path, target: Path) -> None:
 
     The server writes on meanwhile; what it writes waits in the -wal file until this ends.
     """
-    if not source.exists():
-        raise StoreRefused(f"{source} does not exist", "name the file that a server has used")
-    half = target.with_name(f".{target.name}.half")
+    half: Path | None = None
     try:
         if target.exists():
             raise FileExistsError
-        half.unlink(missing_ok=True)
-        half.touch(mode=0o600, exist_ok=False)
+        half = _new_file_beside(target)
         _copy(source, half)
         _to_disk(half)
-        os.link(half, target)
+        _name(half, target)
         _to_disk(target.parent)
     except FileExistsError:
         raise StoreRefused(f"{target} is there already", "name another file", 2) from None
@@ -42,8 +44,28 @@ def backup(source: Path, target: Path) -> None:
             f"{target} cannot be written: {error.strerror}", "look at the disk, or name another file", _DISK_FAILS
         ) from error
     finally:
-        with contextlib.suppress(OSError):
-            half.unlink(missing_ok=True)
+        if half is not None:
+            with contextlib.suppress(OSError):
+                half.unlink(missing_ok=True)
+
+
+def _new_file_beside(target: Path) -> Path:
+    """Its owner's alone; another backup to the same name gets another."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.half-", dir=target.parent)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _name(half: Path, target: Path) -> None:
+    """Where the file system knows no second names, a file that appears between the look and the renaming is lost."""
+    try:
+        os.link(half, target)
+    except OSError as error:
+        if error.errno not in _NO_SECOND_NAMES:
+            raise
+        if target.exists():
+            raise FileExistsError from None
+        half.rename(target)
 
 
 def _copy(source: Path, half: Path) -> None:
@@ -57,6 +79,8 @@ def _copy(source: Path, half: Path) -> None:
             other.execute(
                 "PRAGMA journal_mode = DELETE"
             )  # one file, that can be read also where nothing can be written
+            other.execute(_ONE_OPENING_LESS)
+            other.commit()
             (said,) = other.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         raise StoreRefused(f"SQLite says: {error}", "look at the disk, then try again", _DISK_FAILS) from error

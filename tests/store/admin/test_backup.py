@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import structlog
 
 from scheduler_client import Scheduler
+from taskq_server import database, logs
+from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
 from taskq_server.store.sqlite import backup as backups
-from tests.store.admin.copies import contents, opened
+from taskq_server.store.sqlite.admin import SQLiteFile
+from taskq_server.store.sqlite.store import SQLite
+from tests.store.admin.copies import contents, opened, silent
+from tests.store.conftest import RULES
 from tests.support.process import ServerProcess, taskq_db
+
+OLDER = "the database is older than when it was last used"
 
 
 def backup(url: str, target: Path) -> None:
@@ -47,6 +60,40 @@ async def test_beside_a_server_it_has_what_was_promised_before(server_process: S
     assert {one.replace("-", "") for one in promised} == kept
 
 
+async def test_who_goes_back_to_one_is_told_so_also_of_one_from_the_servers_last_run(
+    server_process: ServerProcess, tmp_path: Path
+) -> None:
+    # given
+    async with Scheduler(server_process.address) as scheduler:
+        await scheduler.enqueue("cook", delay=3600)
+    file = Path(server_process.database_url.removeprefix("sqlite:///"))
+    target = tmp_path / "backup.db"
+    process = taskq_db("backup", str(target), f"--database-url={server_process.database_url}")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    server_process.stop()
+    assert OLDER not in server_process.read_log()
+
+    # when
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    shutil.copyfile(target, file)
+    server_process.start()
+    server_process.stop()
+    server_process.start()
+
+    # then
+    assert server_process.read_log().count(OLDER) == 1, "and once is enough"
+
+
+async def test_elsewhere_it_is_a_file_like_others(queue: str, tmp_path: Path) -> None:
+    backup(queue, tmp_path / "backup.db")
+    with structlog.testing.capture_logs() as logs:
+        store = await SQLite.open(tmp_path / "backup.db", ManualClock(), RULES, print)
+        await store.close()
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
+
+
 def test_a_file_that_is_there_is_never_overwritten(queue: str, tmp_path: Path) -> None:
     target = tmp_path / "backup.db"
     target.write_text("precious")
@@ -77,6 +124,96 @@ def test_half_a_backup_is_none(queue: str, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         backup(queue, tmp_path / "backup.db")
     assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
+
+
+def test_of_two_to_one_name_at_once_one_is_there_whole_and_the_other_is_refused(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, both = tmp_path / "backup.db", threading.Barrier(2)
+    to_disk = backups._to_disk
+
+    def wait_for_the_other(path: Path) -> None:
+        if path != target.parent:
+            both.wait(30)
+        to_disk(path)
+
+    def one_of_two(_: int) -> StoreRefused | None:
+        try:
+            backup(queue, target)
+        except StoreRefused as refused:
+            return refused
+        return None
+
+    monkeypatch.setattr(backups, "_to_disk", wait_for_the_other)
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(one_of_two, range(2)))
+
+    (refusal,) = [end for end in ends if end is not None]
+    assert refusal.exit_code == 2 and "is there already" in refusal.why
+    assert contents(f"sqlite:///{target}") == contents(queue)
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["backup.db"]
+
+
+@pytest.mark.parametrize("why", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_hard_links_will_do(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
+) -> None:
+    target = tmp_path / "backup.db"
+
+    def link(half: Path, name: Path) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "link", link)
+    backup(queue, target)
+    assert contents(f"sqlite:///{target}") == contents(queue)
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["backup.db"]
+
+    def link_late(half: Path, name: Path) -> None:
+        name.write_text("precious")
+        link(half, name)
+
+    monkeypatch.setattr(os, "link", link_late)
+    with pytest.raises(StoreRefused, match="is there already"):
+        backup(queue, tmp_path / "another.db")
+    assert (tmp_path / "another.db").read_text() == "precious"
+
+
+def test_a_disk_that_is_full_is_no_file_system_without_hard_links(
+    queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(half: Path, name: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(StoreRefused, match="No space left") as refused:
+        backup(queue, tmp_path / "backup.db")
+    assert refused.value.exit_code == 74
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["backup", "{folder}/backup.db"], "interrupted; if FILE is there, it is whole\n"),
+        (["upgrade"], "interrupted; the same command goes on\n"),
+    ],
+)
+def test_who_interrupts_it_is_told_what_it_left(
+    queue: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "configure", silent)
+    monkeypatch.setattr(SQLiteFile, arguments[0], interrupted)
+    asked = [argument.format(folder=tmp_path) for argument in arguments]
+    assert database.main([*asked, f"--database-url={queue}"]) == database.INTERRUPTED
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_postgresql_has_its_own_means(postgres: str, tmp_path: Path) -> None:

@@ -67,11 +67,15 @@ def test_a_database_from_nothing_to_head(run: Run, postgres: str, new_file: NewF
     assert line("current") == (0, "9999 newer")
     assert line("check")[0] == 0
     assert line("upgrade") == (0, "9999 -> 9999")
+    if kind == "postgres":
+        assert run("sql", f"--database-url={url}")[:2] == (0, ""), "nothing is to be done here either"
 
     run_sql(url, "UPDATE meta SET value = '9998' WHERE key = 'serves_from'")
     assert line("current") == (0, "9999 unknown")
     assert run("check", f"--database-url={url}")[0] == 78
     assert run("upgrade", f"--database-url={url}")[0] == 78
+    if kind == "postgres":
+        assert run("sql", f"--database-url={url}")[0] == 78
 
 
 def test_to_look_at_a_file_that_is_not_there_does_not_make_it(run: Run, tmp_path: Path) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
 from typing import Any
 
+import asyncpg
 import pytest
 
 from taskq_server.core.errors import StoreRefused
 from taskq_server.store import migrate
 from taskq_server.store.postgres import admin as postgres_admin
 from taskq_server.store.postgres.admin import PostgresDatabase
-from tests.store.admin.copies import run_sql
+from tests.store.admin.copies import found, run_sql
+from tests.support.console import Console, connect
 from tests.support.process import taskq_db
+from tests.support.waiting import until_async
 
 SHAPE = (
     "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name, ordinal_position "
@@ -24,6 +29,10 @@ SHAPE = (
     "SELECT version_num FROM alembic_version",
     "SELECT value FROM meta WHERE key = 'serves_from'",
 )
+WAITING = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+    "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+)
 EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
 
 
@@ -35,6 +44,11 @@ def shape(url: str) -> list[Any]:
             return [connection.exec_driver_sql(query).all() for query in SHAPE]
 
     return postgres_admin.run(look)
+
+
+def tables(url: str) -> list[Any]:
+    """The same without what only a database with our tables can tell."""
+    return [found(url, query) for query in SHAPE[:4]]
 
 
 def printed(*arguments: str) -> str:
@@ -61,6 +75,51 @@ def test_it_goes_on_from_every_version(postgres: str) -> None:
         run_sql(postgres, first)
         run_sql(postgres, printed(f"--since={before}"))
         assert shape(postgres) == made, before
+
+
+@pytest.mark.parametrize("since", ["none", "0003", "0005"])
+@pytest.mark.parametrize("has", ["none", "0003", migrate.HEAD])
+def test_on_another_version_it_fails_and_changes_nothing(postgres: str, since: str, has: str) -> None:
+    # given
+    if has != migrate.HEAD:
+        run_sql(postgres, EMPTY)
+    if has == "0003":
+        whole = migrate.sql(None)
+        run_sql(postgres, whole[: whole.index("-- Running upgrade 0003 -> ")] + "COMMIT;")
+    before = tables(postgres)
+
+    # when
+    with pytest.raises(asyncpg.RaiseError) if since != has else nullcontext() as raised:
+        run_sql(postgres, migrate.sql(None if since == "none" else since))
+
+    # then
+    if since == has:
+        assert tables(postgres) != before
+    else:
+        assert raised.value.args[0] == f"this is for schema {since}; the database has {has}"
+        assert tables(postgres) == before
+
+
+async def test_of_two_at_once_the_second_waits_for_the_first_and_then_finds_it_done(postgres: str) -> None:
+    # given
+    whole = migrate.sql(None)
+    await asyncio.to_thread(run_sql, postgres, EMPTY, whole[: whole.index("-- Running upgrade 0005 -> ")] + "COMMIT;")
+    rest = migrate.sql("0005")
+    one, other = await connect(postgres), await connect(postgres)
+
+    # when
+    await one.execute(rest.removesuffix("COMMIT;\n"))
+    patient = rest.replace("lock_timeout = '1s'", "lock_timeout = '30s'")
+    second = asyncio.create_task(other.execute(patient))
+    with Console(postgres) as console:
+        await until_async(lambda: console.value(WAITING), "the second waits")
+    await one.execute("COMMIT")
+
+    # then
+    with pytest.raises(asyncpg.RaiseError, match=f"the database has {migrate.HEAD}"):
+        await second
+    for connection in (one, other):
+        await connection.close()
 
 
 def test_there_is_nothing_to_do_for_one_that_has_all(postgres: str) -> None:
