@@ -7,7 +7,8 @@
     tls_ca = "ca.pem"
     token_file = "prod.token"
 
-Files are found beside it. Flags win over the environment, and the environment over a profile.
+Files are found beside it. Flags win over the profile that --profile names, that one over the environment, and the
+environment over the profile in use.
 """
 
 from __future__ import annotations
@@ -107,25 +108,33 @@ def named(name: str, environment: Mapping[str, str]) -> Profile:
 def chosen(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """The name of the profile that counts; empty when none does.
 
-    One that nobody has named, but that is in use, counts only as a whole: where the address is given otherwise its
-    token and its files are for another server.
+    Where the address is given otherwise, only one that a flag names counts: its token and its files are for its own
+    server. WrongProfiles when the environment names a profile and an address.
     """
-    if name := given.get("profile") or environment.get("TASKQ_PROFILE", "").strip():
+    if name := given.get("profile"):
         return str(name)
-    return "" if "address" in _said(given, environment) else known(environment).used
+    if given.get("address") is not None:
+        return ""
+    name, address = (environment.get(f"TASKQ_{what}", "").strip() for what in ("PROFILE", "ADDRESS"))
+    if name and address:
+        raise WrongProfiles(f"TASKQ_PROFILE is {name!r} and TASKQ_ADDRESS is {address!r}; must be one of the two")
+    return name or ("" if address else known(environment).used)
 
 
 def completed(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The flags, and from the profile that counts what neither they nor the environment say; without `profile`."""
+    """The flags, and from the profile that counts what is not said by what wins over it; without `profile`."""
     flags = {name: value for name, value in given.items() if name != "profile"}
     if not (name := chosen(given, environment)):
         return flags
-    said = _said(flags, environment)
-    is_plain = flags.get("tls") is False or environment.get("TASKQ_TLS", "").strip().lower() in ("false", "0", "no")
+    profile = named(name, environment)
+    winning = {} if given.get("profile") else environment
+    said = _said(flags, winning)
+    if "address" not in said | set(profile) and (address := environment.get("TASKQ_ADDRESS", "").strip()):
+        raise WrongProfiles(f"profile {name!r} has no address, and TASKQ_ADDRESS is {address!r}; say one by --address")
+    is_plain = flags.get("tls") is False or winning.get("TASKQ_TLS", "").strip().lower() in ("false", "0", "no")
     unwanted = said | {key for group in _TOGETHER if said & set(group) for key in group}
     if said & set(_TLS):
         unwanted |= set(_TLS) if is_plain else {"tls"}
-    profile = named(name, environment)
     return flags | {key: value for key, value in profile.items() if key in flags and key not in unwanted}
 
 

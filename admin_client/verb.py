@@ -191,13 +191,16 @@ def options(those: Sequence[click.Option]) -> Callable[[F], F]:
 def environment(given: dict[str, Any]) -> dict[str, str]:
     """The environment of a program that is to find the same server."""
     told = {**os.environ}
-    for name, value in profiles.completed(given, os.environ).items():
+    known = profiles.completed(given, os.environ)
+    if known["token_file"] is not None:
+        told.pop("TASKQ_TOKEN", None)
+    elif known["token"] is not None:
+        told.pop("TASKQ_TOKEN_FILE", None)
+    if known["tls"] is None and (known["tls_ca"] or known["tls_cert"]):
+        told.pop("TASKQ_TLS", None)  # files mean TLS, whatever it says
+    for name, value in known.items():
         if value is not None:
             told[f"TASKQ_{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
-    if given["token_file"] is not None:
-        told.pop("TASKQ_TOKEN", None)
-    elif given["token"] is not None:
-        told.pop("TASKQ_TOKEN_FILE", None)
     return told
 
 

@@ -208,25 +208,72 @@ def test_the_profile_in_use_says_where_the_server_is_and_what_lets_one_in(run: R
     [
         (["--token", "mine"], {}, [*TLS, "-H", TOKEN, "queue.example:50051"]),
         ([], {"TASKQ_TOKEN": "mine"}, [*TLS, "-H", TOKEN, "queue.example:50051"]),
-        (["--profile", "prod", "--address", "q2:1"], {"TASKQ_TOKEN": "t"}, [*TLS, "-H", TOKEN, "q2:1"]),
-        (["--profile", "prod"], {"TASKQ_ADDRESS": "q2:1", "TASKQ_TOKEN": "t"}, [*TLS, "-H", TOKEN, "q2:1"]),
+        (["--profile", "prod", "--address", "q2:1", "--token", "t"], {}, [*TLS, "-H", TOKEN, "q2:1"]),
         (["--tls-ca", "b.pem", "--token", "t"], {}, ["-cacert", "b.pem", "-H", TOKEN, "queue.example:50051"]),
         (["--plaintext", "--token", "t"], {}, ["-plaintext", "-H", TOKEN, "queue.example:50051"]),
         (["--token", "t"], {"TASKQ_TLS": "false"}, ["-plaintext", "-H", TOKEN, "queue.example:50051"]),
         (["--profile", "dev", "--tls-ca", "b.pem"], {}, ["-cacert", "b.pem", "127.0.0.1:7"]),
     ],
 )
-def test_flags_and_the_environment_win_over_it(
+def test_flags_win_over_it_and_the_environment_over_one_that_no_flag_names(
     run: Run, file: Path, flags: list[str], environment: Mapping[str, str], expected: list[str]
 ) -> None:
     written(file, PROD)
     assert called(run, *flags, **environment) == expected
 
 
-def test_the_token_of_a_profile_that_nobody_named_goes_to_no_other_server(run: Run, file: Path) -> None:
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"TASKQ_ADDRESS": "q2:1", "TASKQ_TOKEN": "t"},
+        {"TASKQ_ADDRESS": "q2:1"},
+        {"TASKQ_ADDRESS": "q2:1", "TASKQ_PROFILE": "dev"},
+        {"TASKQ_TOKEN_FILE": "t", "TASKQ_TLS": "false"},
+        {"TASKQ_TLS_CA": "other.pem"},
+    ],
+)
+def test_one_that_a_flag_names_wins_over_the_environment(
+    run: Run, file: Path, environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a program that is started: else its token would go to the server that the environment names."""
+    written(file, PROD)
+    token = f"authorization: Bearer $(cat {file.parent}/prod.token)"
+    assert called(run, "--profile", "prod", **environment) == [*TLS, "-H", token, "queue.example:50051"]
+    assert called(run, "--profile", "prod", "--address", "q3:1", **environment) == [*TLS, "-H", token, "q3:1"]
+
+    told: list[Mapping[str, str]] = []
+    monkeypatch.setattr(running, "become", lambda kind, app, environment, *more: told.append(environment))
+    assert run("processor", "run", "app", "--profile", "prod", **environment).exit_code == 0
+    names = ("TASKQ_ADDRESS", "TASKQ_TLS_CA", "TASKQ_TLS", "TASKQ_TOKEN", "TASKQ_TOKEN_FILE")
+    found = {name: told[0][name] for name in names if told[0].get(name)}
+    assert found == {
+        "TASKQ_ADDRESS": "queue.example:50051",
+        "TASKQ_TLS_CA": "/certs/ca.pem",
+        "TASKQ_TOKEN_FILE": f"{file.parent}/prod.token",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "rule"),
+    [
+        ([], {"TASKQ_PROFILE": "prod"}, "TASKQ_PROFILE is 'prod' and TASKQ_ADDRESS is 'q2:1'; must be one of the two"),
+        (["--profile", "open"], {}, "profile 'open' has no address, and TASKQ_ADDRESS is 'q2:1'"),
+    ],
+)
+def test_where_nobody_can_know_which_server_is_meant_none_is_called(
+    run: Run, file: Path, words: list[str], environment: Mapping[str, str], rule: str
+) -> None:
+    written(file, PROD + '[profiles.open]\ntoken = "t"\n')
+    for verb in (["task", "list"], ["processor", "run", "app"]):
+        result = run(*verb, *words, **environment, TASKQ_ADDRESS="q2:1")
+        assert (result.exit_code, rule in result.stderr) == (2, True), result.stderr
+
+
+def test_the_token_of_a_profile_that_no_flag_named_goes_to_no_other_server(run: Run, file: Path) -> None:
     written(file, PROD)
     assert called(run, "--address", "127.0.0.1:9") == ["-plaintext", "127.0.0.1:9"]
     assert called(run, TASKQ_ADDRESS="127.0.0.1:9") == ["-plaintext", "127.0.0.1:9"]
+    assert called(run, "--address", "127.0.0.1:9", TASKQ_PROFILE="prod") == ["-plaintext", "127.0.0.1:9"]
 
 
 def test_ones_own_profiles_win_over_those_of_the_machine(
