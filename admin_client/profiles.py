@@ -46,26 +46,27 @@ class WrongProfiles(click.ClickException):
 class Profiles:
     """What stands in one file, or in none.
 
-    used   the profile that counts where none is named
+    used   the profile that counts where none is named; empty: none does; None: the file says nothing of it
     """
 
     path: Path
-    used: str = ""
+    used: str | None = None
     profiles: dict[str, Profile] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Writes the file anew, for its owner alone from its first byte on."""
-        lines = [f"use = {_toml(self.used)}\n"] if self.used else []
+        """Writes the file anew, where it is if it is a link; for its owner alone from its first byte on."""
+        lines = [f"use = {_toml(self.used)}\n"] if self.used is not None else []
         for name, profile in sorted(self.profiles.items()):
             lines.append(f"\n[profiles.{name}]\n" if lines else f"[profiles.{name}]\n")
             lines += [f"{key} = {_toml(profile[key])}\n" for key in KEYS if key in profile]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            half = self.path.with_name(f".{self.path.name}.new")
+            path = self.path.resolve()
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            half = path.with_name(f".{path.name}.new")
             half.unlink(missing_ok=True)
             half.touch(mode=0o600, exist_ok=False)
             half.write_text("".join(lines), "utf-8")
-            half.replace(self.path)
+            half.replace(path)
         except OSError as error:
             raise WrongProfiles(f"{self.path} cannot be written: {error.strerror}") from None
 
@@ -92,7 +93,7 @@ def known(environment: Mapping[str, str]) -> Profiles:
         if folder.startswith("/"):
             shared = _read(Path(folder) / "taskq" / "config.toml")
             found.profiles = shared.profiles | found.profiles
-            found.used = found.used or shared.used
+            found.used = shared.used if found.used is None else found.used
     return found
 
 
@@ -118,7 +119,7 @@ def chosen(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     name, address = (environment.get(f"TASKQ_{what}", "").strip() for what in ("PROFILE", "ADDRESS"))
     if name and address:
         raise WrongProfiles(f"TASKQ_PROFILE is {name!r} and TASKQ_ADDRESS is {address!r}; must be one of the two")
-    return name or ("" if address else known(environment).used)
+    return name or ("" if address else known(environment).used or "")
 
 
 def completed(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -188,17 +189,15 @@ def _read(path: Path) -> Profiles:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             told = tomllib.load(file)
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        PermissionError,
-    ):  # the last: somebody else's home, as in a container
+    except (FileNotFoundError, NotADirectoryError):
         return Profiles(path)
     except (OSError, ValueError) as fault:
+        if isinstance(fault, PermissionError) and not _is_seen(path):  # somebody else's home, as in a container
+            return Profiles(path)
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
         raise WrongProfiles(f"{path} cannot be read: {why}") from None
-    profiles, used = told.get("profiles", {}), told.get("use", "")
-    if not isinstance(used, str) or not isinstance(profiles, dict) or set(told) - {"use", "profiles"}:
+    profiles, used = told.get("profiles", {}), told.get("use")
+    if not isinstance(used, str | None) or not isinstance(profiles, dict) or set(told) - {"use", "profiles"}:
         raise WrongProfiles(f"{path} must have `use`, and tables called [profiles.NAME]")
     for name, profile in profiles.items():
         if not isinstance(profile, dict):
@@ -208,6 +207,15 @@ def _read(path: Path) -> Profiles:
             raise WrongProfiles(f"{path} holds a token, and others can read it: chmod 600 {path}")
         profile |= {key: str(_beside(path, profile[key])) for key in FILES if key in profile}
     return Profiles(path, used, profiles)
+
+
+def _is_seen(path: Path) -> bool:
+    """Whether its folder can be entered."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return False
+    return True
 
 
 def _beside(path: Path, file: str) -> Path:

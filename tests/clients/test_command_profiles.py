@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -176,6 +179,57 @@ def test_a_file_that_is_wrong_is_named_with_the_rule(run: Run, file: Path, text:
     result = run("task", "list")
     assert result.exit_code == 2
     assert str(file) in result.stderr and rule in result.stderr
+
+
+def test_a_file_that_cannot_be_read_is_named_and_never_written_over(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(file, PROD)
+    reading = Path.open
+
+    def refusing(path: Path, mode: str = "r", *more: Any, **named: Any) -> IO[Any]:
+        if path == file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return reading(path, mode, *more, **named)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    for words in (["task", "list"], ["config", "set", "new", "--address", "x:1"], ["config", "use", "--none"]):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert f"{file} cannot be read: Permission denied" in result.stderr
+    monkeypatch.undo()
+    assert file.read_text() == PROD
+
+
+def test_nothing_is_known_of_a_folder_that_cannot_be_entered(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*path: Any, **named: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as refused:
+        refused.setattr(Path, "open", refusing)
+        refused.setattr(Path, "lstat", refusing)
+        assert called(run) == ["-plaintext", "127.0.0.1:50051"]
+
+
+def test_a_file_that_is_a_link_stays_one(done: Callable[..., str], file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "dotfiles" / "taskq.toml"
+    written(kept, PROD)
+    file.parent.mkdir(parents=True)
+    file.symlink_to(kept)
+    done("config", "use", "dev")
+    assert file.is_symlink() and 'use = "dev"' in kept.read_text()
+
+
+def test_none_is_none_also_where_the_machine_has_one_in_use(
+    run: Run, done: Callable[..., str], file: Path, tmp_path: Path
+) -> None:
+    written(tmp_path / "shared" / "taskq" / "config.toml", 'use = "a"\n[profiles.a]\naddress = "s:1"\n', 0o644)
+    done("config", "use", "--none")
+    assert called(run) == ["-plaintext", "127.0.0.1:50051"]
+    done("config", "set", "b", "--address", "o:2")
+    assert called(run) == ["-plaintext", "127.0.0.1:50051"]
 
 
 def test_who_is_still_typing_gets_the_names_and_no_complaint(file: Path, tmp_path: Path) -> None:
