@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import stat
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from admin_client import certificates
 from admin_client.command import main
@@ -17,6 +21,7 @@ from client_core.access import TLS
 from taskq_server.certificates import Certificates
 
 ROLES = ["server", "scheduler", "processor", "admin", "probe"]
+YEAR = timedelta(days=365)
 FILES = {f"{name}.{kind}" for name in ["ca", *ROLES] for kind in ("pem", "key")}
 
 
@@ -144,6 +149,32 @@ def test_it_must_be_signed_by_the_authority_that_is_beside_it_or_named(tmp_path:
 
     (tmp_path / "one" / "ca.pem").write_bytes(Path(wanted).read_bytes())
     assert check(str(tmp_path / "one" / "admin.pem"))[:2] == (1, {"admin.pem": ["is not signed by ca.pem"]})
+
+
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_while_an_authority_is_exchanged_each_of_both_has_signed_what_is_well(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    init(str(tmp_path / "old"))
+    init(str(tmp_path / "new"))
+    init(str(tmp_path / "other"))
+    both = tmp_path / "both.pem"
+    both.write_bytes(b"".join((tmp_path / name / "ca.pem").read_bytes() for name in order))
+    for name in ("old", "new"):
+        assert check(str(tmp_path / name), "--ca", str(both)) == (0, {f"{one}.pem": [] for one in ["ca", *ROLES]}, "")
+    assert check(str(tmp_path / "other" / "admin.pem"), "--ca", str(both))[1] == {
+        "admin.pem": ["is not signed by both.pem"]
+    }
+
+
+def test_a_server_that_has_signed_itself_is_no_authority(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "queue")])
+    own = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime.now(UTC), datetime.now(UTC) + YEAR)
+    file = tmp_path / "own.pem"
+    file.write_bytes(own.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    assert check(str(file))[1] == {"own.pem": ["is not signed by ca.pem"]}
 
 
 @pytest.mark.parametrize(
