@@ -122,6 +122,12 @@ def chosen(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     return name or ("" if address else known(environment).used or "")
 
 
+def unnamed(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """The name of the profile that counts, if it does only because it is in use; else empty."""
+    is_named = given.get("profile") or environment.get("TASKQ_PROFILE", "").strip()
+    return "" if is_named else chosen(given, environment)
+
+
 def completed(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """The flags, and from the profile that counts what is not said by what wins over it; without `profile`."""
     flags = {name: value for name, value in given.items() if name != "profile"}

@@ -13,10 +13,13 @@ from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from google.protobuf.message_factory import GetMessageClass
 
-from admin_client import running
+from admin_client import rpcs, running
 from admin_client.command import main
-from tests.clients.command_support import NOTHING_SET, command_line, own_environment
+from taskq.v1 import admin_service_pb2, schedule_service_pb2, scheduler_service_pb2
+from taskq.v1.bulk_operation_pb2 import StartBulkOperationRequest
+from tests.clients.command_support import NOTHING_SET, a_process, command_line, on_a_terminal, own_environment
 
 Run = Callable[..., Result]
 
@@ -356,13 +359,61 @@ def test_a_program_that_is_started_finds_the_same_server(run: Run, file: Path, m
     told: list[Mapping[str, str]] = []
     monkeypatch.setattr(running, "become", lambda kind, app, environment, *more: told.append(environment))
 
-    assert run("processor", "run", "app").exit_code == 0
+    result = run("processor", "run", "app")
+    assert (result.exit_code, result.stderr) == (0, "prod, queue.example:50051\n")
     found = {name: value for name, value in told[0].items() if name.startswith("TASKQ_")}
     assert found == {
         "TASKQ_ADDRESS": "queue.example:50051",
         "TASKQ_TLS_CA": "/certs/ca.pem",
         "TASKQ_TOKEN_FILE": f"{file.parent}/prod.token",
     }
+
+
+@pytest.mark.parametrize("kind", ["processor", "scheduler"])
+def test_a_program_says_which_server_it_finds_only_where_nobody_else_has(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(running, "become", lambda *what: None)
+    written(file, PROD)
+    assert run(kind, "run", "app").stderr == "prod, queue.example:50051\n"
+    assert run(kind, "run", "app", "--profile", "prod").stderr == ""
+    assert run(kind, "run", "app", "--address", "x:1").stderr == ""
+    assert run(kind, "run", "app", TASKQ_PROFILE="prod").stderr == ""
+    written(file, 'use = "near"\n[profiles.near]\ntoken = "t"\n')
+    assert run(kind, "run", "app").stderr == "near, 127.0.0.1:50051\n"
+
+
+async def test_on_a_terminal_whoever_changes_something_sees_where(file: Path, tmp_path: Path) -> None:
+    """Also when it then fails; whoever only looks does not, nor a program that reads what is said."""
+    written(file, 'use = "prod"\n[profiles.prod]\naddress = "127.0.0.1:1"\n')
+    own = {"XDG_CONFIG_HOME": str(tmp_path / "own")}
+    enqueue = ("task", "enqueue", "x", "--timeout", "1s")
+    assert (await on_a_terminal("", *enqueue, **own)).out.startswith("prod, 127.0.0.1:1\n")
+    assert "prod, " not in (await on_a_terminal("", *enqueue, "--profile", "prod", **own)).out
+    assert "prod, " not in (await on_a_terminal("", "task", "list", "--timeout", "1s", **own)).out
+    process = await a_process(*enqueue, **own)
+    assert b"prod, " not in (await process.communicate())[1]
+
+
+def test_a_call_that_changes_something_is_told_from_one_that_looks() -> None:
+    assert rpcs.changes(StartBulkOperationRequest()) and not rpcs.changes(StartBulkOperationRequest(dry_run=True))
+    looking = {
+        f"{verb}{what}"
+        for verb, whats in {
+            "Get": ["Task", "BulkOperation", "Stats", "ServerInfo", "Schedule"],
+            "List": [
+                "Tasks", "BulkOperations", "FailureGroups", "AuditEntries", "Processors", "Capabilities", "Schedules",
+            ],
+            "Explain": ["Task"], "Preview": ["Schedule"], "Watch": ["Events", "Task"],
+        }.items() for what in whats
+    }  # fmt: skip
+    found = set()
+    for file in (admin_service_pb2, schedule_service_pb2, scheduler_service_pb2):
+        for service in file.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                if not rpcs.changes(GetMessageClass(method.input_type)()):
+                    found.add(method.name)
+    assert found == looking
 
 
 def test_a_probe_asks_the_same_server_and_calls_a_wrong_file_wrong_arguments(run: Run, file: Path) -> None:
