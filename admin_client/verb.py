@@ -81,6 +81,7 @@ class Invocation:
     timeout: float
     profile: str = ""
     is_profile_named: bool = True
+    is_token_of_profile: bool = False
     request_id: str = ""
 
     @property
@@ -93,7 +94,8 @@ class Invocation:
         if self.is_grpcurl:
             from admin_client.grpcurl import Printing
 
-            return Printing(self.address, self.tls, self.token, self.token_file)
+            profile_of_token = self.profile if self.is_token_of_profile else ""
+            return Printing(self.address, self.tls, self.token, self.token_file, profile_of_token)
         from admin_client.announcing import Announcing
 
         token = self.token if self.token_file is None or self.token else _read(self.token_file)
@@ -230,6 +232,7 @@ def _invocation(given: dict[str, Any]) -> Invocation:
         token_file=given["token_file"],
         timeout=given["timeout"],
         profile=profiles.chosen(connection, os.environ),
+        is_token_of_profile=given["token"] is not None and connection["token"] is None,
         is_profile_named=not profiles.unnamed(connection, os.environ),
     )
 

@@ -354,6 +354,17 @@ def test_an_error_says_whose_address_it_was(run: Run, file: Path) -> None:
     assert "(profile" not in run("task", "list", "--address", "127.0.0.1:1").stderr
 
 
+def test_whoever_is_shown_a_call_is_told_to_set_the_token_that_the_profile_holds(run: Run, file: Path) -> None:
+    written(file, 'use = "p"\n[profiles.p]\naddress = "x:1"\ntoken = "tq_secret"\n')
+    missing = "TASKQ_TOKEN must hold the token of profile p\n"
+    result = run("server-info", "--grpcurl")
+    assert "Bearer $TASKQ_TOKEN" in result.stdout and result.stderr == missing
+    named = ("server-info", "--grpcurl", "--profile", "p")
+    assert run(*named, TASKQ_TOKEN="another").stderr == missing
+    assert run(*named, TASKQ_TOKEN="tq_secret").stderr == ""
+    assert run(*named, "--token", "mine").stderr == ""
+
+
 def test_a_program_that_is_started_finds_the_same_server(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(file, PROD)
     told: list[Mapping[str, str]] = []
