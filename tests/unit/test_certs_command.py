@@ -70,6 +70,63 @@ def test_nothing_is_overwritten_unless_asked_for(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
+def test_where_a_ca_is_with_its_key_only_what_is_missing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder of a version that knew fewer roles: its certificates go on to be good."""
+    init(str(tmp_path))
+    for name in ("probe.pem", "probe.key", "server.pem", "server.key", "admin.key"):
+        (tmp_path / name).unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(certificates, "LIFE", certificates.LIFE * 2)
+
+    code, said = init(str(tmp_path), "--host", "queue.lan")
+    assert code == 0, said
+    made = "server.pem, server.key, probe.pem, probe.key"
+    assert f"{made} in {tmp_path}, signed by the CA there; all else is as it was" in said
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == set(made.split(", "))
+    assert "queue.lan" in names_in(tmp_path / "server.pem")
+    assert check(str(tmp_path))[0] == 0
+    ends = {x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc for path in tmp_path.glob("*.pem")}
+    assert max(ends) == x509.load_pem_x509_certificate(before["ca.pem"]).not_valid_after_utc
+
+    assert init(str(tmp_path))[0] == 2, "nothing is missing, but half of a pair, which is somebody's"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("ca.pem", b"nonsense", "must be as this command makes it"),
+        ("ca.key", b"nonsense", "must be as this command makes it"),
+        ("ca.key", None, "ca.key is not the key of ca.pem"),
+    ],
+)
+def test_by_a_ca_that_cannot_sign_nothing_is_made(tmp_path: Path, name: str, content: bytes | None, rule: str) -> None:
+    init(str(tmp_path))
+    (tmp_path / name).write_bytes(content or (tmp_path / "server.key").read_bytes())
+    (tmp_path / "probe.pem").unlink(), (tmp_path / "probe.key").unlink()
+    code, said = init(str(tmp_path))
+    assert code == 2 and rule in said and "--force" in said
+    assert not (tmp_path / "probe.pem").exists()
+
+
+def test_a_ca_that_has_expired_or_has_no_key_signs_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(certificates, "LIFE", timedelta(minutes=-1))
+        init(str(tmp_path))
+    (tmp_path / "probe.pem").unlink(), (tmp_path / "probe.key").unlink()
+    code, said = init(str(tmp_path))
+    assert code == 2 and "has expired, and can sign nothing more" in said
+
+    (tmp_path / "ca.key").unlink()
+    code, said = init(str(tmp_path))
+    assert code == 2 and f"{tmp_path} has ca.pem, " in said
+
+
 @pytest.mark.parametrize("host", ["", "queue:50051", "a b", "küche", "http://queue"])
 def test_what_is_no_host_is_refused_and_nothing_is_written(tmp_path: Path, host: str) -> None:
     code, said = init(str(tmp_path / "certs"), "--host", host)
