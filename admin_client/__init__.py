@@ -17,7 +17,7 @@ verb.py          what all its verbs have in common;       values.py what stands 
 lists.py         what all lists have;                     drafts.py a task, recurrence.py a schedule, from flags
 output.py        what goes to stdout;                     tables.py what of each thing;  words.py  times, spans, figures
 fields.py        only what somebody wants to see of it;   as_yaml.py
-profiles.py      servers by a name, in a file
+profiles.py      servers by a name, in a file;            announcing.py  which it is, where that may surprise
 errors.py        exit codes, and what is to be done;      grpcurl.py the same call for grpcurl
 bulk.py          many tasks: asked for, followed          waiting.py  tasks that somebody waits for
 top.py           the live view

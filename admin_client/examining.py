@@ -50,8 +50,8 @@ def _examined(file: Path, ca: Path | None, soon: timedelta, now: datetime) -> Fo
     chain = _certificates(file)
     authority = ca or file.with_name(AUTHORITY)
     faults = [*_times(chain, soon, now), *_key(file, chain[0])]
-    if authority.exists() and not authority.samefile(file):
-        faults += _signed([*chain, *_certificates(authority)[:1]], authority.name)
+    if not _is_authority(chain[0]) and authority.exists() and not authority.samefile(file):
+        faults += _signed(chain, _certificates(authority), authority.name)
     end = min(one.not_valid_after_utc for one in chain)
     return Found(file, _names(chain[0]), end, faults)
 
@@ -82,13 +82,28 @@ def _key(file: Path, certificate: x509.Certificate) -> Iterator[str]:
         yield f"others can read {path.name}"
 
 
-def _signed(chain: Sequence[x509.Certificate], authority: str) -> Iterator[str]:
-    for one, issuer in itertools.pairwise(chain):
-        try:
-            one.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            yield f"is not signed by {authority}"
-            return
+def _signed(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate], name: str) -> Iterator[str]:
+    """Each by the next, and the last by one of the authorities: there are two of them while one is exchanged."""
+    is_chain = all(_has_signed(issuer, one) for one, issuer in itertools.pairwise(chain))
+    if not is_chain or not any(_has_signed(authority, chain[-1]) for authority in authorities):
+        yield f"is not signed by {name}"
+
+
+def _has_signed(issuer: x509.Certificate, one: x509.Certificate) -> bool:
+    try:
+        one.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_authority(one: x509.Certificate) -> bool:
+    """Whether it is a CA that has signed itself: nobody else has to."""
+    try:
+        constraints = one.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.ca and _has_signed(one, one)
 
 
 def _names(certificate: x509.Certificate) -> list[str]:

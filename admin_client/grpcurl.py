@@ -37,8 +37,16 @@ def line(request: Message, address: str, access: Access, environment: Mapping[st
 class Printing(AdminClient):
     """Prints its first call instead of making it, and ends the command."""
 
-    def __init__(self, address: str | None, tls: TLS | bool | None, token: str | None, token_file: str | None) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        tls: TLS | bool | None,
+        token: str | None,
+        token_file: str | None,
+        profile_of_token: str = "",
+    ) -> None:
         super().__init__(address, tls=tls, token=token)
+        self._profile_of_token = profile_of_token
         self._environment = {**os.environ}
         if token_file is not None:
             self._environment |= {"TASKQ_TOKEN_FILE": token_file, "TASKQ_TOKEN": ""}
@@ -57,6 +65,8 @@ class Printing(AdminClient):
 
     def _print(self, request: Message) -> None:
         click.echo(line(request, self.address, self._access, self._environment))
+        if self._profile_of_token and self._access.token != os.environ.get("TASKQ_TOKEN", "").strip():
+            click.echo(f"TASKQ_TOKEN must hold the token of profile {self._profile_of_token}", err=True)
 
 
 def _token(access: Access, environment: Mapping[str, str]) -> str | None:

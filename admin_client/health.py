@@ -77,7 +77,8 @@ def health(service: str, connect_timeout: float, rpc_timeout: float, **given: An
     """Ask a server whether it serves, or whether SERVICE does: taskq.readiness, or the full name of a service.
 
     Prints what it answers. Exit codes: 0 it serves; 1 wrong arguments; 2 it cannot be reached; 3 the call failed; 4 it
-    does not serve now. Where no flag says so, TASKQ_ADDRESS and TASKQ_TLS_* do, as for all clients, then a profile.
+    does not serve now. Where no flag says so, TASKQ_ADDRESS and TASKQ_TLS_* do, as for all clients, then the profile in
+    use.
     """
     try:
         given = profiles.completed(given, os.environ)

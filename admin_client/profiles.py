@@ -7,7 +7,8 @@
     tls_ca = "ca.pem"
     token_file = "prod.token"
 
-Files are found beside it. Flags win over the environment, and the environment over a profile.
+Files are found beside it. Flags win over the profile that --profile names, that one over the environment, and the
+environment over the profile in use.
 """
 
 from __future__ import annotations
@@ -45,26 +46,27 @@ class WrongProfiles(click.ClickException):
 class Profiles:
     """What stands in one file, or in none.
 
-    used   the profile that counts where none is named
+    used   the profile that counts where none is named; empty: none does; None: the file says nothing of it
     """
 
     path: Path
-    used: str = ""
+    used: str | None = None
     profiles: dict[str, Profile] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Writes the file anew, for its owner alone from its first byte on."""
-        lines = [f"use = {_toml(self.used)}\n"] if self.used else []
+        """Writes the file anew, where it is if it is a link; for its owner alone from its first byte on."""
+        lines = [f"use = {_toml(self.used)}\n"] if self.used is not None else []
         for name, profile in sorted(self.profiles.items()):
             lines.append(f"\n[profiles.{name}]\n" if lines else f"[profiles.{name}]\n")
             lines += [f"{key} = {_toml(profile[key])}\n" for key in KEYS if key in profile]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            half = self.path.with_name(f".{self.path.name}.new")
+            path = self.path.resolve()
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            half = path.with_name(f".{path.name}.new")
             half.unlink(missing_ok=True)
             half.touch(mode=0o600, exist_ok=False)
             half.write_text("".join(lines), "utf-8")
-            half.replace(self.path)
+            half.replace(path)
         except OSError as error:
             raise WrongProfiles(f"{self.path} cannot be written: {error.strerror}") from None
 
@@ -91,7 +93,7 @@ def known(environment: Mapping[str, str]) -> Profiles:
         if folder.startswith("/"):
             shared = _read(Path(folder) / "taskq" / "config.toml")
             found.profiles = shared.profiles | found.profiles
-            found.used = found.used or shared.used
+            found.used = shared.used if found.used is None else found.used
     return found
 
 
@@ -107,25 +109,39 @@ def named(name: str, environment: Mapping[str, str]) -> Profile:
 def chosen(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
     """The name of the profile that counts; empty when none does.
 
-    One that nobody has named, but that is in use, counts only as a whole: where the address is given otherwise its
-    token and its files are for another server.
+    Where the address is given otherwise, only one that a flag names counts: its token and its files are for its own
+    server. WrongProfiles when the environment names a profile and an address.
     """
-    if name := given.get("profile") or environment.get("TASKQ_PROFILE", "").strip():
+    if name := given.get("profile"):
         return str(name)
-    return "" if "address" in _said(given, environment) else known(environment).used
+    if given.get("address") is not None:
+        return ""
+    name, address = (environment.get(f"TASKQ_{what}", "").strip() for what in ("PROFILE", "ADDRESS"))
+    if name and address:
+        raise WrongProfiles(f"TASKQ_PROFILE is {name!r} and TASKQ_ADDRESS is {address!r}; must be one of the two")
+    return name or ("" if address else known(environment).used or "")
+
+
+def unnamed(given: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """The name of the profile that counts, if it does only because it is in use; else empty."""
+    is_named = given.get("profile") or environment.get("TASKQ_PROFILE", "").strip()
+    return "" if is_named else chosen(given, environment)
 
 
 def completed(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """The flags, and from the profile that counts what neither they nor the environment say; without `profile`."""
+    """The flags, and from the profile that counts what is not said by what wins over it; without `profile`."""
     flags = {name: value for name, value in given.items() if name != "profile"}
     if not (name := chosen(given, environment)):
         return flags
-    said = _said(flags, environment)
-    is_plain = flags.get("tls") is False or environment.get("TASKQ_TLS", "").strip().lower() in ("false", "0", "no")
+    profile = named(name, environment)
+    winning = {} if given.get("profile") else environment
+    said = _said(flags, winning)
+    if "address" not in said | set(profile) and (address := environment.get("TASKQ_ADDRESS", "").strip()):
+        raise WrongProfiles(f"profile {name!r} has no address, and TASKQ_ADDRESS is {address!r}; say one by --address")
+    is_plain = flags.get("tls") is False or winning.get("TASKQ_TLS", "").strip().lower() in ("false", "0", "no")
     unwanted = said | {key for group in _TOGETHER if said & set(group) for key in group}
     if said & set(_TLS):
         unwanted |= set(_TLS) if is_plain else {"tls"}
-    profile = named(name, environment)
     return flags | {key: value for key, value in profile.items() if key in flags and key not in unwanted}
 
 
@@ -179,17 +195,15 @@ def _read(path: Path) -> Profiles:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             told = tomllib.load(file)
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-        PermissionError,
-    ):  # the last: somebody else's home, as in a container
+    except (FileNotFoundError, NotADirectoryError):
         return Profiles(path)
     except (OSError, ValueError) as fault:
+        if isinstance(fault, PermissionError) and not _is_seen(path):  # somebody else's home, as in a container
+            return Profiles(path)
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
         raise WrongProfiles(f"{path} cannot be read: {why}") from None
-    profiles, used = told.get("profiles", {}), told.get("use", "")
-    if not isinstance(used, str) or not isinstance(profiles, dict) or set(told) - {"use", "profiles"}:
+    profiles, used = told.get("profiles", {}), told.get("use")
+    if not isinstance(used, str | None) or not isinstance(profiles, dict) or set(told) - {"use", "profiles"}:
         raise WrongProfiles(f"{path} must have `use`, and tables called [profiles.NAME]")
     for name, profile in profiles.items():
         if not isinstance(profile, dict):
@@ -199,6 +213,15 @@ def _read(path: Path) -> Profiles:
             raise WrongProfiles(f"{path} holds a token, and others can read it: chmod 600 {path}")
         profile |= {key: str(_beside(path, profile[key])) for key in FILES if key in profile}
     return Profiles(path, used, profiles)
+
+
+def _is_seen(path: Path) -> bool:
+    """Whether its folder can be entered."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return False
+    return True
 
 
 def _beside(path: Path, file: str) -> Path:

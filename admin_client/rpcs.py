@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from taskq.v1 import admin_service_pb2, schedule_service_pb2, scheduler_service_pb2
+
+_LOOKING: Final = ("Get", "List", "Explain", "Preview", "Watch")
+"""How the names of calls begin that change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,13 @@ class Rpc:
 def of(request: Message) -> Rpc:
     """The call that is asked by this message."""
     return _table()[request.DESCRIPTOR.full_name]
+
+
+def changes(request: Message) -> bool:
+    """Whether its call may change something, and is not only to show what would change."""
+    if any(getattr(request, name, False) for name in ("dry_run", "validate_only")):
+        return False
+    return not of(request).path.rpartition("/")[2].startswith(_LOOKING)
 
 
 def items(page: Message) -> Any:

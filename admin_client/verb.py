@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -79,6 +80,8 @@ class Invocation:
     token_file: str | None
     timeout: float
     profile: str = ""
+    is_profile_named: bool = True
+    is_token_of_profile: bool = False
     request_id: str = ""
 
     @property
@@ -91,11 +94,14 @@ class Invocation:
         if self.is_grpcurl:
             from admin_client.grpcurl import Printing
 
-            return Printing(self.address, self.tls, self.token, self.token_file)
-        from admin_client.client import AdminClient
+            profile_of_token = self.profile if self.is_token_of_profile else ""
+            return Printing(self.address, self.tls, self.token, self.token_file, profile_of_token)
+        from admin_client.announcing import Announcing
 
         token = self.token if self.token_file is None or self.token else _read(self.token_file)
-        return AdminClient(self.address, tls=self.tls, token=token, timeout=self.timeout, user_agent=user_agent())
+        profile = "" if self.is_profile_named or not sys.stderr.isatty() else self.profile
+        how: dict[str, Any] = {"tls": self.tls, "token": token, "timeout": self.timeout, "user_agent": user_agent()}
+        return Announcing(profile, self.address, **how)
 
     async def run(self, callback: Callback, arguments: dict[str, Any]) -> None:
         async with self.client() as client:
@@ -189,15 +195,22 @@ def options(those: Sequence[click.Option]) -> Callable[[F], F]:
 
 
 def environment(given: dict[str, Any]) -> dict[str, str]:
-    """The environment of a program that is to find the same server."""
+    """The environment of a program that is to find the same server; says which, if that is nobody's word."""
     told = {**os.environ}
-    for name, value in profiles.completed(given, os.environ).items():
+    known = profiles.completed(given, os.environ)
+    if known["token_file"] is not None:
+        told.pop("TASKQ_TOKEN", None)
+    elif known["token"] is not None:
+        told.pop("TASKQ_TOKEN_FILE", None)
+    if known["tls"] is None and (known["tls_ca"] or known["tls_cert"]):
+        told.pop("TASKQ_TLS", None)  # files mean TLS, whatever it says
+    if profile := profiles.unnamed(given, os.environ):
+        from client_core.channel import address_from_environment
+
+        click.echo(f"{profile}, {known['address'] or address_from_environment()}", err=True)
+    for name, value in known.items():
         if value is not None:
             told[f"TASKQ_{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
-    if given["token_file"] is not None:
-        told.pop("TASKQ_TOKEN", None)
-    elif given["token"] is not None:
-        told.pop("TASKQ_TOKEN_FILE", None)
     return told
 
 
@@ -219,6 +232,8 @@ def _invocation(given: dict[str, Any]) -> Invocation:
         token_file=given["token_file"],
         timeout=given["timeout"],
         profile=profiles.chosen(connection, os.environ),
+        is_token_of_profile=given["token"] is not None and connection["token"] is None,
+        is_profile_named=not profiles.unnamed(connection, os.environ),
     )
 
 

@@ -36,21 +36,31 @@ def certs() -> None:
 def certs_init(folder: Path, hosts: tuple[str, ...], force: bool) -> None:
     """Make a CA, and a certificate each for server, scheduler, processor, administrator and probe, in FOLDER.
 
-    Whoever has the ca.key that this writes can make more of them.
+    Where a CA and its key are there already, only the certificates that are missing. Whoever has the ca.key that this
+    writes can make more of them.
     """
     from admin_client import certificates
 
+    is_begun = not force and len(certificates.in_the_way(folder, ("ca.pem", "ca.key"))) == 2
     try:
-        files, end = certificates.make(hosts)
-    except ValueError as fault:
+        files, end = certificates.make_missing(folder, hosts) if is_begun else certificates.make(hosts)
+    except certificates.NoHost as fault:
         raise click.BadParameter(str(fault), param_hint="--host") from None
-    if not force and (there := certificates.in_the_way(folder, files)):
+    except ValueError as fault:
+        raise click.UsageError(f"{fault}; choose another folder, or --force") from None
+    except OSError as error:
+        raise click.FileError(str(error.filename), error.strerror) from error
+    there = certificates.in_the_way(folder, files or certificates.FILES)
+    if there and not force:
         raise click.UsageError(f"{folder} has {', '.join(there)} already; choose another folder, or --force")
     try:
         certificates.write(folder, files)
     except OSError as error:
         raise click.FileError(str(folder), error.strerror) from error
-    click.echo(f"{len(files)} files in {folder}, valid until {end:%Y-%m-%d}. To use them:", err=True)
+    made = f"{len(files)} files in {folder}"
+    if is_begun:
+        made = f"{', '.join(files)} in {folder}, signed by the CA there; all else is as it was"
+    click.echo(f"{made}, valid until {end:%Y-%m-%d}. To use them:", err=True)
     own = f"TASKQ_TLS_CERT={folder}/%s.pem TASKQ_TLS_KEY={folder}/%s.key"
     required = f"TASKQ_TLS_CLIENT_CA={folder}/ca.pem TASKQ_TLS_CLIENT_AUTH=require"
     click.echo(f"server: {own % ('server', 'server')} {required}")

@@ -116,7 +116,7 @@ def delete(output: Output, name: str) -> None:
     if name not in own.profiles:
         raise profiles.WrongProfiles(f"there is no profile {name!r} in {own.path}")
     del own.profiles[name]
-    own.used = "" if own.used == name else own.used
+    own.used = None if own.used == name else own.used
     own.write()
 
 

@@ -20,6 +20,8 @@ KNOWN = ("docker", "kubectl", "make", "pip", "python3")
 run here."""
 MAKEFILES = (ROOT / "Makefile").read_text() + (ROOT / "protos" / "languages.mk").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILES, re.MULTILINE))
+FORMER_VOLUMES = ("certs",)
+"""Which the page tells to remove."""
 IMAGES = re.findall(r"^FROM \S+ AS (server|processor|scheduler)$", DOCKERFILE, re.MULTILINE)
 MANIFESTS = "\n".join(path.read_text() for path in sorted((DOCKER / "kubernetes").glob("*.yaml")))
 DEPLOYMENTS = re.findall(r"^kind: Deployment\nmetadata:\n  name: (\S+)$", MANIFESTS, re.MULTILINE)
@@ -60,7 +62,7 @@ def check(call: Sequence[str], folder: Path) -> None:
         case ["docker", "service", "scale", service]:
             assert service.partition("=")[0].removeprefix("taskq_") in STACK["services"]
         case ["docker", "volume", "rm", *volumes]:
-            assert {volume.removeprefix("taskq_") for volume in volumes} <= set(COMPOSE["volumes"])
+            assert {volume.removeprefix("taskq_") for volume in volumes} <= {*COMPOSE["volumes"], *FORMER_VOLUMES}
         case ["kubectl", "--namespace", "taskq", *rest] | ["kubectl", *rest]:
             _kubectl(rest)
         case ["make", *words]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import stat
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from admin_client import certificates
 from admin_client.command import main
@@ -17,6 +21,7 @@ from client_core.access import TLS
 from taskq_server.certificates import Certificates
 
 ROLES = ["server", "scheduler", "processor", "admin", "probe"]
+YEAR = timedelta(days=365)
 FILES = {f"{name}.{kind}" for name in ["ca", *ROLES] for kind in ("pem", "key")}
 
 
@@ -63,6 +68,63 @@ def test_nothing_is_overwritten_unless_asked_for(tmp_path: Path) -> None:
     assert code == 0
     assert all((tmp_path / name).read_bytes() != content for name, content in before.items())
     assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_where_a_ca_is_with_its_key_only_what_is_missing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder of a version that knew fewer roles: its certificates go on to be good."""
+    init(str(tmp_path))
+    for name in ("probe.pem", "probe.key", "server.pem", "server.key", "admin.key"):
+        (tmp_path / name).unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(certificates, "LIFE", certificates.LIFE * 2)
+
+    code, said = init(str(tmp_path), "--host", "queue.lan")
+    assert code == 0, said
+    made = "server.pem, server.key, probe.pem, probe.key"
+    assert f"{made} in {tmp_path}, signed by the CA there; all else is as it was" in said
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == set(made.split(", "))
+    assert "queue.lan" in names_in(tmp_path / "server.pem")
+    assert check(str(tmp_path))[0] == 0
+    ends = {x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc for path in tmp_path.glob("*.pem")}
+    assert max(ends) == x509.load_pem_x509_certificate(before["ca.pem"]).not_valid_after_utc
+
+    assert init(str(tmp_path))[0] == 2, "nothing is missing, but half of a pair, which is somebody's"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("ca.pem", b"nonsense", "must be as this command makes it"),
+        ("ca.key", b"nonsense", "must be as this command makes it"),
+        ("ca.key", None, "ca.key is not the key of ca.pem"),
+    ],
+)
+def test_by_a_ca_that_cannot_sign_nothing_is_made(tmp_path: Path, name: str, content: bytes | None, rule: str) -> None:
+    init(str(tmp_path))
+    (tmp_path / name).write_bytes(content or (tmp_path / "server.key").read_bytes())
+    (tmp_path / "probe.pem").unlink(), (tmp_path / "probe.key").unlink()
+    code, said = init(str(tmp_path))
+    assert code == 2 and rule in said and "--force" in said
+    assert not (tmp_path / "probe.pem").exists()
+
+
+def test_a_ca_that_has_expired_or_has_no_key_signs_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(certificates, "LIFE", timedelta(minutes=-1))
+        init(str(tmp_path))
+    (tmp_path / "probe.pem").unlink(), (tmp_path / "probe.key").unlink()
+    code, said = init(str(tmp_path))
+    assert code == 2 and "has expired, and can sign nothing more" in said
+
+    (tmp_path / "ca.key").unlink()
+    code, said = init(str(tmp_path))
+    assert code == 2 and f"{tmp_path} has ca.pem, " in said
 
 
 @pytest.mark.parametrize("host", ["", "queue:50051", "a b", "küche", "http://queue"])
@@ -144,6 +206,32 @@ def test_it_must_be_signed_by_the_authority_that_is_beside_it_or_named(tmp_path:
 
     (tmp_path / "one" / "ca.pem").write_bytes(Path(wanted).read_bytes())
     assert check(str(tmp_path / "one" / "admin.pem"))[:2] == (1, {"admin.pem": ["is not signed by ca.pem"]})
+
+
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_while_an_authority_is_exchanged_each_of_both_has_signed_what_is_well(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    init(str(tmp_path / "old"))
+    init(str(tmp_path / "new"))
+    init(str(tmp_path / "other"))
+    both = tmp_path / "both.pem"
+    both.write_bytes(b"".join((tmp_path / name / "ca.pem").read_bytes() for name in order))
+    for name in ("old", "new"):
+        assert check(str(tmp_path / name), "--ca", str(both)) == (0, {f"{one}.pem": [] for one in ["ca", *ROLES]}, "")
+    assert check(str(tmp_path / "other" / "admin.pem"), "--ca", str(both))[1] == {
+        "admin.pem": ["is not signed by both.pem"]
+    }
+
+
+def test_a_server_that_has_signed_itself_is_no_authority(tmp_path: Path) -> None:
+    init(str(tmp_path))
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "queue")])
+    own = x509.CertificateBuilder(name, name, key.public_key(), 1, datetime.now(UTC), datetime.now(UTC) + YEAR)
+    file = tmp_path / "own.pem"
+    file.write_bytes(own.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    assert check(str(file))[1] == {"own.pem": ["is not signed by ca.pem"]}
 
 
 @pytest.mark.parametrize(
