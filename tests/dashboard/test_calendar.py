@@ -6,6 +6,10 @@ import html
 import re
 from typing import Any
 
+import pytest
+
+from taskq_server.http.dashboard import coming
+from taskq_server.http.dashboard.calls import Calls
 from tests.dashboard.at_work import at_work
 from tests.dashboard.conftest import Reader, Site
 from tests.rpc.support import a_task, span
@@ -84,3 +88,73 @@ async def test_each_firing_is_counted_once_however_many_a_schedule_has(site: Sit
     assert "of schedule minutely only the next 1000 firings are looked at" in week and "schedule hourly" not in week
     assert "Mon 20 Nov 23:00: 1 due" in week and "Wed 15 Nov 15:00: 1 due" in week
     assert "Wed 15 Nov 00:00: 2 due" in (await site.get("/calendar")).text
+
+
+def due_in(page: str) -> int:
+    """In all cells together."""
+    return sum(int(many) for many in re.findall(r'aria-label="[^"]*?(\d+) due', page))
+
+
+@pytest.fixture
+def previewed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many firings each preview asked for."""
+    counts: list[int] = []
+    unary = Calls.unary
+
+    async def watched(self: Calls, caller: Any, method: str, request: Any, *rest: str) -> Any:
+        counts.extend([request.count] if method == "ScheduleService/PreviewSchedule" else [])
+        return await unary(self, caller, method, request, *rest)
+
+    monkeypatch.setattr(Calls, "unary", watched)
+    return counts
+
+
+async def test_many_schedules_that_fire_often_are_read_within_bounds_and_then_kept(
+    site: Site, previewed: list[int]
+) -> None:
+    schedules = RawSchedules(site.channel())
+    for i in range(100):
+        await schedules.create(every(60, f"minutely-{i}"))
+    week = (await site.get("/calendar?view=week")).text
+    assert "of 100 schedules only the next 100 firings, or fewer, are looked at" in week
+    assert due_in(week) == coming.MOST_IN_ALL
+    assert len(previewed) <= 300 and sum(previewed) <= coming.MOST_IN_ALL
+    before = len(previewed)
+    for _ in range(5):
+        site.clock.advance(30)
+        week = (await site.get("/calendar?view=week")).text
+    assert len(previewed) == before, "none has changed, and most of what was read is to come"
+    assert coming.MOST_IN_ALL - 300 <= due_in(week) < coming.MOST_IN_ALL, "what is over is no longer shown"
+    site.clock.advance(60 * 60)
+    await site.get("/calendar?view=week")
+    assert before < len(previewed) <= before + 200, "half of it is over"
+
+
+async def test_what_will_fire_is_read_again_when_its_schedule_changes(site: Site, previewed: list[int]) -> None:
+    schedules = RawSchedules(site.channel())
+    made = await schedules.create(every(3_600, "hourly"))
+    assert "Wed 15 Nov 12:00: 1 due" in (await site.get("/calendar?view=week")).text
+    made.recurrence.interval.CopyFrom(span(7_200))
+    await schedules.update(made)
+    before = len(previewed)
+    week = (await site.get("/calendar?view=week")).text
+    assert len(previewed) > before and len(set(re.findall(r"Wed 15 Nov [0-9:]+: 1 due", week))) == 12
+
+
+async def test_what_could_not_be_read_of_a_schedule_is_said_and_not_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await RawSchedules(site.channel()).create(every(3_600, "hourly"))
+    unary = Calls.unary
+
+    async def late(self: Calls, caller: Any, method: str, request: Any, *rest: str) -> Any:
+        if method == "ScheduleService/PreviewSchedule":
+            raise TimeoutError
+        return await unary(self, caller, method, request, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Calls, "unary", late)
+        page = (await site.get("/calendar")).text
+        assert "what schedule hourly will fire was not read: there was no answer in time" in page
+    page = (await site.get("/calendar")).text
+    assert "was not read" not in page and "Wed 15 Nov 00:00: 1 due" in page

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
+from taskq.v1 import admin_task_pb2
+from taskq.v1.admin_service_pb2_grpc import AdminServiceStub
 from taskq_server.http.dashboard.calls import Calls
 from taskq_server.http.dashboard.expected import seconds_left
 from tests.dashboard.at_work import at_work
 from tests.dashboard.conftest import Reader, Site
 from tests.dashboard.test_acting import hidden
 from tests.dashboard.test_tasks import operated
-from tests.rpc.support import retrying
+from tests.rpc.support import retrying, soon, span
 from tests.rpc.test_stats import written
-from tests.support.schedules import RawSchedules
+from tests.support.schedules import RawSchedules, every
 
 
 async def test_a_schedule_shows_what_became_of_its_last_firings(site: Site, reader: Reader) -> None:
@@ -127,3 +129,31 @@ async def test_failures_of_which_nothing_is_left_stand_apart_and_are_resolved_by
     assert "Burnt" in before and "Pale" not in before
     assert "Pale" in after and "Burnt" not in after
     assert reader.complaints == []
+
+
+async def test_a_schedule_whose_tasks_are_gone_is_not_said_never_to_have_fired(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedules = RawSchedules(site.channel())
+    made = await schedules.create(every(600, "tidy", task="clean", retention=span(10)))
+    where = f"/schedules/{made.schedule_id}"
+    assert "It has not fired yet." in (await site.get(where)).text
+    await schedules.trigger(schedule_id=made.schedule_id)
+    processor = await site.processor("oven", can=("clean",))
+    await processor.succeed(await processor.take_one())
+    site.clock.advance(20)
+    await soon(AdminServiceStub(site.channel()).PruneTasks(admin_task_pb2.PruneTasksRequest()))
+    page = (await site.get(where)).text
+    assert "not fired yet" not in page and "None of its firings&#39; tasks is kept." in page
+
+    unary = Calls.unary
+
+    async def breaking_off(self: Calls, caller: Any, method: str, request: Any, *rest: str) -> Any:
+        answer = await unary(self, caller, method, request, *rest)
+        if method == "AdminService/ListTasks":
+            answer.next_page_token = "more"
+        return answer
+
+    monkeypatch.setattr(Calls, "unary", breaking_off)
+    page = (await site.get(where)).text
+    assert "None among the tasks that were looked at." in page and "there may be more" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
@@ -15,6 +16,18 @@ LOOKED_US = 10_000_000
 Group = failure_group_pb2.FailureGroup
 
 
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Groups by whether there is anything left to do about them."""
+
+    failing: list[Group] = field(default_factory=list)
+    """Those that need somebody, or are resolved."""
+    settled: list[Group] = field(default_factory=list)
+    """Those of which nothing is FAILED any more, nor is tried again."""
+    unknown: set[str] = field(default_factory=set)
+    """The fingerprints of those that count as failing because nobody could tell."""
+
+
 async def page(visit: Visit) -> Response:
     request = failure_group_pb2.ListFailureGroupsRequest(
         page_size=50,
@@ -23,41 +36,55 @@ async def page(visit: Visit) -> Response:
         include_resolved=visit.query("resolved") == "1",
     )
     answer = await visit.call("AdminService/ListFailureGroups", request)
-    failing, settled = await apart(visit, answer.groups)
+    found = Apart()
+    await part(visit, answer.groups, found)
     now_hour = visit.now_us // 1_000_000 // 3_600
     return visit.show(
         "failures",
         answer=answer,
-        failing=failing,
-        settled=settled,
+        found=found,
+        filters={group.fingerprint: _filter(group) for group in answer.groups},
         name=request.name,
         include_resolved=request.include_resolved,
         trends={group.fingerprint: _trend(group, now_hour) for group in answer.groups},
     )
 
 
-async def apart(visit: Visit, groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
-    """Those that need somebody, or are resolved; and those of which nothing is FAILED any more, nor is tried again."""
-    failing: list[Group] = []
-    settled: list[Group] = []
+async def part(visit: Visit, groups: Iterable[Group], found: Apart) -> None:
+    """Puts each where it belongs. What cannot be told is not settled."""
     for group in groups:
-        is_open = group.failed_tasks or group.HasField("resolve_time") or await _is_retried(visit, group)
-        (failing if is_open else settled).append(group)
-    return failing, settled
+        is_open = bool(group.failed_tasks) or group.HasField("resolve_time")
+        is_retried = None if is_open else await _is_retried(visit, group)
+        if not is_open and is_retried is None:
+            found.unknown.add(group.fingerprint)
+        (found.settled if is_retried is False else found.failing).append(group)
 
 
-async def _is_retried(visit: Visit, group: Group) -> bool:
-    """Whether tasks of this name that failed last with such an error wait for their next attempt: to which group a
-    failure belongs is kept of finished ones alone. As far as a bounded look tells."""
+async def _is_retried(visit: Visit, group: Group) -> bool | None:
+    """Whether tasks of this name that failed last with such an error wait for their next attempt, or run it: to which
+    group a failure belongs is kept of finished ones alone. As far as a bounded look tells; None if there was none."""
     key, version = f"retried {group.fingerprint}", (group.failures, visit.now_us // LOOKED_US)
-    known = visit.kept.of(key, version)
+    known: bool | None = visit.kept.of(key, version)
     if known is None:
-        text = f"is:retrying name={group.name}"
-        text += f" error_type={Text(group.error_type)}" if group.error_type else ""
-        part = await visit.part("AdminService/ListTasks", admin_task_pb2.ListTasksRequest(filter=text, page_size=1))
-        known = bool(part) and bool(part.answer.tasks or part.answer.next_page_token)
+        request = admin_task_pb2.ListTasksRequest(filter=f"{_RETRIED} {_alike(group)}", page_size=1)
+        if not (looked := await visit.part("AdminService/ListTasks", request)):
+            return None
+        known = bool(looked.answer.tasks or looked.answer.next_page_token)
         visit.kept.keep(key, version, known)
-    return bool(known)
+    return known
+
+
+_RETRIED = "is:unfinished failed_attempts>0"
+
+
+def _alike(group: Group) -> str:
+    """What finds tasks of the name that failed last with such an error, whatever has become of them."""
+    return f"name={group.name}" + (f" error_type={Text(group.error_type)}" if group.error_type else "")
+
+
+def _filter(group: Group) -> str:
+    """What leads to its tasks: the group itself is known of those alone that are FAILED."""
+    return f"failure:{group.fingerprint}" if group.failed_tasks else _alike(group)
 
 
 def _trend(group: failure_group_pb2.FailureGroup, now_hour: int) -> list[tuple[int, int]]:

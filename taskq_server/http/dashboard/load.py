@@ -5,18 +5,15 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from taskq.v1 import admin_task_pb2, schedule_service_pb2, stats_pb2
+from taskq_server.http.dashboard.coming import coming, missing
 from taskq_server.http.dashboard.render import iso, seconds_of
 from taskq_server.http.dashboard.visit import Part, Visit
 
 MOST_SCHEDULES = 100
-MOST_FIRINGS = 1_000
-"""Of one schedule; and so many tasks that wait are looked at."""
-FIRST_FIRINGS = 25
 MOST_PAGES = 3
 DAY_SECONDS = 86_400
 SHORTEST_SECONDS = 0.001
@@ -112,31 +109,21 @@ class Load:
         if listed.next_page_token:
             self.partial.append(f"only the first {MOST_SCHEDULES} schedules are looked at")
         end = self.start + self.view.seconds
-        for schedule in listed.schedules:
-            if schedule.HasField("pause") or not schedule.HasField("next_fire_time"):
-                continue
-            if schedule.next_fire_time.seconds >= end:
-                continue
-            await self._take(visit, schedule, now, end)
-
-    async def _take(self, visit: Visit, schedule: Any, now: int, end: int) -> None:
-        """A few firings first, then more: each costs the server its time, and most schedules have few in a view."""
-        request = schedule_service_pb2.PreviewScheduleRequest(
-            schedule_id=schedule.schedule_id, after_time=Timestamp(seconds=now), count=FIRST_FIRINGS
+        found = await coming(
+            visit,
+            (
+                one
+                for one in listed.schedules
+                if one.HasField("next_fire_time") and not one.HasField("pause") and one.next_fire_time.seconds < end
+            ),
+            now,
+            end,
         )
-        left = MOST_FIRINGS
-        while left:
-            found = await visit.part("ScheduleService/PreviewSchedule", request)
-            firings = found.answer.firings if found else []
-            for firing in firings:
-                self.add(seconds_of(firing.due_time), schedule.name, schedule.task.name)
-                self._stored[schedule.task.name, firing.due_time.ToMicroseconds()] += 1
-            if len(firings) < request.count or firings[-1].nominal_time.seconds >= end:
-                return
-            left -= len(firings)
-            request.after_time.CopyFrom(firings[-1].nominal_time)
-            request.count = min(2 * request.count, left)
-        self.partial.append(f"of schedule {schedule.name} only the next {MOST_FIRINGS} firings are looked at")
+        for one in found:
+            for firing in one.within(end * 1_000_000):
+                self.add(firing.due_us / 1_000_000, one.schedule.name, one.schedule.task.name)
+                self._stored[one.schedule.task.name, firing.due_us] += 1
+        self.partial += missing(found, end)
 
     async def take_tasks(self, visit: Visit) -> Part:
         """Those that wait for a time within the view, those firings apart that were counted with their schedule."""

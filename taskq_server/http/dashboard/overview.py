@@ -9,14 +9,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.responses import Response
 
 from taskq.v1 import admin_service_pb2, failure_group_pb2, stats_pb2
-from taskq_server.http.dashboard.failures import apart
+from taskq_server.http.dashboard.failures import Apart, part
 from taskq_server.http.dashboard.render import seconds_of
 from taskq_server.http.dashboard.visit import Part, Visit
 
 SPANS = {"15m": 900, "1h": 3_600, "6h": 21_600, "24h": 86_400, "7d": 604_800}
 _STEPS = {60: stats_pb2.STATS_STEP_MINUTE, 3_600: stats_pb2.STATS_STEP_HOUR}
 MOST_GROUPS = 10
-"""Groups of failures that were seen last; those of which nothing is left are only counted."""
+"""Groups of failures that are asked for at once, those seen last first; those of which nothing is left are only
+counted."""
+MOST_PAGES = 5
+"""So often, while too few of them fail."""
 MOST_FAILING = 5
 LATE_SECONDS = 60
 """The oldest due task may be so late before somebody should look."""
@@ -30,27 +33,41 @@ async def page(visit: Visit) -> Response:
     start = (now - seconds) // step * step
     asked = stats_pb2.GetStatsRequest(start_time=Timestamp(seconds=start), step=_STEPS[step])
     stats = await visit.part("AdminService/GetStats", asked)
-    failures = await visit.part(
-        "AdminService/ListFailureGroups", failure_group_pb2.ListFailureGroupsRequest(page_size=MOST_GROUPS)
-    )
+    failures, found = await _failures(visit)
     capabilities = await visit.part(
         "AdminService/ListCapabilities", admin_service_pb2.ListCapabilitiesRequest(page_size=1_000)
     )
     processors = await visit.part("AdminService/ListProcessors", admin_service_pb2.ListProcessorsRequest(page_size=200))
-    failing, settled = await apart(visit, failures.answer.groups if failures else ())
     return visit.show(
         "overview",
         span=span if span in SPANS else "1h",
         spans=list(SPANS),
         stats=stats,
         failures=failures,
-        failing=failing[:MOST_FAILING],
-        settled=len(settled),
+        failing=found.failing[:MOST_FAILING],
+        settled=len(found.settled),
+        groups=len(found.failing) + len(found.settled),
         capabilities=capabilities,
         processors=processors,
         attention=_attention(stats, capabilities, now),
         charts=_charts(stats.answer, start, now, step) if stats else {},
     )
+
+
+async def _failures(visit: Visit) -> tuple[Part, Apart]:
+    """Groups until enough of them fail, with the page that was read last: what nobody has looked at is not settled."""
+    request = failure_group_pb2.ListFailureGroupsRequest(page_size=MOST_GROUPS)
+    found, read = Apart(), Part()
+    for _ in range(MOST_PAGES):
+        page = await visit.part("AdminService/ListFailureGroups", request)
+        if not page:
+            return read or page, found
+        read = page
+        await part(visit, read.answer.groups, found)
+        if len(found.failing) >= MOST_FAILING or not read.answer.next_page_token:
+            break
+        request.page_token = read.answer.next_page_token
+    return read, found
 
 
 def _attention(stats: Part, capabilities: Part, now: int) -> list[dict[str, Any]]:

@@ -47,6 +47,8 @@ async def one(visit: Visit) -> Response:
         preview=preview,
         last=last,
         row=_row(visit, last.answer) if last else None,
+        most=results.MOST,
+        without=_without(schedule, last.answer) if last else "",
         payload=_payload(visit, schedule),
         raw=json_format.MessageToJson(schedule),
     )
@@ -79,6 +81,17 @@ async def _last_of(visit: Visit, schedules: Any) -> dict[str, results.Row]:
 
 def _row(visit: Visit, answer: admin_task_pb2.ListTasksResponse) -> results.Row:
     return results.row(results.results(answer.tasks, visit.now))
+
+
+def _without(schedule: Any, answer: admin_task_pb2.ListTasksResponse) -> str:
+    """Why there are no results to show: its tasks are deleted some time after they have finished."""
+    if answer.next_page_token:
+        return "None among the tasks that were looked at."
+    if answer.tasks:
+        return "All of its tasks are to come."
+    if schedule.counters.fired or schedule.HasField("last_firing"):
+        return "None of its firings' tasks is kept."
+    return "It has not fired yet."
 
 
 def _payload(visit: Visit, schedule: Any) -> payloads.Shown | None:
