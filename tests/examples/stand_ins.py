@@ -7,7 +7,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import yaml
@@ -108,6 +108,10 @@ def _compose(words: list[str]) -> None:
     assert (ROOT / given.file).is_file(), given.file
     assert set(named) <= set(COMPOSE["services"]), named
     assert set(given.profile) <= profiles | {"*"}, given.profile
+    if "source" in given:
+        service, _, path = given.source.partition(":")
+        volumes = [volume.split(":")[1] for volume in COMPOSE["services"][service]["volumes"]]
+        assert any(PurePosixPath(path).is_relative_to(volume) for volume in volumes), f"{path} is none of {volumes}"
 
 
 def _kubectl(words: list[str]) -> None:

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import grpc
@@ -32,6 +32,7 @@ from tests.examples.scenes import Scene, Stage
 from tests.examples.terminal import Terminal, is_alike, missing_for, terminal
 from tests.examples.test_clients import CLIENTS, LANGUAGES
 from tests.packaging.machines import COMPOSE
+from tests.stack import page as stack_page
 from tests.support.process import ROOT, ServerProcess
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
@@ -166,6 +167,28 @@ def test_what_is_made_elsewhere_stands_on_a_page_and_is_made_by_something_that_t
     assert set(ELSEWHERE) - said == set()
     for who in set(ELSEWHERE.values()):
         assert who.removeprefix("make ") in stand_ins.TARGETS or (ROOT / who).is_file(), who
+
+
+def test_what_docker_test_is_said_to_make_it_types_as_the_page_has_it() -> None:
+    said = {command for command, who in ELSEWHERE.items() if who == "make docker-test"}
+    assert said == set(stack_page.COMMANDS)
+
+
+def test_a_command_of_the_page_is_given_to_the_engine_for_another_folder_and_without_a_terminal() -> None:
+    assert stack_page.words(stack_page.COPY, instead=[("compose-certs", "/tmp/here")]) == [
+        "compose", "cp", "certs:/certs/admin/.", "/tmp/here",
+    ]  # fmt: skip
+    assert stack_page.words(stack_page.PROCESSORS, "-o", "name") == [
+        "compose", "run", "-T", "--rm", "operator", "processor", "list", "-o", "name",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "is_right"), [("/certs/admin/.", True), ("/certs/admin", True), ("/certs/.", False), ("/etc", False)]
+)
+def test_what_is_copied_out_of_a_container_must_be_in_a_volume_of_its_service(path: str, is_right: bool) -> None:
+    with nullcontext() if is_right else pytest.raises(AssertionError, match="is none of"):
+        stand_ins.check(["docker", "compose", "cp", f"certs:{path}", "compose-certs"], ROOT)
 
 
 @pytest.mark.parametrize("page", pages())

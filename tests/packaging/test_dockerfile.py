@@ -90,3 +90,17 @@ def test_the_server_keeps_its_database_in_its_volume(monkeypatch: pytest.MonkeyP
     (state,) = re.findall(r"XDG_STATE_HOME=(\S+)", stage)
     monkeypatch.setenv("XDG_STATE_HOME", state)
     assert default_database_url() == f"sqlite:///{volume}/taskq.db"
+
+
+def test_the_page_gives_the_sizes_that_were_found_when_the_images_were_last_tried() -> None:
+    tried = (ROOT / "docs" / "docker-test.txt").read_text()
+    sizes = dict(re.findall(r"image taskq-(\w+): .* of which (\d+ MiB) are not Python and Debian", tried))
+    assert sizes["processor"] == sizes["scheduler"]
+    said = f"the server's image has {sizes['server']}, the others {sizes['processor']}.\n"
+    assert said in (ROOT / "docs" / "docker.md").read_text()
+
+
+def test_the_page_ends_all_that_any_profile_has_started() -> None:
+    """Else what still runs keeps the old volumes."""
+    page = (ROOT / "docs" / "docker.md").read_text()
+    assert "docker compose down" not in page and page.count("docker compose --profile '*' down") == 2

@@ -20,6 +20,7 @@ from client_core.access import TLS
 from examples.cook_pasta.orders import BoilPasta, Dish, MakeSauce, at
 from scheduler_client import TaskState, TaskView
 from scheduler_client.sync import Scheduler
+from tests.stack import page
 from tests.stack.engine import PORTS, Stack, build, docker, has_image, inspect, kill, say, wait_for
 from tests.unit.test_alerts_and_boards import BOARDS, expressions, rules
 
@@ -77,13 +78,14 @@ def by_https(port: str, path: str, certificates: Path) -> str:
 def sqlite(stack: Stack, certificates: Path) -> None:
     """The stack as it comes up without a word."""
     say("── docker compose up --scale processor=5")
-    stack.up(scale=("processor", 5))
+    stack.types(page.UP, "--detach", "--no-build", "--scale=processor=5")
     wait_for(lambda: stack.is_healthy("server"), "the server is healthy")
     wait_for(lambda: all(map(stack.is_running, ("scheduler", "processor", "baker"))), "scheduler and processors run")
     assert len(stack.containers("processor")) == 5
     stack.copy_certificates(certificates)
     is_confined(stack)
     keys_are_where_they_belong(stack)
+    assert "tq_" in stack.types(page.TOKEN)
     assert by_https("TASKQ_HTTP_PORT", "/readyz", certificates) == "ok"
     with scheduler("TASKQ_PORT", certificates) as customer:
         task_ids = enqueue(customer)
@@ -115,7 +117,7 @@ def keys_are_where_they_belong(stack: Stack) -> None:
     for service, keys in kept.items():
         listed = docker("exec", stack.containers(service)[0], "sh", "-c", "cd /certs && ls *.key").split()
         assert listed == keys, f"{service} has {listed}"
-    processors = stack.compose("run", "--rm", "-T", "operator", "processor", "list", "-o", "name").split()
+    processors = stack.types(page.PROCESSORS, "-o", "name").split()
     assert len(processors) == 6, processors
     say(f"none of them has the administrator's key; the operator sees {len(processors)} processors")
 
@@ -141,6 +143,7 @@ def postgres(stack: Stack, certificates: Path) -> None:
     stack.copy_certificates(certificates)
     with scheduler("TASKQ_PORT_1", certificates) as customer:
         task_ids = enqueue(customer)
+    assert stack.types(page.TASKS, "-o", "name").split(), "the operator sees no task of server-1"
     with scheduler("TASKQ_PORT_2", certificates) as customer:
         wait_for(lambda: is_cooking(customer, task_ids), "some are being cooked")
         for victim in ("processor-1", "server-1"):
@@ -215,6 +218,7 @@ def main(arguments: list[str]) -> None:
             sqlite(stack, Path(folder))
             postgres(stack, Path(folder))
             observability(stack, Path(folder))
+            page.see_all_typed()
         except (AssertionError, OSError, TimeoutError, SystemExit):
             print(stack.logs(), file=sys.stderr)
             raise

@@ -8,10 +8,11 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.stack import page
 from tests.support.process import ROOT
 
 PROJECT = "taskq-test"
@@ -47,22 +48,14 @@ def docker(*arguments: str, quiet: bool = False) -> str:
 
 def build(arguments: list[str]) -> None:
     for target in IMAGES:
-        command = [
-            "build",
-            "--file",
-            "docker/Dockerfile",
-            "--target",
-            target,
-            "--tag",
-            f"taskq-{target}",
-            *arguments,
-            ".",
-        ]
-        docker(*command)
+        *command, folder = page.words(page.BUILD, instead=[("server", target), ("taskq-server", f"taskq-{target}")])
+        docker(*command, *arguments, folder)
         size = int(docker("image", "inspect", "--format", "{{.Size}}", f"taskq-{target}"))
         ours = docker("run", "--rm", "--entrypoint=du", f"taskq-{target}", "-sm", "/opt/taskq").split()[0]
         say(f"image taskq-{target}: {size / 1e6:.0f} MB, of which {ours} MiB are not Python and Debian")
         holds_nothing_that_builds(f"taskq-{target}")
+    run, *image = page.words(page.HELP)
+    assert "Usage: taskq" in docker(run, "--rm", *image)
 
 
 def holds_nothing_that_builds(image: str) -> None:
@@ -97,6 +90,12 @@ class Stack:
             raise SystemExit(f"{' '.join(command)}\n{ended.stdout}{ended.stderr}")
         return ended.stdout
 
+    def types(self, command: str, *more: str, instead: Sequence[tuple[str, str]] = ()) -> str:
+        """One of the page's commands of compose, for this stack."""
+        compose, *words = page.words(command, *more, instead=instead)
+        assert compose == "compose"
+        return self.compose(*words)
+
     def up(self, *services: str, profiles: tuple[str, ...] = (), scale: tuple[str, int] | None = None) -> None:
         scaled = ["--scale", f"{scale[0]}={scale[1]}"] if scale else []
         self.compose("up", "--detach", "--no-build", *scaled, *services, profiles=profiles)
@@ -122,9 +121,9 @@ class Stack:
 
     def copy_certificates(self, folder: Path) -> None:
         """Those of an administrator and of a scheduler, from the container that has made them."""
+        self.types(page.COPY, instead=[("compose-certs", str(folder))])
         (certs,) = self.containers("certs")
-        for role in ("admin", "scheduler"):
-            docker("cp", f"{certs}:/certs/{role}/.", str(folder))
+        docker("cp", f"{certs}:/certs/scheduler/.", str(folder))
 
     def logs(self) -> str:
         return self.compose("logs", "--no-color", "--tail=40", profiles=EVERY_PROFILE)
