@@ -46,6 +46,17 @@ async def test_what_ran_in_another_week_is_shown_by_going_back(site: Site) -> No
         assert (await site.get(f"/calendar?back={nonsense}")).status == 200
 
 
+async def test_what_ran_before_anything_that_is_kept_leads_nowhere(site: Site) -> None:
+    await at_work(site)
+    site.clock.advance(6 * 86_400)
+    way((await site.get("/calendar?view=month&back=1")).text, "Tue 14 Nov 22:00: 7 ran, 3 failed")
+    site.clock.advance(2 * 86_400)
+    month = (await site.get("/calendar?view=month&back=1")).text
+    assert "Tue 14 Nov 22:00: 7 ran, 3 failed" in month, "its figures are kept"
+    assert "/tasks?filter=" not in month.partition('<svg class="heat"')[2].partition("</main>")[0]
+    assert "the tasks that are still kept, by their last attempt: finished ones for 7 d" in month
+
+
 async def test_more_at_once_than_there_are_credits_is_foretold(site: Site) -> None:
     processor = await site.processor("oven", can=("cook", "bake"), max_in_flight=2)
     for name, seconds in (("cook", 20), ("bake", 1)):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskq_server.http.dashboard import overview
+from taskq_server.http.dashboard import failures, overview
 from taskq_server.http.dashboard.calls import Calls
 from tests.dashboard.conftest import Site
 from tests.rpc.support import RawProcessor, retrying
@@ -71,6 +71,54 @@ async def test_a_failure_of_which_nobody_could_tell_is_not_settled(site: Site, m
         assert SETTLED not in page and "whether its tasks are tried again was not to be learnt" in page
         assert "Pale" in (await site.get("/")).text.partition('id="failing"')[2]
     assert SETTLED in (await site.get("/failures")).text, "what was not learnt is not remembered"
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The filters by which tasks were asked for."""
+    filters: list[str] = []
+    unary = Calls.unary
+
+    async def watched(self: Calls, caller: Any, method: str, request: Any, *rest: str) -> Any:
+        filters.extend([request.filter] if method == "AdminService/ListTasks" else [])
+        return await unary(self, caller, method, request, *rest)
+
+    monkeypatch.setattr(Calls, "unary", watched)
+    return filters
+
+
+@pytest.mark.parametrize(("most", "looks"), [(200, 1), (1, 5)])
+async def test_all_failures_of_a_page_are_told_by_one_look_where_that_is_enough(
+    site: Site, listed: list[str], monkeypatch: pytest.MonkeyPatch, most: int, looks: int
+) -> None:
+    monkeypatch.setattr(failures, "MOST_RETRIED", most)
+    processor = await site.processor("oven", can=("bake",))
+    await settles(site, processor, "Burnt", "Black", "Hard")
+    for error_type in ("Pale", "Soft"):
+        await fails(site, processor, error_type, initial_seconds=3_600, max_attempts=2)
+    await written(site)
+    for _ in range(3):
+        failing, _, settled = (await site.get("/failures")).text.partition('id="settled"')
+        assert [one in failing for one in ("Burnt", "Black", "Hard", "Pale", "Soft")] == [False] * 3 + [True] * 2
+        assert [one in settled for one in ("Burnt", "Black", "Hard", "Pale", "Soft")] == [True] * 3 + [False] * 2
+        assert len(listed) == looks, "and what was learnt is kept"
+
+
+async def test_the_names_of_many_failures_are_asked_for_in_filters_that_can_hold_them(
+    site: Site, listed: list[str]
+) -> None:
+    names = [f"bake.{'x' * 90}.{i}" for i in range(12)]
+    processor = await site.processor("oven", can=tuple(names))
+    for name in names:
+        await site.scheduler.enqueue(name, retry_policy=retrying(1, max_attempts=2))
+        await processor.fail(await processor.take_one(), error_type="Pale", message="pale")
+    site.clock.advance(2)
+    for _ in names[1:]:
+        await processor.succeed(await processor.take_one())
+    await written(site)
+    failing, _, settled = (await site.get("/failures")).text.partition('id="settled"')
+    assert sum(f">{one}<" in failing for one in names) == 1 and sum(f">{one}<" in settled for one in names) == 11
+    assert len(listed) == 2
 
 
 async def test_what_failed_long_ago_is_found_behind_what_is_settled(

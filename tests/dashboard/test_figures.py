@@ -11,6 +11,7 @@ from taskq.v1 import admin_task_pb2
 from taskq.v1.admin_service_pb2_grpc import AdminServiceStub
 from taskq_server.http.dashboard.calls import Calls
 from taskq_server.http.dashboard.expected import seconds_left
+from taskq_server.http.dashboard.kept import spell
 from tests.dashboard.at_work import at_work
 from tests.dashboard.conftest import Reader, Site
 from tests.dashboard.test_acting import hidden
@@ -70,6 +71,36 @@ async def test_a_processor_shows_what_it_has_done_and_how_much_of_it_failed(site
     assert work.waiting not in page
     [namesake] = [one.session_id for one in (await site.admin.processors()).processors if one.session_id not in page]
     assert "results since" not in (await site.get(f"/processors/{namesake}")).text
+
+
+async def test_what_a_processor_has_done_is_read_once_in_some_seconds_however_many_look(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = await at_work(site)
+    looked: list[str] = []
+    unary = Calls.unary
+
+    async def watched(self: Calls, caller: Any, method: str, request: Any, *rest: str) -> Any:
+        looked.extend([request.filter] if method == "AdminService/ListTasks" else [])
+        return await unary(self, caller, method, request, *rest)
+
+    monkeypatch.setattr(Calls, "unary", watched)
+    for _ in range(3):
+        assert "results since" in (await site.get(f"/processors/{work.processor.session_id}")).text
+    assert len(looked) == 1
+    site.clock.advance(5)
+    assert 'data-pace="5000"' in (await site.get(f"/processors/{work.processor.session_id}")).text
+    assert len(looked) == 2
+
+
+def test_what_is_kept_for_a_time_does_not_end_for_all_at_once() -> None:
+    ends = {second for i in range(100) for second in range(30) if _differs(f"{i}", second)}
+    assert len(ends) > 20
+    assert all(sum(_differs(f"{i}", second) for second in range(30)) == 1 for i in range(100)), "once in its span"
+
+
+def _differs(key: str, second: int) -> bool:
+    return spell(key, second * 1_000_000, 30_000_000) != spell(key, (second + 1) * 1_000_000, 30_000_000)
 
 
 def test_the_further_a_task_is_the_more_its_own_rate_tells_when_it_ends() -> None:

@@ -31,7 +31,7 @@ class Cell:
     """More would run at once than there are credits."""
     title: str
     filter: str
-    """What leads to its tasks; empty for a cell without any."""
+    """What leads to its tasks; empty for a cell without any, or of which none is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ async def page(visit: Visit) -> Response:
         await load.take_run_times(visit, now)
         await load.take_schedules(visit, now)
         waiting = await load.take_tasks(visit)
-    drawn = await asyncio.to_thread(_Drawn, load, zone, now)
+    drawn = await asyncio.to_thread(_Drawn, load, zone, now, now - visit.frame.retention_seconds)
     return await visit.show_large(
         "calendar",
         kind=kind,
@@ -82,10 +82,11 @@ async def page(visit: Visit) -> Response:
 class _Drawn:
     """A load as its page shows it."""
 
-    def __init__(self, load: Load, zone: ZoneInfo, now: int) -> None:
+    def __init__(self, load: Load, zone: ZoneInfo, now: int, kept_since: float) -> None:
         self._load = load
         self._zone = zone
         self._now = now
+        self._kept_since = kept_since
         self._at_once = load.at_once()
         self._most_due = max(load.counts.values(), default=0)
         self._most_ran = max((one.attempts for one in load.ran.values()), default=0)
@@ -104,6 +105,11 @@ class _Drawn:
         since = self._since(cell)
         return f"{of}>={_utc(since)} {of}<{_utc(since + self._load.view.cell_seconds)}"
 
+    def _was_leased(self, cell: int) -> str:
+        """Nothing where what ended then is deleted by now: figures are kept longer than tasks."""
+        is_gone = self._since(cell) + self._load.view.cell_seconds <= self._kept_since
+        return "" if is_gone else self._window(cell, "lease_time")
+
     def _cell(self, cell: int) -> Cell:
         at = cell % self._load.view.columns, cell // self._load.view.columns
         ran, due = self._load.ran.get(cell, Ran()), self._load.counts[cell]
@@ -116,7 +122,7 @@ class _Drawn:
             return Cell(*at, kind, ran.failed > 0, is_over, text, f"state:SCHEDULED {self._window(cell, 'due_time')}")
         if told:
             kind = f"ran-{_heat(ran.attempts, self._most_ran)}"
-            return Cell(*at, kind, ran.failed > 0, False, text, self._window(cell, "lease_time"))
+            return Cell(*at, kind, ran.failed > 0, False, text, self._was_leased(cell))
         is_past = self._since(cell) + self._load.view.cell_seconds <= self._now
         return Cell(*at, "heat-past" if is_past else "heat-0", False, False, "", "")
 
@@ -127,7 +133,7 @@ class _Drawn:
 
     def _was_busy(self, cell: int) -> Busy:
         ran = self._load.ran[cell]
-        return Busy(self._when(cell), self._window(cell, "lease_time"), ran.attempts, failed=ran.failed)
+        return Busy(self._when(cell), self._was_leased(cell), ran.attempts, failed=ran.failed)
 
 
 def _heat(many: int, most: int) -> int:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from starlette.responses import Response
 
 from taskq.v1 import admin_task_pb2, failure_group_pb2
 from taskq_server.core.filter import Text
+from taskq_server.http.dashboard.kept import spell
 from taskq_server.http.dashboard.visit import Visit
 
 HOURS = 24
 LOOKED_US = 10_000_000
+MOST_CHARACTERS = 900
+"""Of names in a filter."""
+MOST_RETRIED = 200
+"""So many tasks that are tried again are looked at for all groups together."""
 Group = failure_group_pb2.FailureGroup
 
 
@@ -52,26 +57,65 @@ async def page(visit: Visit) -> Response:
 
 async def part(visit: Visit, groups: Iterable[Group], found: Apart) -> None:
     """Puts each where it belongs. What cannot be told is not settled."""
+    groups = list(groups)
+    retried = await _retried(
+        visit, [one for one in groups if not one.failed_tasks and not one.HasField("resolve_time")]
+    )
     for group in groups:
-        is_open = bool(group.failed_tasks) or group.HasField("resolve_time")
-        is_retried = None if is_open else await _is_retried(visit, group)
-        if not is_open and is_retried is None:
+        is_retried = retried.get(group.fingerprint, True)
+        if is_retried is None:
             found.unknown.add(group.fingerprint)
         (found.settled if is_retried is False else found.failing).append(group)
 
 
-async def _is_retried(visit: Visit, group: Group) -> bool | None:
-    """Whether tasks of this name that failed last with such an error wait for their next attempt, or run it: to which
-    group a failure belongs is kept of finished ones alone. As far as a bounded look tells; None if there was none."""
-    key, version = f"retried {group.fingerprint}", (group.failures, visit.now_us // LOOKED_US)
-    known: bool | None = visit.kept.of(key, version)
-    if known is None:
-        request = admin_task_pb2.ListTasksRequest(filter=f"{_RETRIED} {_alike(group)}", page_size=1)
-        if not (looked := await visit.part("AdminService/ListTasks", request)):
-            return None
-        known = bool(looked.answer.tasks or looked.answer.next_page_token)
-        visit.kept.keep(key, version, known)
-    return known
+async def _retried(visit: Visit, groups: list[Group]) -> dict[str, bool | None]:
+    """By fingerprint, whether tasks of this name that failed last with such an error wait for their next attempt, or
+    run it: to which group a failure belongs is kept of finished ones alone. As far as bounded looks tell; None where
+    there was none."""
+    keys = {one.fingerprint: f"retried {one.fingerprint}" for one in groups}
+    ages = {one.fingerprint: (one.failures, spell(one.fingerprint, visit.now_us, LOOKED_US)) for one in groups}
+    found: dict[str, bool | None] = {one: visit.kept.of(key, ages[one]) for one, key in keys.items()}
+    asked = [one for one in groups if found[one.fingerprint] is None]
+    for some in _together(asked):
+        for fingerprint, is_retried in (await _look(visit, some)).items():
+            found[fingerprint] = is_retried
+            visit.kept.keep(keys[fingerprint], ages[fingerprint], is_retried)
+    return found
+
+
+def _together(groups: Iterable[Group]) -> Iterator[list[Group]]:
+    """So many at a time that a filter can hold their names."""
+    some: list[Group] = []
+    for one in groups:
+        if some and len(_names([*some, one])) > MOST_CHARACTERS:
+            yield some
+            some = []
+        some.append(one)
+    if some:
+        yield some
+
+
+def _names(groups: Iterable[Group]) -> str:
+    return ",".join(sorted({one.name for one in groups}))
+
+
+async def _look(visit: Visit, groups: Iterable[Group]) -> dict[str, bool]:
+    """For all of them at once; for those that are not told then, one by one."""
+    request = admin_task_pb2.ListTasksRequest(filter=f"{_RETRIED} name={_names(groups)}", page_size=MOST_RETRIED)
+    if not (looked := await visit.part("AdminService/ListTasks", request)):
+        return {}
+    seen = {(task.name, task.last_failure.error_type) for task in looked.answer.tasks}
+    found: dict[str, bool] = {}
+    for one in groups:
+        found[one.fingerprint] = (one.name, one.error_type) in seen
+        if found[one.fingerprint] or not looked.answer.next_page_token:
+            continue
+        request = admin_task_pb2.ListTasksRequest(filter=f"{_RETRIED} {_alike(one)}", page_size=1)
+        if alone := await visit.part("AdminService/ListTasks", request):
+            found[one.fingerprint] = bool(alone.answer.tasks or alone.answer.next_page_token)
+        else:
+            del found[one.fingerprint]
+    return found
 
 
 _RETRIED = "is:unfinished failed_attempts>0"

@@ -22,6 +22,8 @@ class Frame:
     """Before every address; empty, or from its `/` on without one at the end."""
     is_read_only: bool = False
     heartbeat_seconds: float = 7.5
+    retention_seconds: float = 604_800.0
+    """How long finished tasks are kept that do not say it themselves."""
 
     @classmethod
     def of(cls, config: Config) -> Frame:
@@ -31,4 +33,5 @@ class Frame:
             config.http_base_path,
             config.dashboard_read_only,
             config.heartbeat_interval,
+            config.retention,
         )

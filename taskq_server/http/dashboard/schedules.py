@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from taskq.v1 import admin_task_pb2, schedule_service_pb2
 from taskq_server.http.dashboard import payloads, results
+from taskq_server.http.dashboard.kept import spell
 from taskq_server.http.dashboard.visit import Visit
 
 PREVIEWED = 20
@@ -67,7 +68,8 @@ async def _last_of(visit: Visit, schedules: Any) -> dict[str, results.Row]:
     found: dict[str, results.Row] = {}
     looks = 0
     for one in schedules if visit.may(_LIST) else ():
-        version = one.last_firing.task_id, one.unfinished_tasks, one.counters.fired, visit.now_us // KEPT_US
+        age = spell(one.schedule_id, visit.now_us, KEPT_US)
+        version = one.last_firing.task_id, one.unfinished_tasks, one.counters.fired, age
         known = visit.kept.of(one.schedule_id, version)
         if known is None and one.HasField("last_firing") and looks < MOST_LOOKS:
             looks += 1
