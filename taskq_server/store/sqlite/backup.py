@@ -85,7 +85,7 @@ def _copy(source: Path, half: Path) -> None:
     except sqlite3.Error as error:
         raise StoreRefused(f"SQLite says: {error}", "look at the disk, then try again", _DISK_FAILS) from error
     if said != "ok":
-        raise StoreRefused(f"the copy is not sound: {said}", "the file itself may be damaged: `taskq db check`")
+        raise StoreRefused(f"the copy is not sound: {said}", "look at the disk; if the file is damaged too, restore it")
 
 
 def _to_disk(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -11,11 +12,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import structlog
 
-from scheduler_client import Scheduler
+from scheduler_client import Scheduler, new_task
 from taskq_server import database, logs
 from taskq_server.clock import ManualClock
 from taskq_server.core.errors import StoreRefused
@@ -55,9 +57,68 @@ async def test_beside_a_server_it_has_what_was_promised_before(server_process: S
     # then
     assert (process.returncode, out) == (0, f"{target} {target.stat().st_size} bytes\n"), err
     assert opened(f"sqlite:///{target}").upgrade(lambda said: None)[0] is not None, "it is a database of its own"
-    with closing(sqlite3.connect(target)) as connection:
-        kept = {bytes(row[0]).hex() for row in connection.execute("SELECT task_id FROM task")}
-    assert {one.replace("-", "") for one in promised} == kept
+    assert task_ids(target) == promised
+
+
+async def test_while_tasks_come_in_it_has_all_that_was_promised_before_it_began(
+    server_process: ServerProcess, tmp_path: Path
+) -> None:
+    # given
+    promised: list[str] = []
+    more, ended = asyncio.Event(), asyncio.Event()
+
+    async def enqueue_on() -> None:
+        async with Scheduler(server_process.address) as scheduler:
+            while not ended.is_set():
+                handles = await scheduler.enqueue_many(new_task("cook", delay=3600) for _ in range(20))
+                promised.extend(handle.task_id for handle in handles)
+                more.set()
+
+    async def let_some_come() -> None:
+        for _ in range(5):
+            more.clear()
+            await asyncio.wait_for(more.wait(), 60)
+
+    flood = asyncio.create_task(enqueue_on())
+    await let_some_come()
+
+    # when
+    before = set(promised)
+    await asyncio.to_thread(backup, server_process.database_url, tmp_path / "backup.db")
+    await let_some_come()
+    ended.set()
+    await flood
+
+    # then
+    kept = task_ids(tmp_path / "backup.db")
+    assert before <= kept < set(promised)
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def task_ids(file: Path) -> set[str]:
+    with closing(sqlite3.connect(file)) as connection:
+        return {str(UUID(bytes=row[0])) for row in connection.execute("SELECT task_id FROM task")}
+
+
+def test_of_a_damaged_file_there_is_no_backup(queue: str, tmp_path: Path) -> None:
+    # given
+    file = Path(queue.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(file)) as connection:
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'attempt'").fetchone()
+    with file.open("r+b") as opened_file:
+        opened_file.seek((root - 1) * page_bytes + 8)
+        opened_file.write(b"\xff" * 64)
+
+    # when
+    with pytest.raises(StoreRefused, match="the copy is not sound") as refused:
+        backup(queue, tmp_path / "backup.db")
+
+    # then
+    assert refused.value.exit_code == 78 and "restore" in refused.value.hint
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == []
 
 
 async def test_who_goes_back_to_one_is_told_so_also_of_one_from_the_servers_last_run(
