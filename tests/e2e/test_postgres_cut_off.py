@@ -22,8 +22,8 @@ from tests.support.world import World
 
 LEASE_SECONDS = 4
 HOLE_SECONDS = 20
-"""Longer than the outcome of a commit that was under way is looked for, LOOK_SECONDS of the lane, and the timeouts around
-it: whoever waits for that asks again before it is over."""
+"""Longer than the outcome of a commit that was under way is looked for (LOOK_SECONDS of the lane), and the timeouts
+around it: whoever waits for that asks again before it is over."""
 MOVED_SECONDS = 10
 """By then a processor that knows both servers has found the other; its lease has not run out meanwhile."""
 FEW_SECONDS = 4
