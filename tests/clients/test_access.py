@@ -189,5 +189,5 @@ def test_a_program_that_is_started_with_the_flag_of_a_token_is_not_told_another(
     flag: dict[str, str | None], told: dict[str, str], variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "of-the-environment")
-    environment = verb.environment(flag)
+    environment = verb.environment(dict.fromkeys((str(option.name) for option in verb.CONNECTION), None) | flag)
     assert {name: value for name, value in environment.items() if name.startswith("TASKQ_TOKEN")} == told

@@ -9,7 +9,9 @@ really stands in ELSEWHERE.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -340,6 +342,19 @@ def reads_a_module(block: Block, server: ServerProcess) -> None:
     assert f"module {module}\\n" in (ROOT / "protos" / "languages.mk").read_text()
 
 
+def reads_a_rule_of_a_firewall(block: Block, server: ServerProcess) -> None:
+    """The kernel takes it, in a network of its own, where it keeps nobody out."""
+    unshare = shutil.which("unshare")
+    iptables = shutil.which("iptables", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    alone = [str(unshare), "--map-root-user", "--net"]
+    if unshare is None or iptables is None or subprocess.run([*alone, iptables, "-S"], capture_output=True).returncode:
+        pytest.skip(f"THE RULE OF {block} IS NOT TRIED: there is no iptables, or no network of one's own")
+    rule = block.text.replace("\\\n", " ").split()
+    assert rule[0] == "iptables" and f"--dport={Config().listen.rpartition(':')[2]}" in "=".join(rule)
+    done = subprocess.run([*alone, iptables, *rule[1:]], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 Reader = Callable[[Block, ServerProcess], None]
 READERS: list[tuple[str, Reader]] = [
     ("                  lease                    succeed", reads_a_diagram_of_states),
@@ -352,6 +367,7 @@ READERS: list[tuple[str, Reader]] = [
     ("FROM taskq-processor", reads_a_dockerfile),
     ("taskq health [SERVICE]", reads_a_usage),
     ("bash  eval", reads_lines_of_shells),
+    ("iptables -A", reads_a_rule_of_a_firewall),
     ("func sendInvoice(", reads_a_handler),
     ("const sendInvoice:", reads_a_handler),
     ("  private record Invoice(", reads_a_handler),
