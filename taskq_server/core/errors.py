@@ -6,6 +6,7 @@
      ├── Unauthenticated       who calls is not known
      ├── TooManyFailures       the same, and often
      ├── PermissionDenied      who calls may not
+     ├── ReadOnly              nobody may, where it is asked
      ├── TooManyStreams        who calls has opened too many
      ├── TaskNotFound
      ├── TaskExists            a task has this id, and is another
@@ -97,6 +98,13 @@ class PermissionDenied(TaskqError):
         more = len(fields) - len(self.fields)
         what = f"{', '.join(self.fields)}{f' and {more} more' if more else ''}" if fields else "the call"
         super().__init__(f"{principal!r} may not; {what} must be covered by the right: {', '.join(self.needs[:3])}")
+
+
+class ReadOnly(TaskqError):
+    """Whoever asks: the dashboard changes nothing, by the server's settings."""
+
+    def __init__(self) -> None:
+        super().__init__("these pages are read-only: TASKQ_DASHBOARD_READ_ONLY is set")
 
 
 class TooManyStreams(TaskqError):

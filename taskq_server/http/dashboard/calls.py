@@ -10,7 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from taskq_server.access import Access, Caller
-from taskq_server.core.errors import TaskqError, Unauthenticated
+from taskq_server.core.errors import ReadOnly, Unauthenticated
 from taskq_server.core.origin import Source
 from taskq_server.core.rights import Need
 from taskq_server.rpc import origin
@@ -30,13 +30,6 @@ class NotServed(Exception):
     def __init__(self, method: str) -> None:
         self.method = method
         super().__init__(f"{method} is not served by this server; a newer one may serve it")
-
-
-class ReadOnly(TaskqError):
-    """These pages change nothing, by the server's settings."""
-
-    def __init__(self) -> None:
-        super().__init__("these pages are read-only: TASKQ_DASHBOARD_READ_ONLY is set")
 
 
 class Calls:

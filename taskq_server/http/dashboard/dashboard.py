@@ -33,7 +33,7 @@ from taskq_server.http.dashboard import (
     task_new,
     tasks,
 )
-from taskq_server.http.dashboard.calls import Calls, NotServed, ReadOnly
+from taskq_server.http.dashboard.calls import Calls, NotServed
 from taskq_server.http.dashboard.frame import Frame
 from taskq_server.http.dashboard.kept import Kept
 from taskq_server.http.dashboard.live import Live
@@ -80,7 +80,7 @@ _STATUS: dict[type[errors.TaskqError], int] = {
     errors.MalformedRequest: 400,
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
-    ReadOnly: 403,
+    errors.ReadOnly: 403,
     errors.TaskNotFound: 404,
     errors.ScheduleNotFound: 404,
     errors.SessionNotFound: 404,
