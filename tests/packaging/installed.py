@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.examples.test_readme import written_programs
+from tests.examples.pages import programs_of
+from tests.support.process import ROOT
 
 SDK = {"taskq", "grpcio", "grpcio-status", "protobuf", "googleapis-common-protos", "typing-extensions"}
 EXTRAS = {"server": "sqlalchemy", "postgres": "asyncpg", "cli": "click", "otel": "opentelemetry.trace"}
@@ -74,10 +75,10 @@ def a_task_goes_all_the_way(sdk: Environment, server: Environment, folder: Path)
     address = serving.stdout.readline().split()[-1]
     try:
         assert server.taskq("health", "--address", address, "--connect-timeout=10s").strip() == "SERVING"
-        programs = written_programs(folder)
-        cook = sdk.start("python", str(programs["cook.py"]), TASKQ_ADDRESS=address)
+        cook_file, order_file = programs_of((ROOT / "README.md").read_text(), folder)
+        cook = sdk.start("python", str(cook_file), TASKQ_ADDRESS=address)
         try:
-            said = sdk.python(str(programs["order.py"]), TASKQ_ADDRESS=address)
+            said = sdk.python(str(order_file), TASKQ_ADDRESS=address)
             assert said == "stew is served, attempt 1\n", said
         finally:
             cook.terminate()
