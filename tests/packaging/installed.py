@@ -76,9 +76,9 @@ def a_task_goes_all_the_way(sdk: Environment, server: Environment, folder: Path)
     try:
         assert server.taskq("health", "--address", address, "--connect-timeout=10s").strip() == "SERVING"
         cook_file, order_file = programs_of((ROOT / "README.md").read_text(), folder)
-        cook = sdk.start("python", str(cook_file), TASKQ_ADDRESS=address)
+        cook = sdk.start("python", str(cook_file.path), TASKQ_ADDRESS=address)
         try:
-            said = sdk.python(str(order_file), TASKQ_ADDRESS=address)
+            said = sdk.python(str(order_file.path), TASKQ_ADDRESS=address)
             assert said == "stew is served, attempt 1\n", said
         finally:
             cook.terminate()
