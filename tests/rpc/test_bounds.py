@@ -12,6 +12,7 @@ from tests.rpc.conftest import Target
 from tests.rpc.support import refusal_of, refused
 from tests.rpc.wire import METHODS, fields, put, send
 from tests.support import truth
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,6 +41,12 @@ def stored(url: str) -> list[truth.Row]:
     return truth.rows(url, f"SELECT ({tasks}), (SELECT count(*) FROM schedule)")  # noqa: S608
 
 
+async def operations_ended(url: str) -> None:
+    """The good values have started bulk operations, and those that run tasks again store tasks of their own."""
+    unfinished = "SELECT count(*) FROM bulk_operation WHERE end_time_us IS NULL"
+    await until_async(lambda: truth.rows(url, unfinished) == [(0,)], "the end of the bulk operations")
+
+
 @pytest.mark.parametrize(("method", "path"), FIELDS)
 async def test_a_value_at_its_bound_is_accepted(target: Target, method: str, path: str) -> None:
     for value in BOUNDS[method][path].fits:
@@ -54,6 +61,7 @@ async def test_a_value_at_its_bound_is_accepted(target: Target, method: str, pat
 async def test_a_value_over_its_bound_is_refused_by_its_name_and_nothing_is_stored(
     target: Target, method: str, path: str
 ) -> None:
+    await operations_ended(target.database_url)
     before = stored(target.database_url)
     for value in BOUNDS[method][path].breaks:
         refusal = await refused(send(target.channel, method, with_value(method, path, value)))
