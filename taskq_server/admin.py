@@ -26,7 +26,7 @@ class Admin:
 
     async def processors(self, page: Page) -> list[Registered]:
         """The sessions that live, in the order of their registration."""
-        return await self._store.list_sessions(page)
+        return [self._sessions.as_heard(one) for one in await self._store.list_sessions(page)]
 
     async def drain(self, session_id: bytes, reason: str) -> Registered:
         """Gives a session nothing more; what it runs goes on. SessionNotFound when it has ended."""
@@ -35,7 +35,7 @@ class Admin:
         found = await self._store.list_sessions(Page(0, 1, session_id))
         if not found:
             raise SessionNotFound(to_text(session_id))
-        return found[0]
+        return self._sessions.as_heard(found[0])
 
     async def disconnect(self, session_id: bytes) -> int:
         """Ends a session at once; answers how many of its tasks go to others. SessionNotFound when it never was."""

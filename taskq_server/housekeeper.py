@@ -92,6 +92,7 @@ class Housekeeper:
 
     async def _reclaim(self) -> None:
         self._reclaim_at_us = FAR_FUTURE_US  # whoever calls `expect` meanwhile lowers it again
+        await self._sessions.keep_all_heard()
         reclaimed = await self._store.reclaim()
         for session_seq in reclaimed.dead:
             self._sessions.drop(session_seq, "no heartbeat within the lease")

@@ -6,6 +6,7 @@ Every answer of the store tells that the database is there, so it is asked only 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -17,6 +18,10 @@ from taskq_server.store.store import Store
 log = structlog.get_logger("taskq.server")
 
 LOOK_SECONDS = 1.0
+QUIET_SECONDS = 2.0
+"""After so long without an answer a database is asked that is reached over a network."""
+OWN_QUIET_SECONDS = 30.0
+"""The same of a file of ours: who works with it is told at once what is wrong with it."""
 PATIENCE_SECONDS = 3.0
 """A database that takes longer to answer a question about nothing is away."""
 
@@ -28,9 +33,10 @@ STOPPING = "the server is stopping"
 class Readiness:
     """Says why not, and tells whoever wants to know of each change."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, quiet_seconds: float) -> None:
         self._store = store
-        self._answered_at = 0.0
+        self._quiet_seconds = quiet_seconds
+        self._answered_at = -math.inf
         self.why_not: str | None = STARTING
         """None: it is ready."""
         self.database_answers = True
@@ -41,9 +47,8 @@ class Readiness:
         return self.why_not is None
 
     def heard(self, seconds: float | None) -> None:
-        """The store has answered, or (None) failed."""
-        if seconds is not None:
-            self._answered_at = asyncio.get_running_loop().time()
+        """The store has answered, or (None) failed: then it is asked with the next look."""
+        self._answered_at = -math.inf if seconds is None else asyncio.get_running_loop().time()
 
     async def start(self) -> None:
         """All is there now."""
@@ -63,7 +68,7 @@ class Readiness:
             await self._change(None if self.database_answers else AWAY)
 
     async def _is_there(self) -> bool:
-        if asyncio.get_running_loop().time() - self._answered_at < 2 * LOOK_SECONDS:
+        if asyncio.get_running_loop().time() - self._answered_at < self._quiet_seconds:
             return True
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):

@@ -36,7 +36,7 @@ from taskq_server.http.server import MOST_FILES, HttpServer
 from taskq_server.http.tls import server_context
 from taskq_server.metrics import Metrics
 from taskq_server.neighbours import Neighbours
-from taskq_server.readiness import Readiness
+from taskq_server.readiness import OWN_QUIET_SECONDS, QUIET_SECONDS, Readiness
 from taskq_server.rpc.admin_service import AdminService
 from taskq_server.rpc.admin_tasks_service import AdminTasksService
 from taskq_server.rpc.audit_service import AuditService
@@ -74,11 +74,12 @@ class Server:
 
     def __init__(self, config: Config, clock: OwnClock | None = None) -> None:
         self._config = config
-        own = config.database_url.startswith("sqlite:///")
-        self._clock: OwnClock | DatabaseClock = clock or (SystemClock() if own else DatabaseClock())
-        # By a clock that stands nobody waits for others.
+        self._is_alone = config.database_url.startswith("sqlite:///")
+        self._clock: OwnClock | DatabaseClock = clock or (SystemClock() if self._is_alone else DatabaseClock())
         longest = min(LONGEST_ROUND_SECONDS, config.lease_duration / 15)
+        # By a clock that stands nobody waits for others, and nothing lies.
         self._round_seconds = 0.0 if clock is not None else longest
+        self._keeps_in_mind = self._is_alone and clock is None
         self._loops: list[asyncio.Task[None]] = []
         self.certificates: Certificates | None = None
         self.address = self.token_address = self.http_address = ""
@@ -95,9 +96,9 @@ class Server:
         https = server_context(self.certificates) if self.certificates and config.http_listen else None
         self._store = await self._open_store(Rules(retention_us, config.max_lost_leases))
         self.metrics = Metrics()
-        self.readiness = Readiness(self._store)
+        self.readiness = Readiness(self._store, OWN_QUIET_SECONDS if self._is_alone else QUIET_SECONDS)
         self._store.on_commit, self._store.on_answer = self._count, self._measure
-        self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds)
+        self._sessions = Sessions(self._store, self._clock, lease_us, self._round_seconds, alone=self._keeps_in_mind)
         self.events = Events(self._store, self._clock)
         self.figures = Figures(self._store, self._clock, self.events, self._build_of)
         self.metrics.on_pushed, self.metrics.on_ran = self.figures.pushed, self.figures.ran
@@ -215,7 +216,7 @@ class Server:
 
     async def _open_store(self, rules: Rules) -> Store:
         config = self._config
-        if not config.database_url.startswith("sqlite:///"):
+        if not self._is_alone:
             if importlib.util.find_spec("asyncpg") is None:
                 raise StoreRefused("the driver of PostgreSQL is not installed", "pip install 'taskq[postgres]'")
             from taskq_server.store.postgres.store import Postgres

@@ -113,6 +113,8 @@ class Session:
         """Why an administrator drains it; None when nobody does."""
         self.heard_us = 0
         """When its last heartbeat came here; others may go to another server."""
+        self.kept_us = 0
+        """When the last of those came that are in the database."""
         self.in_flight: dict[AttemptKey, InFlight] = {}
         self._count: dict[str, int] = dict.fromkeys(new.capabilities, 0)
         self._outbox: list[Assignment] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -22,6 +23,7 @@ from taskq_server.store.sql import SignalKind
 from taskq_server.store.store import Store
 from taskq_server.store.verbs.draining import NewDrain
 from taskq_server.store.verbs.firing_round import Stopped
+from taskq_server.store.verbs.listing import Registered
 from taskq_server.store.verbs.living import Advance, Held, NewSession, Sign
 from taskq_server.store.verbs.reading import Fate, Owned
 from taskq_server.store.verbs.servers import Signal
@@ -36,9 +38,14 @@ _KNOWN_TO_THE_PROCESSOR = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.RELEASED, 
 class Sessions:
     """All registered processors of this server."""
 
-    def __init__(self, store: Store, clock: Clock, lease_duration_us: int, round_seconds: float = 0) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, lease_duration_us: int, round_seconds: float = 0, *, alone: bool = False
+    ) -> None:
+        """Heartbeats are written in rounds of `round_seconds`. `alone`: no other server knows better, so those of
+        processors that hold nothing are answered at once, and written before somebody is taken for dead."""
         self._store = store
         self._signs = Rounds(self._keep_alive, round_seconds)
+        self._is_alone = alone
         self._clock = clock
         self._lease_duration_us = lease_duration_us
         self._by_id: dict[bytes, Session] = {}
@@ -60,7 +67,7 @@ class Sessions:
     ) -> Session:
         session = Session(session_seq, new)
         session.drain_reason = drain_reason
-        session.heard_us = self._clock.now_us()
+        session.heard_us = session.kept_us = self._clock.now_us()
         for one in held:
             session.hold(one)
         self._by_id[session.session_id] = self._by_seq[session_seq] = session
@@ -115,6 +122,9 @@ class Sessions:
         if (session_seq := await self._seq_of(session_id)) is None:
             return _ended(sightings)
         heard_us = self._clock.now_us()
+        if (session := self._by_seq.get(session_seq)) is not None and self._may_lie(session, sightings, draining):
+            self._leave_sign(session, heard_us)
+            return await self._compare(session, sightings, draining, heard_us)
         server_seq = await self._write_sign(session_seq, sightings, draining, heard_us)
         if server_seq is None:
             self.drop(session_seq, "it had ended in the database")
@@ -130,6 +140,23 @@ class Sessions:
             session = await self.take(session_id)
         return await self._compare(session, sightings, draining, heard_us)
 
+    def _may_lie(self, session: Session, sightings: list[Sighting], draining: bool) -> bool:
+        """Whether what is known here is all that its heartbeat asks for."""
+        return self._is_alone and not (sightings or session.in_flight or draining or session.draining)
+
+    def _is_late(self, session: Session) -> bool:
+        """Whether its lease cannot wait for a round."""
+        return self._clock.now_us() - session.kept_us > self._lease_duration_us * 2 // 3
+
+    def _leave_sign(self, session: Session, heard_us: int) -> None:
+        def written(server_seq: int | None) -> None:
+            if server_seq is None:
+                self.drop(session.seq, "it had ended in the database")
+            else:
+                session.kept_us = max(session.kept_us, heard_us)
+
+        self._signs.leave((session.seq, asyncio.get_running_loop().time()), written)
+
     async def _write_sign(
         self, session_seq: int, sightings: list[Sighting], draining: bool, heard_us: int
     ) -> int | None:
@@ -138,17 +165,33 @@ class Sessions:
         session = self._by_seq.get(session_seq)
         if session is not None and draining:
             session.draining = True  # from when it says so
-        is_late = session is not None and heard_us - session.heard_us > self._lease_duration_us * 2 // 3
+        is_late = session is not None and self._is_late(session)
         if draining or is_late or any(one.checkpoint is not None for one in sightings):
-            return (await self._keep_alive([heard]))[0]
-        return await self._signs.join(heard)
+            server_seq = (await self._keep_alive([heard]))[0]
+        else:
+            server_seq = await self._signs.join(heard)
+        if session is not None:
+            session.kept_us = max(session.kept_us, heard_us)
+        return server_seq
 
     async def _keep_alive(self, heard: list[tuple[int, float]]) -> list[int | None]:
-        """Sessions, and when each was heard. Their leases run from when the first was, who has waited longest: so they
-        are one statement."""
-        waited_us = int((asyncio.get_running_loop().time() - min(at for _, at in heard)) * 100) * 10_000
-        lease_us = self._lease_duration_us - waited_us
-        return await self._store.keep_all_alive([Sign(session_seq, lease_us) for session_seq, _ in heard])
+        """Sessions, and when each was heard: their leases run from then."""
+        now = asyncio.get_running_loop().time()
+        return await self._store.keep_all_alive(
+            [Sign(session_seq, self._lease_duration_us - microseconds(now - at)) for session_seq, at in heard]
+        )
+
+    async def keep_all_heard(self) -> None:
+        """Writes the heartbeats that were answered and lie here still: call it before those are looked for who were
+        not heard. They need not be written for who opens the database next, who spares all."""
+        await self._signs.flush()
+
+    def as_heard(self, stored: Registered) -> Registered:
+        """What the database says of a session, with the heartbeat that is not there yet."""
+        if self._is_alone and (session := self._by_seq.get(stored.session_seq)) is not None:
+            until_us = session.heard_us + self._lease_duration_us
+            return replace(stored, alive_until_us=max(stored.alive_until_us, until_us))
+        return stored
 
     async def _seq_of(self, session_id: bytes) -> int | None:
         if (session := self._by_id.get(session_id)) is not None:

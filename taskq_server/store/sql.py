@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -81,6 +81,10 @@ class Sql(ABC):
     @abstractmethod
     def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
         """Whether a column has one of many values."""
+
+    @abstractmethod
+    def value_of(self, column: Column[int], values: Mapping[int, int]) -> ColumnElement[int]:
+        """The value that is given for a number in a column, which must be among them."""
 
     @abstractmethod
     def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:

@@ -7,11 +7,12 @@ passed over: nobody waits in a circle. Arrays carry batches: each statement is o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Select, any_, bindparam
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Integer, Select, any_, bindparam, func
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.elements import Grouping
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store import rows
@@ -129,6 +130,10 @@ class PostgresSql(Sql):
         # A number from outside may be larger than the column can hold; then nothing has it.
         kind = BigInteger() if isinstance(column.type, Integer) else column.type
         return column == any_(bindparam(None, list(values), ARRAY(kind)))
+
+    def value_of(self, column: Column[int], values: Mapping[int, int]) -> ColumnElement[int]:
+        numbers, those = (bindparam(None, list(some), ARRAY(BigInteger())) for some in (values, values.values()))
+        return Grouping(those)[func.array_position(numbers, column)]
 
     def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
         return set(tx.connection.execute(those).scalars())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, literal_column, select
 
 from taskq_server.core.matching import Candidate, Seats
 from taskq_server.store import rows, schema
@@ -57,6 +57,10 @@ class SQLiteSql(Sql):
 
     def among(self, column: Column[Any], values: Collection[Any]) -> ColumnElement[bool]:
         return column.in_(values)
+
+    def value_of(self, column: Column[int], values: Mapping[int, int]) -> ColumnElement[int]:
+        """From one text: it is the same statement however many there are, which is parsed once."""
+        return func.json_extract(json.dumps(values), literal_column("'$.\"'").concat(column).concat('"'))
 
     def numbers(self, tx: Transaction, those: Select[Any]) -> set[int]:
         """As one row, since the driver gives Python's lock away for each."""

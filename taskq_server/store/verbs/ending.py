@@ -101,15 +101,20 @@ def cancel_all(
     return answers
 
 
-def expire(memory: Memory, rules: Rules, tx: Transaction) -> None:
-    """Fails what was not started in time: not more than others can wait for, and the rest the next time."""
+def expire(memory: Memory, rules: Rules, tx: Transaction) -> int | None:
+    """Fails what was not started in time: not more than others can wait for, and the rest the next time. Answers when
+    the next expires."""
     look = memory.expiring.look()
     tx.after_rollback.append(look.abandon)
-    for _ in range(MOST_ROUNDS):
-        if _expire_some(memory, rules, tx) < MOST_AT_ONCE:
-            break
-    look.found[ANYWHERE] = tx.connection.execute(reading.FIRST_EXPIRY).scalar()
+    first_us = tx.connection.execute(reading.FIRST_EXPIRY).scalar()
+    if first_us is not None and first_us <= tx.now_us:
+        for _ in range(MOST_ROUNDS):
+            if _expire_some(memory, rules, tx) < MOST_AT_ONCE:
+                break
+        first_us = tx.connection.execute(reading.FIRST_EXPIRY).scalar()
+    look.found[ANYWHERE] = first_us
     tx.after_commit.append(look.end)
+    return first_us
 
 
 def _expire_some(memory: Memory, rules: Rules, tx: Transaction) -> int:

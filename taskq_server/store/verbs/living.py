@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, TextClause, case, exists,
 from taskq_server.core.event import Topic
 from taskq_server.core.task import Payload, Progress
 from taskq_server.store import rows, schema
-from taskq_server.store.few import MOST_AT_ONCE
+from taskq_server.store.few import MOST_AT_ONCE, few
 from taskq_server.store.many import Many
 from taskq_server.store.memory import Memory
 from taskq_server.store.sql import NewSignal, SignalKind
@@ -126,18 +126,25 @@ def _register(tx: Transaction, new: NewSession) -> int:
 def keep_alive(tx: Transaction, signs: list[Sign]) -> list[int | None]:
     """Lets sessions live on; answers which server may push to each, None for one that has ended. One that is late lives
     on if nobody has ended it yet."""
+    until_us: dict[int, int] = {}
+    for sign in signs:
+        until_us[sign.session_seq] = max(until_us.get(sign.session_seq, 0), tx.now_us + sign.lease_duration_us)
+    servers: dict[int, int] = {}
+    for some in few(sorted(until_us)):
+        servers |= _renew(tx, {session_seq: until_us[session_seq] for session_seq in some})
+    return [servers.get(sign.session_seq) for sign in signs]
+
+
+def _renew(tx: Transaction, until_us: dict[int, int]) -> dict[int, int]:
+    """Which server may push to each of these that lives."""
     table = schema.session
-    found: dict[int, int] = {}
-    for lease_us in {sign.lease_duration_us for sign in signs}:
-        seqs = [sign.session_seq for sign in signs if sign.lease_duration_us == lease_us]
-        heard = select(table.c.session_seq).where(tx.sql.among(table.c.session_seq, seqs), schema.IS_ALIVE)
-        in_order = heard.order_by(table.c.session_seq).with_for_update(key_share=True)
-        until_us = tx.now_us + lease_us
-        later = case((table.c.alive_until_us > until_us, table.c.alive_until_us), else_=until_us)
-        renew = update(table).where(table.c.session_seq.in_(in_order)).values(alive_until_us=later)
-        renewed = tx.connection.execute(renew.returning(table.c.session_seq, table.c.server_seq))
-        found |= {row.session_seq: row.server_seq for row in renewed}
-    return [found.get(sign.session_seq) for sign in signs]
+    heard = select(table.c.session_seq).where(tx.sql.among(table.c.session_seq, until_us), schema.IS_ALIVE)
+    in_order = heard.order_by(table.c.session_seq).with_for_update(key_share=True)
+    until = tx.sql.value_of(table.c.session_seq, until_us)
+    later = case((table.c.alive_until_us > until, table.c.alive_until_us), else_=until)
+    renew = update(table).where(table.c.session_seq.in_(in_order)).values(alive_until_us=later)
+    renewed = tx.connection.execute(renew.returning(table.c.session_seq, table.c.server_seq))
+    return {row.session_seq: row.server_seq for row in renewed}
 
 
 def save_progress(tx: Transaction, advances: list[Advance]) -> list[None]:

@@ -66,29 +66,41 @@ def reclaim(memory: Memory, rules: Rules, tx: Transaction, asked_us: list[int]) 
     In time means by the moment at which this was asked for. If it had to wait for the disk, so had the heartbeats, some
     of them longer than their callers did: then no session ends, and it is for the next time to say.
     """
-    session, task = schema.session, schema.task
+    dead: list[int] = []
+    timed_out: list[Held] = []
+    next_us = _next_end(tx)
+    if next_us is not None and next_us <= tx.now_us:
+        had_to_wait = tx.now_us - min(asked_us) > SLOW_US
+        dead = [] if had_to_wait else _late(tx, min(asked_us))
+        _end_sessions(memory, rules, tx, dead, Outcome.LOST)
+        is_over = schema.task.c.run_deadline_us <= tx.now_us
+        timed_out = held_by(memory, tx.connection, schema.IS_TIMED, is_over, lock=True)
+        failure = Failure(RUN_TIMEOUT, "ran longer than its run_timeout", "", 0, tx.now_us)
+        _end_held(memory, rules, tx, timed_out, Outcome.TIMED_OUT, failure)
+        next_us = _next_end(tx)
+    # Whatever is known here: another server may have scheduled what is too late.
+    soon = next_us, expire(memory, rules, tx)
+    return [Reclaimed(dead, timed_out, min((at for at in soon if at is not None), default=None))] * len(asked_us)
+
+
+def _next_end(tx: Transaction) -> int | None:
+    """When the first session ends that is not heard again, or the first attempt that is not reported."""
+    first_dead = select(func.min(schema.session.c.alive_until_us)).where(schema.IS_ALIVE).scalar_subquery()
+    first_timeout = reading.first(schema.task.c.run_deadline_us, schema.IS_TIMED).scalar_subquery()
+    soon = tx.connection.execute(select(first_dead, first_timeout)).one()
+    return min((at for at in soon if at is not None), default=None)
+
+
+def _late(tx: Transaction, asked_us: int) -> list[int]:
+    session = schema.session
     late = (
         select(session.c.session_seq)
-        .where(schema.IS_ALIVE, session.c.alive_until_us <= min(asked_us))
+        .where(schema.IS_ALIVE, session.c.alive_until_us <= asked_us)
         .order_by(session.c.session_seq)
         .limit(MOST_SESSIONS_PER_RECLAIM)
         .with_for_update(skip_locked=True)
     )
-    had_to_wait = tx.now_us - min(asked_us) > SLOW_US
-    dead = [] if had_to_wait else list(tx.connection.execute(late).scalars())
-    _end_sessions(memory, rules, tx, dead, Outcome.LOST)
-
-    due = schema.IS_TIMED, task.c.run_deadline_us <= tx.now_us
-    timed_out = held_by(memory, tx.connection, *due, lock=True)
-    failure = Failure(RUN_TIMEOUT, "ran longer than its run_timeout", "", 0, tx.now_us)
-    _end_held(memory, rules, tx, timed_out, Outcome.TIMED_OUT, failure)
-
-    expire(memory, rules, tx)  # whatever is known here: another server may have scheduled what is too late
-    next_dead = tx.connection.execute(select(func.min(session.c.alive_until_us)).where(schema.IS_ALIVE)).scalar()
-    next_timeout = tx.connection.execute(reading.first(task.c.run_deadline_us, schema.IS_TIMED)).scalar()
-    soon = next_dead, next_timeout, tx.connection.execute(reading.FIRST_EXPIRY).scalar()
-    next_us = min((at for at in soon if at is not None), default=None)
-    return [Reclaimed(dead, timed_out, next_us)] * len(asked_us)
+    return list(tx.connection.execute(late).scalars())
 
 
 def _end_sessions(
