@@ -5,6 +5,7 @@ The flags' defaults and the exit codes are those of grpc_health_probe, so that i
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import os
 import sys
@@ -17,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from admin_client import profiles
 from client_core.access import ENVIRONMENT, Access
-from client_core.channel import address_from_environment, open_blocking_channel
+from client_core.channel import address_from_environment, open_channel
 from client_core.knock import knock
 from client_core.times import to_seconds
 
@@ -85,12 +86,9 @@ def health(service: str, connect_timeout: float, rpc_timeout: float, **given: An
         address = given["address"] or address_from_environment()
         files = {name: given[f"tls_{name.lower()}"] for name in ("CA", "CERT", "KEY", "SERVER_NAME")}
         access = _access(given["tls"], {name: value for name, value in files.items() if value is not None})
-        channel = open_blocking_channel(address, access=access)
+        status = asyncio.run(_status(service, address, access, connect_timeout, rpc_timeout))
     except (ValueError, profiles.WrongProfiles) as fault:
         _end(Exit.WRONG_ARGUMENTS, str(fault))
-    with channel:
-        _wait_for_connection(channel, address, access, connect_timeout)
-        status = _ask(channel, service, rpc_timeout)
     click.echo(status)
     sys.exit(Exit.SERVING if status == "SERVING" else Exit.NOT_SERVING)
 
@@ -105,22 +103,29 @@ def _access(tls: bool | None, files: Mapping[str, str]) -> Access:
     return Access(tls=ENVIRONMENT.tls_now(environment) or False)
 
 
-def _wait_for_connection(channel: grpc.Channel, address: str, access: Access, seconds: float) -> None:
+async def _status(service: str, address: str, access: Access, connect_timeout: float, rpc_timeout: float) -> str:
+    async with open_channel(address, access=access) as channel:
+        await _wait_for_connection(channel, address, access, connect_timeout)
+        return await _ask(channel, service, rpc_timeout)
+
+
+async def _wait_for_connection(channel: grpc.aio.Channel, address: str, access: Access, seconds: float) -> None:
+    # A blocking channel is waited for by a thread of gRPC's, which fails aloud when the channel is closed meanwhile.
     try:
-        grpc.channel_ready_future(channel).result(seconds)
-    except grpc.FutureTimeoutError:
+        async with asyncio.timeout(seconds):
+            await channel.channel_ready()
+    except TimeoutError:
         found = knock(address, access)
         why = found if isinstance(found, str) else f"no connection to {address} within {seconds:g} s"
         _end(Exit.NOT_CONNECTED, why)
 
 
-def _ask(channel: grpc.Channel, service: str, seconds: float) -> str:
+async def _ask(channel: grpc.aio.Channel, service: str, seconds: float) -> str:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     try:
-        response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
-    except grpc.RpcError as error:
-        call: Any = error
-        _end(Exit.CALL_FAILED, f"{call.code().name}: {call.details() or 'the server gave no reason'}")
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
+    except grpc.aio.AioRpcError as error:
+        _end(Exit.CALL_FAILED, f"{error.code().name}: {error.details() or 'the server gave no reason'}")
     known = health_pb2.HealthCheckResponse.ServingStatus
     return known.Name(response.status) if response.status in known.values() else str(response.status)
 

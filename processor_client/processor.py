@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from client_core.access import TLS, Access, PathLike
-from client_core.channel import address_from_environment, open_blocking_channel, open_channel
+from client_core.channel import STILL, address_from_environment, open_blocking_channel, open_channel
 from client_core.errors import TaskqError
 from client_core.home import Home
 from client_core.knock import explain
@@ -193,7 +193,7 @@ class Processor:
 
     async def _live(self, runner: Runner, clock: ServerClock, registered: asyncio.Future[None]) -> None:
         address = self._address or address_from_environment()
-        opening = partial(open_channel, address, access=self._access)
+        opening = partial(open_channel, address, further=STILL, access=self._access)
         registration = Registration(
             opening,
             self._why_unreachable,
@@ -211,7 +211,7 @@ class Processor:
                 runner,
                 clock,
                 opening,
-                partial(open_blocking_channel, address, access=self._access),
+                partial(open_blocking_channel, address, further=STILL, access=self._access),
                 self._drained_by_administrator,
             )
             session.start()

@@ -21,9 +21,9 @@ from tests.support.waiting import let_pass, until
 from tests.support.world import World
 
 LEASE_SECONDS = 4
-HOLE_SECONDS = 20
-"""Longer than the outcome of a commit that was under way is looked for (LOOK_SECONDS of the lane), and the timeouts
-around it: whoever waits for that asks again before it is over."""
+HOLE_SECONDS = 30
+"""Longer than the outcome of a commit that was under way is looked for (ten seconds, LOOK_SECONDS of the lane), and the
+timeouts before it and in it (seven and three): whoever waits for that asks again before it is over."""
 MOVED_SECONDS = 10
 """By then a processor that knows both servers has found the other; its lease has not run out meanwhile."""
 FEW_SECONDS = 4

@@ -137,8 +137,9 @@ async def test_those_that_may_run_it_are_drained(world: World) -> None:
     await world.admin.drain(one.session_id)
     task_id = await world.scheduler.enqueue()
     of_one = only(await explained(world, task_id), "DRAINED")
-    two = await world.processor("two")
+    two = await world.registered("two")
     await two.heartbeat(draining=True)
+    await two.open()
     await world.processor("other", can=("bake",))
 
     reason = only(await explained(world, await world.scheduler.enqueue(delay=span(0))), "DRAINED")
