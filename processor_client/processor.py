@@ -193,7 +193,7 @@ class Processor:
 
     async def _live(self, runner: Runner, clock: ServerClock, registered: asyncio.Future[None]) -> None:
         address = self._address or address_from_environment()
-        opening = partial(open_channel, address, further=STILL, access=self._access)
+        opening = partial(open_channel, address, access=self._access)
         registration = Registration(
             opening,
             self._why_unreachable,
