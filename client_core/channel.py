@@ -53,8 +53,8 @@ OPTIONS: Final[Options] = (
 )
 
 STILL: Final[Options] = (("grpc.http2.bdp_probe", 0),)
-"""For heartbeats: their answers are not answered with a ping that measures the bandwidth. A task stream needs that: with
-windows of 64 KiB a full one is 5 % slower."""
+"""For heartbeats: no ping measures the bandwidth after each answer. A task stream needs that: with windows of 64 KiB a
+full one is 5 % slower."""
 
 STRAIGHT: Final[Options] = (("grpc.enable_http_proxy", 0),)
 """In plaintext: what stays on this machine, or on a network that is trusted, is not sent to a proxy elsewhere."""
