@@ -41,8 +41,8 @@ class Rounds(Generic[Item, Answer]):
         return await future
 
     def leave(self, key: Hashable, item: Item, then: Callable[[Answer], None]) -> None:
-        """Lets it go with others, in place of what was left under this key; `then` is called with the answer. What could
-        not be written lies on."""
+        """Lets it go with others, in place of what was left under this key; `then` is called with the answer. What
+        could not be written lies on."""
         self._left[key] = item, then
 
     async def flush(self) -> None:
