@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from taskq_server.clock import pause
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+_Left = dict[Hashable, tuple[Item, Callable[[Answer], None]]]
 
 
 class Rounds(Generic[Item, Answer]):
@@ -25,7 +27,7 @@ class Rounds(Generic[Item, Answer]):
         self._write = write
         self._pause_seconds = pause_seconds
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
-        self._left: list[tuple[Item, Callable[[Answer], None]]] = []
+        self._left: _Left[Item, Answer] = {}
         self._going: asyncio.Task[None] | None = None
 
     async def join(self, item: Item) -> Answer:
@@ -38,45 +40,48 @@ class Rounds(Generic[Item, Answer]):
             self._going = asyncio.create_task(self._go())
         return await future
 
-    def leave(self, item: Item, then: Callable[[Answer], None]) -> None:
-        """Lets it go with others. `then` is called with the answer, and not at all when it could not be written."""
-        self._left.append((item, then))
+    def leave(self, key: Hashable, item: Item, then: Callable[[Answer], None]) -> None:
+        """Lets it go with others, in place of what was left under this key; `then` is called with the answer. What
+        could not be written lies on."""
+        self._left[key] = item, then
 
     async def flush(self) -> None:
         """Writes what was left now; raises what that has failed with."""
-        left, self._left = self._left, []
-        if left:
-            answers = await self._write([item for item, _ in left])
-            _tell(left, answers)
+        if left := self._take_left():
+            await self._write_with([], left)
 
     async def _go(self) -> None:
         try:
             while self._waiting:
                 waiting, self._waiting = [one for one in self._waiting if not one[1].done()], []
-                left, self._left = self._left, []
-                await self._go_round(waiting, left)
+                await self._go_round(waiting)
                 await pause(self._pause_seconds)
         finally:
             self._going = None
 
-    async def _go_round(
-        self,
-        waiting: list[tuple[Item, asyncio.Future[Answer]]],
-        left: list[tuple[Item, Callable[[Answer], None]]],
-    ) -> None:
+    async def _go_round(self, waiting: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
-            answers = await self._write([item for item, _ in (*waiting, *left)])
+            answers = await self._write_with([item for item, _ in waiting], self._take_left())
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(waiting, answers, strict=False):
+        for (_, future), answer in zip(waiting, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
-        _tell(left, answers[len(waiting) :])
 
+    def _take_left(self) -> _Left[Item, Answer]:
+        left, self._left = self._left, {}
+        return left
 
-def _tell(left: list[tuple[Item, Callable[[Answer], None]]], answers: list[Answer]) -> None:
-    for (_, then), answer in zip(left, answers, strict=True):
-        then(answer)
+    async def _write_with(self, items: list[Item], left: _Left[Item, Answer]) -> list[Answer]:
+        """The answers to `items`, which go with what was left."""
+        try:
+            answers = await self._write([*items, *(item for item, _ in left.values())])
+        except BaseException:
+            self._left = left | self._left
+            raise
+        for (_, then), answer in zip(left.values(), answers[len(items) :], strict=True):
+            then(answer)
+        return answers[: len(items)]

@@ -155,7 +155,7 @@ class Sessions:
             else:
                 session.kept_us = max(session.kept_us, heard_us)
 
-        self._signs.leave((session.seq, asyncio.get_running_loop().time()), written)
+        self._signs.leave(session.seq, (session.seq, asyncio.get_running_loop().time()), written)
 
     async def _write_sign(
         self, session_seq: int, sightings: list[Sighting], draining: bool, heard_us: int

@@ -83,6 +83,8 @@ class ProcessorService:
         if await self._callers(session_id) != session_id:
             raise SessionNotFound(task_id.to_text(session_id))
         session = await self._sessions.take(session_id)
+        if self._stopping:  # meanwhile: nobody would drain this stream any more
+            raise Stopping
         stream = session.open_stream()
         self._alarm.ring()
         try:

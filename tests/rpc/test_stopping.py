@@ -169,6 +169,38 @@ async def test_a_stop_ends_within_the_grace_though_a_call_never_does(
     assert refusal.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
+async def test_a_stream_that_is_being_opened_when_the_server_stops_does_not_hold_up_the_stop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a processor whose session is still looked up when all streams are drained
+    await world.restart(stop_grace=LONG_GRACE)
+    processor = await world.registered()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    take, drain_streams = Sessions.take, Sessions.drain_streams
+
+    async def take_slowly(self: Sessions, session_id: bytes) -> object:
+        arrived.set()
+        await go_on.wait()
+        return await take(self, session_id)
+
+    def drain_and_go_on(self: Sessions, why: str) -> None:
+        drain_streams(self, why)
+        go_on.set()
+
+    monkeypatch.setattr(Sessions, "take", take_slowly)
+    monkeypatch.setattr(Sessions, "drain_streams", drain_and_go_on)
+    request = processor_pb2.StreamTasksRequest(session_id=processor.session_id)
+    stream = processor.stub.StreamTasks(request)
+    reading = asyncio.ensure_future(stream.read())
+    await soon(arrived.wait())
+
+    async with asyncio.timeout(LONG_GRACE / 2):
+        await world.server.stop()
+
+    refusal = await refused(reading)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STOPPING")
+
+
 async def test_a_processor_that_never_reads_does_not_hold_up_the_stop(narrow_world: World) -> None:
     world = narrow_world
     await world.processor("silent", max_in_flight=100)

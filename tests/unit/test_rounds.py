@@ -77,8 +77,8 @@ async def test_who_goes_away_before_the_round_is_not_in_it() -> None:
 async def test_what_was_left_goes_with_the_next_round_and_hears_its_answer() -> None:
     book, heard = Book(), []
     rounds = Rounds(book.write, 0.01)
-    rounds.leave(1, heard.append)
-    rounds.leave(2, heard.append)
+    rounds.leave("a", 1, heard.append)
+    rounds.leave("b", 2, heard.append)
     assert book.rounds == []
 
     assert await rounds.join(3) == 30
@@ -89,7 +89,7 @@ async def test_what_was_left_goes_with_the_next_round_and_hears_its_answer() -> 
 async def test_what_was_left_is_written_when_that_is_asked_for_and_once() -> None:
     book, heard = Book(), []
     rounds = Rounds(book.write, 60)
-    rounds.leave(1, heard.append)
+    rounds.leave("a", 1, heard.append)
 
     await rounds.flush()
     await rounds.flush()
@@ -97,18 +97,34 @@ async def test_what_was_left_is_written_when_that_is_asked_for_and_once() -> Non
     assert (book.rounds, heard) == ([[1]], [10])
 
 
-async def test_what_was_left_hears_nothing_when_it_could_not_be_written() -> None:
+async def test_what_was_left_lies_on_when_it_could_not_be_written() -> None:
     book, heard = Book(), []
     rounds = Rounds(book.write, 0.01)
+    rounds.leave("a", 1, heard.append)
+    rounds.leave("b", 2, heard.append)
     book.error = ZeroDivisionError()
-    rounds.leave(1, heard.append)
     with pytest.raises(ZeroDivisionError):
         await rounds.flush()
-    rounds.leave(2, heard.append)
     with pytest.raises(ZeroDivisionError):
         await rounds.join(3)
+    assert heard == []
 
-    assert (book.rounds, heard) == ([[1], [3, 2]], [])
+    book.error = None
+    rounds.leave("a", 4, heard.append)
+    await rounds.flush()
+
+    assert (book.rounds, heard) == ([[1, 2], [3, 1, 2], [4, 2]], [40, 20])
+
+
+async def test_what_is_left_again_takes_the_place_of_what_was_left_before() -> None:
+    book, heard = Book(), []
+    rounds = Rounds(book.write, 60)
+    for item in (1, 2, 3):
+        rounds.leave("a", item, heard.append)
+
+    await rounds.flush()
+
+    assert (book.rounds, heard) == ([[3]], [30])
 
 
 async def test_without_a_pause_each_is_written_at_once() -> None:
