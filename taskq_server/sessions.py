@@ -175,10 +175,10 @@ class Sessions:
         return server_seq
 
     async def _keep_alive(self, heard: list[tuple[int, float]]) -> list[int | None]:
-        """Sessions, and when each was heard: their leases run from then."""
-        now = asyncio.get_running_loop().time()
+        """Sessions, and when each was heard, to a hundredth of a second: their leases run from then."""
+        now, lease_us = asyncio.get_running_loop().time(), self._lease_duration_us
         return await self._store.keep_all_alive(
-            [Sign(session_seq, self._lease_duration_us - microseconds(now - at)) for session_seq, at in heard]
+            [Sign(session_seq, lease_us - int((now - at) * 100) * 10_000) for session_seq, at in heard]
         )
 
     async def keep_all_heard(self) -> None:

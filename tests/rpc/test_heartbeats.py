@@ -31,9 +31,11 @@ async def test_the_server_dictates_the_intervals(world: World) -> None:
     assert registered.server_time.ToMicroseconds() == world.clock.now_us()
 
 
-async def test_who_holds_nothing_may_rest_for_half_a_lease_and_whoever_holds_something_may_not(world: World) -> None:
+async def test_who_holds_nothing_may_rest_for_three_fifths_of_a_lease_and_whoever_holds_something_may_not(
+    world: World,
+) -> None:
     processor = await world.processor()
-    assert (await processor.heartbeat()).rest.ToSeconds() == LEASE_SECONDS / 2
+    assert (await processor.heartbeat()).rest.ToSeconds() == 0.6 * LEASE_SECONDS
 
     await world.scheduler.enqueue()
     task = await processor.take_one()
@@ -41,7 +43,7 @@ async def test_who_holds_nothing_may_rest_for_half_a_lease_and_whoever_holds_som
     assert not (await processor.heartbeat()).HasField("rest"), "it may not have got what it was sent"
 
     await processor.succeed(task)
-    assert (await processor.heartbeat()).rest.ToSeconds() == LEASE_SECONDS / 2
+    assert (await processor.heartbeat()).rest.ToSeconds() == 0.6 * LEASE_SECONDS
 
 
 async def test_a_heartbeat_answers_what_to_do_about_the_stream(world: World) -> None:
