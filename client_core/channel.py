@@ -52,7 +52,7 @@ OPTIONS: Final[Options] = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
 )
 
-STILL: Final[Options] = (("grpc.http2.bdp_probe", 0),)
+NO_PROBE: Final[Options] = (("grpc.http2.bdp_probe", 0),)
 """For heartbeats: no ping measures the bandwidth after each answer. A task stream needs that: with windows of 64 KiB a
 full one is 5 % slower."""
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from client_core.access import TLS, Access, PathLike
-from client_core.channel import STILL, address_from_environment, open_blocking_channel, open_channel
+from client_core.channel import NO_PROBE, address_from_environment, open_blocking_channel, open_channel
 from client_core.errors import TaskqError
 from client_core.home import Home
 from client_core.knock import explain
@@ -211,7 +211,7 @@ class Processor:
                 runner,
                 clock,
                 opening,
-                partial(open_blocking_channel, address, further=STILL, access=self._access),
+                partial(open_blocking_channel, address, further=NO_PROBE, access=self._access),
                 self._drained_by_administrator,
             )
             session.start()
