@@ -35,6 +35,11 @@ class Fields:
             raise click.BadParameter("is empty; must name fields, such as task_id,state", param_hint="--fields")
         return cls(names)
 
+    def look_for(self, kind: Any) -> None:
+        """UsageError when one of them is not in messages of this kind."""
+        for name in self.names:
+            _place(kind, name)
+
     def only(self, message: Any) -> Any:
         """A message of the same kind with nothing else in it."""
         kept = type(message)()

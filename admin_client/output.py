@@ -85,6 +85,8 @@ class Output:
     times: TimeStyle = "relative"
     color: Literal["auto", "always", "never"] = "auto"
     fields: Fields | None = None
+    shown: Any = None
+    """The descriptor of what will be shown, if that is not what the first call that changes something answers."""
     words: Words = field(init=False)
     _documents: int = field(init=False, default=0)
     _left_out: Sequence[str] = field(init=False, default=())
@@ -107,6 +109,12 @@ class Output:
         if self.color == "auto":
             return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         return self.color == "always"
+
+    def expect(self, kind: Any) -> None:
+        """Something is about to change, of which an answer of this kind will be shown. UsageError when it has no such
+        fields as are asked for: after the change it is too late."""
+        if self.fields is not None and self.kind not in ("name", "none"):
+            self.fields.look_for(self.shown or kind)
 
     def show(self, answer: Any, view: View, name: str = "") -> None:
         """One answer. `name` is what it is called by in other commands."""

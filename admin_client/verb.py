@@ -101,7 +101,7 @@ class Invocation:
         token = self.token if self.token_file is None or self.token else _read(self.token_file)
         profile = "" if self.is_profile_named or not sys.stderr.isatty() else self.profile
         how: dict[str, Any] = {"tls": self.tls, "token": token, "timeout": self.timeout, "user_agent": user_agent()}
-        return Announcing(profile, self.address, **how)
+        return Announcing(self.output, profile, self.address, **how)
 
     async def run(self, callback: Callback, arguments: dict[str, Any]) -> None:
         async with self.client() as client:

@@ -65,7 +65,7 @@ async def enqueue(
     from uuid import uuid4
 
     from client_core.times import to_duration, to_timestamp
-    from taskq.v1.scheduler_service_pb2 import Dedup, NewTask
+    from taskq.v1.scheduler_service_pb2 import Dedup, NewTask, WatchTaskResponse
 
     if at is not None and delay is not None:
         raise click.UsageError("--at and --delay are both given: one of them", click.get_current_context())
@@ -84,6 +84,7 @@ async def enqueue(
     trace_id = drafts.continue_trace(new, os.environ)
     if trace_id and click.get_current_context().obj.is_verbose:
         click.echo(f"trace id: {trace_id}", err=True)
+    output.shown = WatchTaskResponse.DESCRIPTOR if wait else None
     answer = await client.enqueue([new])
     (result,) = answer.results
     outcome = enum(result, "outcome")

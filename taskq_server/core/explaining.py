@@ -33,6 +33,8 @@ class ReasonKind(IntEnum):
     ABOUT_TO_RUN = 12
     EXPIRES = 13
     CORRUPT = 14
+    KEY_HELD = 15
+    HOLDS_KEY = 16
 
 
 @dataclass(slots=True)
@@ -64,6 +66,22 @@ class Able:
     server_lives: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class KeyHold:
+    """Who holds the deduplication key of a task."""
+
+    key: str
+    scope: str
+    holder: str
+    """The id of a task, as text."""
+    is_itself: bool
+    state: TaskState | None
+    """Of the holder; None when it is gone, and its key is held for a while nonetheless."""
+    until_us: int | None
+    """Held at least as long; None for no such time."""
+    until_finished: bool
+
+
 @dataclass(slots=True)
 class Facts:
     """What is known of a task and of those who could run it."""
@@ -82,6 +100,8 @@ class Facts:
     """Tasks that are due, come before it and want the same processors."""
     ahead_is_partial: bool = False
     """There are more."""
+    key_hold: KeyHold | None = None
+    """None when it has no key, and when nobody holds it now."""
 
 
 @dataclass(slots=True)
@@ -101,6 +121,7 @@ def explain(facts: Facts) -> Explanation:
         reasons = [_running(facts)]
     else:
         reasons = list(_waiting(facts))
+    reasons += _key(facts)
     for reason in reasons:
         reason.names = reason.names[:MOST_LISTED]
     summary = "; ".join(reason.text for reason in reasons)
@@ -241,6 +262,26 @@ def _expiry(facts: Facts) -> Iterator[Reason]:
     if task.expire_time_us is not None and task.failed_attempts == 0:
         text = f"it will fail as EXPIRED unless it is started in {_span(max(0, task.expire_time_us - facts.now_us))}"
         yield Reason(ReasonKind.EXPIRES, text, {"expire_time": in_rfc3339(task.expire_time_us)})
+
+
+def _key(facts: Facts) -> Iterator[Reason]:
+    """It keeps no task that exists from running, but those from existing that are enqueued with the same key."""
+    hold = facts.key_hold
+    if hold is None:
+        return
+    key = f"key {hold.key}" if hold.scope == facts.task.route.name else f"key {hold.key} of {hold.scope}"
+    found = {"key": hold.key, "scope": hold.scope, "task_id": hold.holder}
+    if hold.until_us is not None:
+        found["hold_until"] = in_rfc3339(hold.until_us)
+    if not hold.is_itself:
+        state = "which is gone" if hold.state is None else f"which is {hold.state.name}"
+        yield Reason(ReasonKind.KEY_HELD, f"its {key} is held by {hold.holder}, {state}", found)
+        return
+    ends = ["until it has finished"] if hold.until_finished else []
+    if hold.until_us is not None:
+        ends.append(f"for another {_span(max(0, hold.until_us - facts.now_us))}{' at least' if ends else ''}")
+    text = f"it holds the {key}, {' and '.join(ends)}: no other is stored with it meanwhile"
+    yield Reason(ReasonKind.HOLDS_KEY, text, found)
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────

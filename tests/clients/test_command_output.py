@@ -159,6 +159,17 @@ async def test_what_lies_in_a_list_is_found_too_where_nothing_else_is_called_so(
     }
 
 
+async def test_fields_that_an_answer_will_not_have_are_refused_before_anything_is_changed(
+    taskq: Taskq, admin_service: ScriptedAdmin
+) -> None:
+    admin_service.on(admin.PauseCapabilityRequest, admin.PauseCapabilityResponse())
+
+    said = await taskq.fails(2, "capability", "pause", "cook", "--fields", "nonsense")
+
+    assert "there is no 'nonsense' in PauseCapabilityResponse; it has " in said
+    assert admin_service.requests == []
+
+
 @pytest.mark.parametrize(
     ("names", "rule"),
     [

@@ -43,6 +43,12 @@ async def test_a_task_is_enqueued_and_waited_for(taskq: Taskq, processor: Proces
     assert base64.b64decode(task["result"]["data"]) == b'{"greeting":"Hello, you!"}'
 
 
+async def test_of_a_task_that_is_waited_for_the_fields_are_those_of_its_end(taskq: Taskq, processor: Processor) -> None:
+    shown = await taskq.table("task", "enqueue", "greet", "--wait", "--fields", "state,attempt")
+
+    assert shown == "state:   SUCCEEDED\nattempt: 1\n"
+
+
 async def test_people_see_its_result_as_text_and_where_it_ran(taskq: Taskq, processor: Processor) -> None:
     shown = await taskq.table("task", "enqueue", "greet", "-d", '{"name": "you"}', "--priority", "7", "--wait")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskq.v1 import admin_task_pb2
+from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
 from taskq_server.core.matching import Demand
 from tests.rpc.support import (
     CANCELLED,
@@ -227,6 +228,61 @@ async def test_nothing_keeps_it(world: World, monkeypatch: pytest.MonkeyPatch) -
     assert (
         only(await explained(world, task_id), "ABOUT_TO_RUN").text == "nothing keeps it: it is about to be dispatched"
     )
+
+
+# ── its key ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_it_holds_its_key(world: World) -> None:
+    await world.processor()
+    keys = [
+        scheduler_pb2.Dedup(key="table-1", hold=scheduler_pb2.DEDUP_HOLD_UNFINISHED),
+        scheduler_pb2.Dedup(key="table-2", hold=scheduler_pb2.DEDUP_HOLD_TTL, ttl=span(300)),
+        scheduler_pb2.Dedup(key="table-3", hold=scheduler_pb2.DEDUP_HOLD_BOTH, ttl=span(300), scope="kitchen"),
+    ]
+    task_ids = [await world.scheduler.enqueue(delay=span(60), dedup=key) for key in keys]
+
+    found = [await explained(world, one) for one in task_ids]
+
+    assert [kinds(one) for one in found] == [["NOT_DUE", "HOLDS_KEY"]] * 3
+    assert [one.reasons[1].text.partition(":")[0] for one in found] == [
+        "it holds the key table-1, until it has finished",
+        "it holds the key table-2, for another 5 min",
+        "it holds the key table-3 of kitchen, until it has finished and for another 5 min at least",
+    ]
+    facts = dict(found[2].reasons[1].facts)
+    assert facts.pop("hold_until").startswith("2")
+    assert facts == {"key": "table-3", "scope": "kitchen", "task_id": task_ids[2]}
+
+
+async def test_its_key_is_held_by_another(world: World) -> None:
+    dedup = scheduler_pb2.Dedup(key="table-7")
+    given_up = await world.scheduler.enqueue(delay=span(60), dedup=dedup)
+    await world.scheduler.cancel(given_up)
+    holder = await world.scheduler.enqueue(delay=span(60), dedup=dedup)
+
+    response = await explained(world, given_up)
+
+    assert kinds(response) == ["FINISHED", "KEY_HELD"]
+    assert response.reasons[1].text == f"its key table-7 is held by {holder}, which is SCHEDULED"
+    assert response.reasons[1].facts["task_id"] == holder
+
+
+async def test_a_key_that_was_let_go_is_no_reason(world: World) -> None:
+    kept = scheduler_pb2.Dedup(key="table-8", hold=scheduler_pb2.DEDUP_HOLD_TTL, ttl=span(300))
+    finished = [
+        await world.scheduler.enqueue(delay=span(60), dedup=dedup)
+        for dedup in (scheduler_pb2.Dedup(key="table-7"), kept)
+    ]
+    for task_id in finished:
+        await world.scheduler.cancel(task_id)
+
+    at_once = [kinds(await explained(world, task_id)) for task_id in finished]
+    world.clock.advance(301)
+    later = [kinds(await explained(world, task_id)) for task_id in finished]
+
+    assert at_once == [["FINISHED"], ["FINISHED", "HOLDS_KEY"]]
+    assert later == [["FINISHED"], ["FINISHED"]]
 
 
 # ── what became of it ────────────────────────────────────────────────────────────────────────────────────────────────

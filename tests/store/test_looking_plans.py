@@ -34,8 +34,10 @@ FILTERS = [
     "id:019353a4-5b67-7cc2-9d1a-4b7e1c8f2a10",
     "rerun_of:019353a4-5b67-7cc2-9d1a-4b7e1c8f2a10",
 ]
-OF_LITTLE = {"task_due", "task_running", "task_failed_seq", "task_cancelled_seq"}
+OF_LITTLE = {"task_due", "task_running", "task_failed", "task_failed_seq", "task_cancelled_seq"}
 """Partial indexes that may be read whole, if they are small, which is asked first."""
+TO_THE_BEGINNING = "SEARCH task USING INTEGER PRIMARY KEY (rowid<?)"
+"""Through all tasks below a number: no way to what is few."""
 
 
 async def an_afternoon(store: Store) -> None:
@@ -82,7 +84,8 @@ async def test_sqlite_walks_along_no_table(sqlite_database: SQLiteFile, clock: M
         statement: step
         for statement, steps in plans.items()
         for step in steps
-        if step.startswith("SCAN task") and not any(step.endswith(f"INDEX {index}") for index in OF_LITTLE)
+        if (step.startswith("SCAN task") and not any(step.endswith(f"INDEX {index}") for index in OF_LITTLE))
+        or (step == TO_THE_BEGINNING and " AS few" in statement)
     }
     assert walked == {}
 

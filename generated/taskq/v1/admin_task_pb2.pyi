@@ -173,6 +173,12 @@ class _ReasonKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonKind
     """It will fail as EXPIRED unless it is started soon."""
     REASON_KIND_CORRUPT: _ReasonKind.ValueType  # 14
     """Its stored payload is corrupt."""
+    REASON_KIND_KEY_HELD: _ReasonKind.ValueType  # 15
+    """Another task holds its deduplication key. That keeps nothing that is stored from running: what is enqueued with the
+    key meanwhile becomes that other task.
+    """
+    REASON_KIND_HOLDS_KEY: _ReasonKind.ValueType  # 16
+    """It holds its deduplication key: what is enqueued with it meanwhile becomes this task."""
 
 class ReasonKind(_ReasonKind, metaclass=_ReasonKindEnumTypeWrapper):
     """Says why a task is where it is."""
@@ -207,6 +213,12 @@ REASON_KIND_EXPIRES: ReasonKind.ValueType  # 13
 """It will fail as EXPIRED unless it is started soon."""
 REASON_KIND_CORRUPT: ReasonKind.ValueType  # 14
 """Its stored payload is corrupt."""
+REASON_KIND_KEY_HELD: ReasonKind.ValueType  # 15
+"""Another task holds its deduplication key. That keeps nothing that is stored from running: what is enqueued with the
+key meanwhile becomes that other task.
+"""
+REASON_KIND_HOLDS_KEY: ReasonKind.ValueType  # 16
+"""It holds its deduplication key: what is enqueued with it meanwhile becomes this task."""
 Global___ReasonKind: _TypeAlias = ReasonKind  # noqa: Y015
 
 @_typing.final
@@ -553,7 +565,7 @@ class Reason(_message.Message):
     """For people: a sentence with names and figures."""
     @_builtins.property
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The same as data: `name`, `paused_since`, `note`, `processors`, `credits`, `in_use`, `requires`, `ahead`, …."""
+        """The same as data: `name`, `paused_since`, `note`, `processors`, `credits`, `in_use`, `requires`, `ahead`, `key`, …."""
 
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

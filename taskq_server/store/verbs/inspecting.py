@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Select, func, literal_column, select
 
-from taskq_server.core.explaining import Able, Facts
+from taskq_server.core.explaining import Able, Facts, KeyHold
 from taskq_server.core.history import Attempt, History
-from taskq_server.core.task import Outcome, Task, TaskState
+from taskq_server.core.task import DedupHold, Outcome, Task, TaskState
 from taskq_server.store import rows, schema
 from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.asking import learn_routes
 from taskq_server.store.verbs.listing import object_of, running_of
+from taskq_server.task_id import to_text
 
 FIRST_ATTEMPTS, LAST_ATTEMPTS = 100, 900
 MOST_RERUNS = 100
@@ -150,7 +151,7 @@ def _facts(memory: Memory, tx: Transaction, task_id: bytes) -> Facts | None:
     if (found := _read(memory, tx, task_id)) is None:
         return None
     task, row = found
-    known = Facts(tx.now_us, task, run_deadline_us=row.run_deadline_us)
+    known = Facts(tx.now_us, task, run_deadline_us=row.run_deadline_us, key_hold=_key_hold(tx, task, row.dedup_key))
     if task.state is not TaskState.SCHEDULED:
         return known
     known.is_corrupt = rows.crc_of(row.payload) != row.payload_crc
@@ -164,6 +165,24 @@ def _facts(memory: Memory, tx: Transaction, task_id: bytes) -> Facts | None:
     if task.due_time_us <= tx.now_us:
         _add_ahead(memory, tx, known, row.seq, living)
     return known
+
+
+def _key_hold(tx: Transaction, task: Task, key: str | None) -> KeyHold | None:
+    """A scope stands with the hold alone, so that of a key that was let go, only the task's name is looked at."""
+    if key is None:
+        return None
+    dedup, holder = schema.dedup, schema.task.alias("holder")
+    held = select(dedup, holder.c.state).join_from(dedup, holder, holder.c.task_id == dedup.c.task_id, isouter=True)
+    by_itself = tx.connection.execute(held.where(dedup.c.task_id == task.task_id)).first()
+    row = by_itself or tx.connection.execute(held.where(dedup.c.scope == task.route.name, dedup.c.key == key)).first()
+    if row is None:
+        return None
+    state = None if row.state is None else TaskState(row.state)
+    until_us = row.hold_until_us if row.hold_until_us is not None and row.hold_until_us > tx.now_us else None
+    until_finished = state is not None and not state.finished and row.hold != DedupHold.TTL
+    if until_us is None and not until_finished:
+        return None
+    return KeyHold(row.key, row.scope, to_text(row.task_id), by_itself is not None, state, until_us, until_finished)
 
 
 class _Living(NamedTuple):

@@ -20,7 +20,7 @@ from taskq_server.store.memory import Memory
 from taskq_server.store.transaction import Transaction
 from taskq_server.store.verbs.asking import CHECKED, IN_ORDER, SEQ, Asked, asked, ways
 
-MOST_BY_INDEX = 20_000
+MOST_BY_INDEX = 10_000
 """What an index names is looked at whole, if it is not more."""
 CHECKED_AT_ONCE = 500
 END = 1 << 62
@@ -118,15 +118,16 @@ def names(memory: Memory, tx: Transaction, one: Look) -> tuple[list[Named], int 
 
 def _matching(memory: Memory, tx: Transaction, one: Look, wanted: Asked) -> tuple[Select[Any], int | None]:
     """The numbers of the tasks for which all conditions hold; and where the look ends, None at the end of all."""
-    conditions = wanted.conditions(tx)
     if (by_index := ways(memory, tx, wanted)) and _are_few(tx, by_index):
+        conditions = wanted.conditions(tx, by_state=wanted.few is None)
         found = union_all(*(way.where(*conditions, one.before > SEQ) for way in by_index)).subquery("few")
-        return select(found.c.seq), None
+        # Not in the order of the numbers' own index, which SQLite would rather walk, all of it if need be.
+        return select((found.c.seq + 0).label("seq")), None
     along = [IN_ORDER[wanted.states]] if wanted.states in IN_ORDER else []
     walk = select(_task.seq).where(*along, _task.seq < one.before)
     last = walk.order_by(_task.seq.desc()).offset(one.rows - 1).limit(1)
     floor = tx.connection.execute(last).scalar()
-    return walk.where(_task.seq >= (floor or 0), *conditions), floor
+    return walk.where(_task.seq >= (floor or 0), *wanted.conditions(tx)), floor
 
 
 def _are_few(tx: Transaction, by_index: Sequence[Select[Any]]) -> bool:

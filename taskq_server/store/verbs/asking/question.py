@@ -48,10 +48,10 @@ class Asked:
         """Whether no task can be meant."""
         return not self.states or (self.route_ids is not None and not self.route_ids)
 
-    def conditions(self, tx: Transaction) -> list[Condition]:
-        """All of it, on any way to the tasks but the one by state."""
+    def conditions(self, tx: Transaction, *, by_state: bool = False) -> list[Condition]:
+        """All of it; but for the states on the ways by state, so that the index alone can tell what it has."""
         found = list(self.where)
-        if self.states < _STATES:
+        if self.states < _STATES and not by_state:
             found.append(STATE.in_(sorted(self.states)))
         if self.route_ids is not None and len(self.route_ids) <= MOST_IN_LIST:
             found.append(tx.sql.among(_task.route_id, self.route_ids))

@@ -80,18 +80,25 @@ def _ask_flag(tx: Transaction, found: Asked, term: Term) -> None:
     flags = [value for value in term.values if isinstance(value, Flag)]
     if not term.negated:
         found.states &= frozenset[TaskState]().union(*(_OF_FLAG[flag] for flag in flags))
-        if flags == [Flag.DUE]:
-            _note_due(found, found.now_us)
-    _add(found, term, [_flag(found, flag) for flag in flags])
+        if len(flags) == 1:
+            _ask_of_state(found, flags[0])
+            return
+    _add(found, term, [and_(STATE.in_(sorted(_OF_FLAG[flag])), *_beyond_state(found, flag)) for flag in flags])
 
 
-def _flag(found: Asked, flag: Flag) -> Condition:
-    is_one = STATE.in_(sorted(_OF_FLAG[flag]))
+def _ask_of_state(found: Asked, flag: Flag) -> None:
+    """What one flag asks beside the states."""
+    found.where += _beyond_state(found, flag)
     if flag is Flag.DUE:
-        return and_(is_one, _task.due_time_us <= found.now_us)
+        _note_due(found, found.now_us)
+
+
+def _beyond_state(found: Asked, flag: Flag) -> list[Condition]:
+    if flag is Flag.DUE:
+        return [_task.due_time_us <= found.now_us]
     if flag is Flag.RETRYING:
-        return and_(is_one, _task.failed_attempts > 0)
-    return is_one
+        return [_task.failed_attempts > 0]
+    return []
 
 
 def _ask_time(tx: Transaction, found: Asked, term: Term) -> None:
