@@ -89,11 +89,46 @@ async def test_what_comes_while_a_request_is_on_its_way_goes_into_the_next(
     assert [len(request.tasks) for request in service.requests] == [1, 10]
 
 
+async def test_while_a_server_answers_callers_share_two_requests_and_what_comes_meanwhile_goes_into_the_next(
+    service: ScriptedSchedulerService, scheduler: Scheduler
+) -> None:
+    await scheduler.enqueue("first")
+    service.gate.clear()
+    callers = [asyncio.create_task(scheduler.enqueue("cook")) for _ in range(64)]
+    await there_and_back(scheduler)
+    callers += [asyncio.create_task(scheduler.enqueue("later")) for _ in range(40)]
+    await there_and_back(scheduler)
+    assert [len(request.tasks) for request in service.requests] == [1, 32, 32]
+    service.gate.set()
+    await asyncio.gather(*callers)
+    assert [len(request.tasks) for request in service.requests][3:] in ([40], [20, 20])
+
+
+async def test_few_callers_share_one_request(service: ScriptedSchedulerService, scheduler: Scheduler) -> None:
+    await scheduler.enqueue("first")
+    await asyncio.gather(*(scheduler.enqueue("cook") for _ in range(16)))
+    assert [len(request.tasks) for request in service.requests] == [1, 16]
+
+
+async def test_while_a_server_is_away_one_request_is_tried_again_and_all_others_wait(
+    service: ScriptedSchedulerService, scheduler: Scheduler
+) -> None:
+    await scheduler.enqueue("first")
+    service.arrived.clear()
+    service.script.append(Refusal(grpc.StatusCode.UNAVAILABLE, retry_delay=0.2))
+    callers = [asyncio.create_task(scheduler.enqueue("again"))]
+    await service.arrived.wait()
+    await there_and_back(scheduler)
+    callers += [asyncio.create_task(scheduler.enqueue("later")) for _ in range(64)]
+    await asyncio.gather(*callers)
+    assert [len(request.tasks) for request in service.requests] == [1, 1, 1, 32, 32]
+
+
 async def test_a_request_carries_at_most_500_tasks_and_stays_below_a_mebibyte(
     service: ScriptedSchedulerService, scheduler: Scheduler
 ) -> None:
     await asyncio.gather(*(scheduler.enqueue("small") for _ in range(1_201)))
-    assert [len(request.tasks) for request in service.requests] == [500, 500, 201]
+    assert [len(request.tasks) for request in service.requests] == [500, 351, 350]
     service.requests.clear()
 
     await asyncio.gather(*(scheduler.enqueue("big", b"x" * 200_000) for _ in range(12)))
