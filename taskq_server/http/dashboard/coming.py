@@ -3,6 +3,7 @@ are."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ MOST_FIRINGS = 1_000
 """Of one schedule."""
 MOST_IN_ALL = 10_000
 """Of all in a view; what there is left is shared by those that have more."""
+READ_AT_ONCE = 10
+"""Schedules: the store finds so many in one step."""
 MOST_NAMED = 3
 """Schedules whose firings were not all looked at."""
 
@@ -100,8 +103,8 @@ async def coming(visit: Visit, schedules: Iterable[Any], now: int, end: int) -> 
         share = (MOST_IN_ALL - sum(len(one.within(end_us)) for one in found)) // len(short)
         if share < 1:
             break
-        for one in short:
-            await one.read(visit, share)
+        for start in range(0, len(short), READ_AT_ONCE):
+            await asyncio.gather(*(one.read(visit, share) for one in short[start : start + READ_AT_ONCE]))
     for one in found:
         one.keep(visit, end_us)
     return found
