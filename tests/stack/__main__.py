@@ -9,10 +9,11 @@ import json
 import ssl
 import sys
 import tempfile
+import time
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from client_core.access import TLS
 from examples.cook_pasta.orders import BoilPasta, Dish, MakeSauce, at
 from scheduler_client import TaskState, TaskView
 from scheduler_client.sync import Scheduler
-from tests.stack import page
+from tests.stack import grafana, page
 from tests.stack.engine import PORTS, Stack, build, docker, has_image, inspect, kill, say, wait_for
 from tests.unit.test_alerts_and_boards import BOARDS, expressions, rules
 
 TASKS = 60
 PROMETHEUS, GRAFANA = "prom/prometheus", "grafana/grafana"
+ASKED = [expression for path in BOARDS for expression in expressions(json.loads(path.read_text()))]
 
 
 def dishes() -> Iterator[Dish]:
@@ -154,7 +156,10 @@ def postgres(stack: Stack, certificates: Path) -> None:
 
 
 def observability(stack: Stack, certificates: Path) -> None:
-    """Prometheus finds the servers by its token, also one that comes back; it knows what board and alerts ask."""
+    """Prometheus finds the servers by its token, also one that comes back; it knows what board and alerts ask.
+
+    Grafana, where its image is there, shows the board to whoever comes, and its data.
+    """
     say("── docker compose --profile postgres --profile observability up")
     services = [name for name, image in (("prometheus", PROMETHEUS), ("grafana", GRAFANA)) if has_image(image)]
     for missing in {"prometheus", "grafana"} - set(services):
@@ -175,10 +180,20 @@ def observability(stack: Stack, certificates: Path) -> None:
         wait_for(lambda: stack.is_healthy("server"), "the server is started again, and healthy")
         see_all_succeed(customer, task_ids)
     wait_for(lambda: scraped() == servers, "Prometheus scrapes all three servers again")
-    asked = [expression for path in BOARDS for expression in expressions(json.loads(path.read_text()))]
-    empty = [expression for expression in asked if not of_prometheus("query", query=in_grafana(expression))["result"]]
-    say(f"Prometheus understands the {len(asked)} expressions of the dashboard; it finds nothing for {empty or 'none'}")
+    moment = time.time()
+    empty = unanswered(of_prometheus, moment)
+    say(f"Prometheus understands the {len(ASKED)} expressions of the dashboard; it finds nothing for {empty or 'none'}")
     wait_for(alerts_are_evaluated, "Prometheus evaluates every alert")
+    if "grafana" in services:
+        grafana.shows_what_it_is_given()
+        lost = set(unanswered(grafana.by_proxy, moment)) - set(empty)
+        assert not lost, f"Grafana has no data for {lost}"
+        say(f"a visitor of Grafana has an answer to the {len(ASKED) - len(empty)} that Prometheus has data for")
+
+
+def unanswered(ask: Callable[..., Any], moment: float) -> list[str]:
+    """The expressions of the dashboard for which nothing was there at that moment; OSError where one is refused."""
+    return [one for one in ASKED if not ask("query", query=in_grafana(one), time=str(moment))["result"]]
 
 
 def scraped() -> set[str]:
