@@ -10,8 +10,8 @@ written to `benchmarks/results/` and `docs/performance.md`.
     MiB              the most that the server has held; what PostgreSQL's processes hold in the end
 
 Each processor is what users have: a connection with its stream and another with its heartbeats, one every three fifths
-of a lease of 30 seconds, as none holds a task. All of them are in one process, whose CPU does not count. Once they are registered, some time
-passes in which each has sent a heartbeat; then it is measured.
+of a lease of 30 seconds, as none holds a task. All of them are in one process, whose CPU does not count. Once they are
+registered, some time passes in which each has sent a heartbeat; then it is measured.
 """
 
 from __future__ import annotations

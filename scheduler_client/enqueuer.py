@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from taskq.v1.scheduler_service_pb2_grpc import SchedulerServiceAsyncStub
 
 REQUESTS_ON_THEIR_WAY: Final = 2
-"""Of single tasks: while one is at the server, the other is worked on here. One at a time leaves half of two cores idle.
+"""Of single tasks: while one is at the server, another is worked on here. One at a time leaves half of two cores idle:
 With 64 callers, two gave 2 to 20 % more tasks a second; a third makes batches small, and gains nothing."""
 LEAST_SHARE: Final = 16
 """What is less is not divided among two requests."""
