@@ -127,12 +127,15 @@ class Enqueuer:
 
     async def close(self, grace: float) -> None:
         """Gives what is on its way `grace` seconds, then fails it."""
-        if self._senders:
-            await asyncio.wait(self._senders, timeout=grace)
+        end = self._loop.time() + grace
+        while self._senders and (left := end - self._loop.time()) > 0:  # one that ends may have started another
+            await asyncio.wait(self._senders, timeout=left)
         for sender in self._senders:
             sender.cancel()
         if self._senders:
             await asyncio.wait(self._senders)
+        self._senders.clear()  # one that had not begun when it was cancelled leaves itself there, and what it was to send
+        self._fail_queue()
 
     def _start_sender(self) -> None:
         """Until the server is there, one at a time: requests that wait for a connection would be sent in any order."""
@@ -148,9 +151,12 @@ class Enqueuer:
         finally:
             self._senders.discard(cast(asyncio.Task[None], asyncio.current_task()))
             if not self._senders:
-                for waiting in self._queue:  # only when this was cancelled is any of them left
-                    waiting.fail(Unavailable("the scheduler was closed; the task was not sent"))
-                self._queue.clear()
+                self._fail_queue()
+
+    def _fail_queue(self) -> None:
+        for waiting in self._queue:  # only when senders were cancelled is any of them left
+            waiting.fail(Unavailable("the scheduler was closed; the task was not sent"))
+        self._queue.clear()
 
     async def _send(self, batch: list[Waiting]) -> None:
         self._on_their_way += 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
 
-from tests.clients.scripted_scheduler_service import ScriptedSchedulerService
+from tests.clients.scripted_scheduler_service import ScriptedSchedulerService, serving
 
 
 @pytest.fixture
@@ -23,3 +23,10 @@ def quiet_server() -> Iterator[None]:
 def service() -> ScriptedSchedulerService:
     """A server that does what the test says, for scheduler clients."""
     return ScriptedSchedulerService()
+
+
+@pytest.fixture
+async def address(service: ScriptedSchedulerService) -> AsyncIterator[str]:
+    """Where that server listens."""
+    async with serving(service) as address:
+        yield address
