@@ -134,7 +134,7 @@ class Enqueuer:
             sender.cancel()
         if self._senders:
             await asyncio.wait(self._senders)
-        self._senders.clear()  # one that had not begun when it was cancelled leaves itself there, and what it was to send
+        self._senders.clear()  # what was cancelled before it had begun is still there, and so is what it was to send
         self._fail_queue()
 
     def _start_sender(self) -> None:
