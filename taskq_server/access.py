@@ -38,8 +38,10 @@ log = structlog.get_logger("taskq.access")
 LOOK_SECONDS = 1.0
 MOST_FAILURES = 60
 """That many a minute from one address are told why; further ones only that they are too many."""
+MOST_DENIALS = 600
+"""That many a minute of one principal are told what they lack; whoever looks for what they may do hears no more."""
 MOST_LOGGED = 100
-"""A minute, from all addresses together."""
+"""A minute, from all addresses together, and of all principals."""
 MOST_PEERS = 10_000
 NOBODYS_SESSION = bytes(16)
 """No session has this id: what is another's is as if it did not exist."""
@@ -55,6 +57,7 @@ class Caller:
     principal: str
     rights: Rights
     token: Token | None = None
+    denials: Failures | None = None
     used_us: int = 0
     """When the token was used last, and `written_us` of that what the database knows."""
     written_us: int = 0
@@ -64,9 +67,19 @@ class Caller:
         return self.token is None or self.token.expire_time_us is None or now_us < self.token.expire_time_us
 
     def must_meet(self, need: Need) -> None:
-        """Raises PermissionDenied unless a right meets the need."""
+        """Raises what `denied` says unless a right meets the need."""
         if need not in self.rights.meets:
-            raise PermissionDenied(self.principal, (MET_BY[need],))
+            raise self.denied((MET_BY[need],))
+
+    def denied(self, needs: tuple[str, ...], fields: tuple[str, ...] = ()) -> PermissionDenied | TooManyFailures:
+        """The error of a call that lacks these rights, for these fields of its request."""
+        error = PermissionDenied(self.principal, needs, fields)
+        if self.denials is None:
+            return error
+        many, logged = self.denials.add(self.principal), self.denials.add("")
+        if many <= MOST_FAILURES and logged <= MOST_LOGGED:
+            log.warning("a caller was denied", principal=self.principal, why=str(error))
+        return error if many <= MOST_DENIALS else TooManyFailures(MOST_DENIALS, f"of {self.principal!r} were denied")
 
     def must_enqueue(self, tasks: Collection[NewTask]) -> None:
         """Whoever names another scope for a key may change the task that holds it: that is enqueueing, too."""
@@ -83,15 +96,15 @@ class Caller:
             raise self._denied("enqueue", denied, fields)
 
     def must_process(self, names: Iterable[str], fields: bool = True) -> None:
-        """Raises PermissionDenied unless all of these capabilities may be run; they are in the order of the request."""
+        """Raises what `denied` says unless all of these capabilities may be run; they are in the request's order."""
         denied = {name: i for i, name in enumerate(names) if name not in self.rights.process}
         if denied:
             raise self._denied(
                 "process", denied, [f"capabilities[{i}].name" for i in denied.values()] if fields else []
             )
 
-    def _denied(self, right: str, names: Iterable[str], fields: Iterable[str]) -> PermissionDenied:
-        return PermissionDenied(self.principal, tuple(f"{right}:{name}" for name in sorted(names)), tuple(fields))
+    def _denied(self, right: str, names: Iterable[str], fields: Iterable[str]) -> PermissionDenied | TooManyFailures:
+        return self.denied(tuple(f"{right}:{name}" for name in sorted(names)), tuple(fields))
 
     def must_see(self, task: Task) -> None:
         """What may not be seen is as if it did not exist."""
@@ -131,21 +144,21 @@ _caller: ContextVar[Caller] = ContextVar("taskq_caller")
 
 
 class Failures:
-    """How often somebody was refused within a minute, by address; bounded, whoever calls from wherever."""
+    """How often somebody was refused within a minute, by address or by principal; bounded, whoever calls."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since_us = 0
         self._counts: Counter[str] = Counter()
 
-    def add(self, peer: str) -> int:
+    def add(self, whose: str) -> int:
         """One more; answers how many it has been."""
         now_us = self._clock.now_us()
         if not 0 <= now_us - self._since_us < 60 * SECOND_US or len(self._counts) > MOST_PEERS:
             self._since_us = now_us
             self._counts.clear()
-        self._counts[peer] += 1
-        return self._counts[peer]
+        self._counts[whose] += 1
+        return self._counts[whose]
 
 
 @dataclass(eq=False, slots=True)
@@ -163,7 +176,10 @@ class Access:
         self._store = store
         self._clock = clock
         self.required = required
-        self._by_certificate = {name: Caller(name, rights) for name, rights in certificates.items()}
+        self._denials = Failures(clock)
+        self._by_certificate = {
+            name: Caller(name, rights, denials=self._denials) for name, rights in certificates.items()
+        }
         self._by_hash: dict[bytes, Caller] = {}
         """Of their tokens."""
         self._mark: str | None = None
@@ -213,7 +229,9 @@ class Access:
         many, logged = self._failures.add(peer), self._failures.add("")
         if many <= MOST_FAILURES and logged <= MOST_LOGGED:
             log.warning("a caller was refused", peer=peer, why=why)
-        return Unauthenticated(why, token_id) if many <= MOST_FAILURES else TooManyFailures(MOST_FAILURES)
+        if many <= MOST_FAILURES:
+            return Unauthenticated(why, token_id)
+        return TooManyFailures(MOST_FAILURES, "came from this address without a credential that holds")
 
     def holds(self, caller: Caller) -> bool:
         """Whether a caller's credential still holds."""
@@ -301,7 +319,7 @@ class Access:
                 callers[token.hash] = known
                 continue
             try:
-                callers[token.hash] = Caller(token.principal, Rights.parse(token.rights), token)
+                callers[token.hash] = Caller(token.principal, Rights.parse(token.rights), token, self._denials)
             except ValueError as error:
                 log.error(
                     "a token has rights that cannot be read, and is of no use", token=token.token_id, why=str(error)

@@ -4,7 +4,7 @@
      ├── InvalidFields         what the caller sent breaks a rule
      ├── MalformedRequest      what the caller sent is not the message it should be
      ├── Unauthenticated       who calls is not known
-     ├── TooManyFailures       the same, and often
+     ├── TooManyFailures       the same, or the next, and often
      ├── PermissionDenied      who calls may not
      ├── ReadOnly              nobody may, where it is asked
      ├── TooManyStreams        who calls has opened too many
@@ -79,11 +79,11 @@ class Unauthenticated(TaskqError):
 
 
 class TooManyFailures(TaskqError):
-    """Calls without a credential that holds keep coming from one address."""
+    """Calls that are not let in keep coming from one address, or from one principal."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, which: str) -> None:
         self.most = most
-        super().__init__(f"more than {most} calls a minute came from this address without a credential that holds")
+        super().__init__(f"more than {most} calls a minute {which}")
 
 
 class PermissionDenied(TaskqError):

@@ -9,7 +9,6 @@ from taskq.v1 import admin_task_pb2, task_pb2
 from taskq_server.access import Access
 from taskq_server.admin_tasks import AdminTasks, Listed
 from taskq_server.clock import Clock
-from taskq_server.core.errors import PermissionDenied
 from taskq_server.core.filter import Filter
 from taskq_server.core.task import Task
 from taskq_server.rpc import convert
@@ -59,7 +58,7 @@ class AdminTasksService:
         history = await self._tasks.history(task_id)
         caller = self._access.caller()
         if in_full and not caller.sees_payloads(history.task):
-            raise PermissionDenied(caller.principal, ("payload:read",), ("view",))
+            raise caller.denied(("payload:read",), ("view",))
         return admin_task_pb2.AdminServiceGetTaskResponse(
             detail=detail(history, in_full=in_full), server_time=timestamp(self._clock.now_us())
         )
@@ -80,7 +79,7 @@ class AdminTasksService:
     def _must_see_payloads(self) -> None:
         caller = self._access.caller()
         if not caller.rights.reads_payloads:
-            raise PermissionDenied(caller.principal, ("payload:read",), ("view",))
+            raise caller.denied(("payload:read",), ("view",))
 
     async def _fill(
         self, response: admin_task_pb2.ListTasksResponse, of: str, listed: Listed, *, in_full: bool

@@ -14,7 +14,7 @@ from taskq_server import task_id
 from taskq_server.access import NOBODYS_SESSION, Access
 from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.config import Config
-from taskq_server.core.errors import PermissionDenied, SessionNotFound, Stopping
+from taskq_server.core.errors import PermissionDenied, SessionNotFound, Stopping, TooManyFailures
 from taskq_server.core.task import Assignment
 from taskq_server.metrics import Metrics
 from taskq_server.rpc import convert_processor as convert
@@ -110,7 +110,7 @@ class ProcessorService:
             return session_id
         try:
             caller.must_process(owned.capabilities, fields=False)
-        except PermissionDenied:
+        except (PermissionDenied, TooManyFailures):
             if isinstance(owned, Owned) and owned.has_ended:
                 return NOBODYS_SESSION
             raise

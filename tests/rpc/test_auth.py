@@ -435,6 +435,31 @@ async def test_failures_from_one_address_are_limited_and_do_not_keep_anybody_out
         assert await code("garbage") is UNAUTHENTICATED
 
 
+async def test_what_a_principal_may_not_do_is_told_so_often_a_minute_and_what_it_may_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "MOST_DENIALS", 80)
+    tokens = [await house.token("enqueue:cook") for _ in range(2)]
+    other = await house.token("enqueue:cook", principal="other")
+
+    async def refusal(name: str, token: str) -> Refusal:
+        request = scheduler_pb2.EnqueueRequest(tasks=[a_task(name)])
+        return await refused(scheduler.stub.Enqueue(request, metadata=showing(token)))
+
+    async with grpc.aio.insecure_channel(house.server.address) as channel:
+        scheduler = RawScheduler(channel)
+        with structlog.testing.capture_logs() as logged:
+            found = [await refusal("wash", tokens[i % 2]) for i in range(access.MOST_DENIALS + 10)]
+
+        reasons = [one.reason for one in found]
+        assert reasons == ["PERMISSION_DENIED"] * access.MOST_DENIALS + ["TOO_MANY_FAILURES"] * 10
+        assert len([one for one in logged if one["event"] == "a caller was denied"]) == access.MOST_FAILURES
+        await soon(scheduler.stub.Enqueue(scheduler_pb2.EnqueueRequest(tasks=[a_task()]), metadata=showing(tokens[0])))
+        assert (await refusal("wash", other)).reason == "PERMISSION_DENIED"
+        house.clock.advance(60)
+        assert (await refusal("wash", tokens[0])).reason == "PERMISSION_DENIED"
+
+
 async def test_a_flood_of_tokens_that_are_not_known_asks_the_database_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
