@@ -68,7 +68,12 @@ def authority() -> Authority:
 async def hall(module_database_url: str, authority: Authority) -> AsyncIterator[Hall]:
     rights = f"{RIGHTS_OF_CERTIFICATES}\n{OTHERS}"
     config = Config(
-        listen="127.0.0.1:0", database_url=module_database_url, stop_grace=1, auth="required", cert_rights=rights
+        listen="127.0.0.1:0",
+        http_listen="",
+        database_url=module_database_url,
+        stop_grace=1,
+        auth="required",
+        cert_rights=rights,
     )
     server = Server(config)
     with pytest.MonkeyPatch.context() as patched:

@@ -233,7 +233,9 @@ def leave_operations(server: Server) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gate(module_database_url: str) -> AsyncIterator[Gate]:
-    server = Server(Config(listen="127.0.0.1:0", database_url=module_database_url, stop_grace=1, auth="required"))
+    server = Server(
+        Config(listen="127.0.0.1:0", http_listen="", database_url=module_database_url, stop_grace=1, auth="required")
+    )
     await server.start()
     leave_operations(server)
     async with grpc.aio.insecure_channel(server.address) as channel:
