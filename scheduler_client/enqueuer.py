@@ -11,6 +11,7 @@ import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, cast
 
 import grpc
@@ -39,11 +40,12 @@ from taskq.v1.scheduler_service_pb2 import (
 if TYPE_CHECKING:
     from taskq.v1.scheduler_service_pb2_grpc import SchedulerServiceAsyncStub
 
-REQUESTS_ON_THEIR_WAY: Final = 2
-"""Of single tasks: while one is at the server, another is worked on here. One at a time leaves half of two cores idle:
-With 64 callers, two gave 2 to 20 % more tasks a second; a third makes batches small, and gains nothing."""
+MOST_SENDERS: Final = 2
+"""Of single tasks: while the request of one is at the server, that of the other is made here. With one alone, half of
+two cores is idle: with 64 callers, two gave 2 to 20 % more tasks a second. A third makes batches small, and gains
+nothing."""
 LEAST_SHARE: Final = 16
-"""What is less is not divided among two requests."""
+"""Fewer tasks than two of these go in one request: a second would cost more than it gains."""
 MAX_TASKS: Final = 500
 MAX_BYTES: Final = 1_000_000
 _FIELD_OF_TASK: Final = re.compile(r"tasks\[(\d+)\](?:\.(.+))?", re.ASCII)
@@ -82,6 +84,8 @@ class Enqueuer:
         """Senders that wait for an answer; the others are about to look at the queue."""
         self._is_there = False
         """The server has answered the last request."""
+        self._trying = asyncio.Lock()
+        """Is held by the one that tries whether the server is there."""
         self._is_away = False
 
     def wait_for(self, message: NewTask) -> Waiting:
@@ -105,18 +109,15 @@ class Enqueuer:
                 metadata={"task_id": message.task_id},
             ) from late
 
-    async def deliver(self, batch: Sequence[Waiting]) -> None:
-        """Sends one batch, again and again, until every task of it is answered. Raises nothing but cancellation."""
+    async def deliver(self, batch: Sequence[Waiting], *, in_turn: bool = False) -> None:
+        """Sends one batch, again and again, until every task of it is answered; while the server is away, `in_turn`, so
+        that one batch tries and the others wait for what comes of it. Raises nothing but cancellation."""
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         try:
-            while live := [waiting for waiting in batch if not waiting.answer.done()]:
-                try:
-                    response = await self._request(live)
-                except grpc.RpcError as failure:
-                    await self._handle(live, await self._explain(from_rpc_error(failure)), backoff)
-                else:
-                    self._is_away, self._is_there = False, True
-                    _settle(live, response)
+            while any(not waiting.answer.done() for waiting in batch):
+                async with self._trying if in_turn and not self._is_there else nullcontext():
+                    if live := [waiting for waiting in batch if not waiting.answer.done()]:
+                        await self._try(live, backoff)
         except Exception as bug:
             for waiting in batch:
                 waiting.fail(Internal(f"the client failed: {bug!r}"))
@@ -124,6 +125,20 @@ class Enqueuer:
         finally:
             for waiting in batch:  # only when this was cancelled is any of them left
                 waiting.fail(Unavailable("the scheduler was closed; the task may be stored, or not"))
+
+    async def _try(self, live: Sequence[Waiting], backoff: Backoff) -> None:
+        try:
+            response = await self._request(live)
+        except grpc.RpcError as failure:
+            await self._handle(live, await self._explain(from_rpc_error(failure)), backoff)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            # The channel was closed under the call: another request has found that it leads nowhere.
+            await self._handle(live, Unavailable("the connection was closed under the call"), backoff)
+        else:
+            self._is_away, self._is_there = False, True
+            _settle(live, response)
 
     async def close(self, grace: float) -> None:
         """Gives what is on its way `grace` seconds, then fails it."""
@@ -139,7 +154,7 @@ class Enqueuer:
 
     def _start_sender(self) -> None:
         """Until the server is there, one at a time: requests that wait for a connection would be sent in any order."""
-        most = REQUESTS_ON_THEIR_WAY if self._is_there else 1
+        most = MOST_SENDERS if self._is_there else 1
         if len(self._senders) == self._on_their_way < most:
             # A task of its own: it starts once the callers that run now have all put theirs into the queue.
             self._senders.add(self._loop.create_task(self._send_queue()))
@@ -154,7 +169,7 @@ class Enqueuer:
                 self._fail_queue()
 
     def _fail_queue(self) -> None:
-        for waiting in self._queue:  # only when senders were cancelled is any of them left
+        for waiting in self._queue:  # only when senders were cancelled, or have failed, is any of them left
             waiting.fail(Unavailable("the scheduler was closed; the task was not sent"))
         self._queue.clear()
 
@@ -163,14 +178,15 @@ class Enqueuer:
         try:
             if self._queue:
                 self._start_sender()
-            await self.deliver(batch)
+            await self.deliver(batch, in_turn=True)
         finally:
             self._on_their_way -= 1
 
     def _take(self) -> list[Waiting]:
         """The next batch, which leaves a share for a request that could be on its way as well."""
-        idle = REQUESTS_ON_THEIR_WAY - self._on_their_way if self._is_there else 1
-        share = max(LEAST_SHARE, -(-len(self._queue) // idle))
+        share = len(self._queue)
+        if self._is_there and not self._on_their_way and share >= MOST_SENDERS * LEAST_SHARE:
+            share = -(-share // MOST_SENDERS)
         batch = next(batches(itertools.islice(self._queue, share)))
         for _ in batch:
             self._queue.popleft()
@@ -213,6 +229,12 @@ def batches(tasks: Iterable[Waiting]) -> Iterator[list[Waiting]]:
         size += weight
     if batch:
         yield batch
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the running task to end; gRPC raises the same error for a channel that was closed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _weight(waiting: Waiting) -> int:

@@ -49,8 +49,8 @@ class Scheduler:
     timeout   how long a call is repeated while the server is away or overloaded, before its error is raised: a span;
               None: for ever. Watching and waiting for results have their own limits.
 
-    One scheduler serves many coroutines: what they enqueue at the same time travels in one request. It belongs to one
-    event loop, and does not survive a fork: RuntimeError. A server that is there and cannot be talked to, as one of the
+    One scheduler serves many coroutines: what they enqueue at the same time travels together. It belongs to one event
+    loop, and does not survive a fork: RuntimeError. A server that is there and cannot be talked to, as one of the
     two does not speak TLS or does not trust the other, is a HandshakeFailed at once.
     """
 

@@ -6,7 +6,7 @@
         handle = scheduler.enqueue("kitchen.cook", {"dish": "soup"})
         print(handle.result(timeout=30))
 
-Safe to use from several threads: what they enqueue at the same time travels in one request. One thread in the
+Safe to use from several threads: what they enqueue at the same time travels together. One thread in the
 background does it all; after a fork it is not there, and using it is a RuntimeError.
 """
 

@@ -22,6 +22,7 @@ from taskq_server.core.errors import (
     StorageFull,
     StorageUnavailable,
     TaskNotFound,
+    TooManyDenials,
     TooManyFailures,
     TooManyStreams,
     Unauthenticated,
@@ -39,7 +40,7 @@ LOOK_SECONDS = 1.0
 MOST_FAILURES = 60
 """That many a minute from one address are told why; further ones only that they are too many."""
 MOST_DENIALS = 600
-"""That many a minute of one principal are told what they lack; whoever looks for what they may do hears no more."""
+"""That many a minute of one principal are told what they lack; further ones only that they may not."""
 MOST_LOGGED = 100
 """A minute, from all addresses together, and of all principals."""
 MOST_PEERS = 10_000
@@ -71,15 +72,15 @@ class Caller:
         if need not in self.rights.meets:
             raise self.denied((MET_BY[need],))
 
-    def denied(self, needs: tuple[str, ...], fields: tuple[str, ...] = ()) -> PermissionDenied | TooManyFailures:
+    def denied(self, needs: tuple[str, ...], fields: tuple[str, ...] = ()) -> PermissionDenied | TooManyDenials:
         """The error of a call that lacks these rights, for these fields of its request."""
         error = PermissionDenied(self.principal, needs, fields)
         if self.denials is None:
             return error
-        many, logged = self.denials.add(self.principal), self.denials.add("")
-        if many <= MOST_FAILURES and logged <= MOST_LOGGED:
+        many = self.denials.add(self.principal)
+        if self.denials.is_logged(many):
             log.warning("a caller was denied", principal=self.principal, why=str(error))
-        return error if many <= MOST_DENIALS else TooManyFailures(MOST_DENIALS, f"of {self.principal!r} were denied")
+        return error if many <= MOST_DENIALS else TooManyDenials(self.principal, MOST_DENIALS)
 
     def must_enqueue(self, tasks: Collection[NewTask]) -> None:
         """Whoever names another scope for a key may change the task that holds it: that is enqueueing, too."""
@@ -95,15 +96,18 @@ class Caller:
                     fields.append(f"tasks[{i}].dedup.scope")
             raise self._denied("enqueue", denied, fields)
 
+    def may_process(self, names: Iterable[str]) -> bool:
+        return all(name in self.rights.process for name in names)
+
     def must_process(self, names: Iterable[str], fields: bool = True) -> None:
-        """Raises what `denied` says unless all of these capabilities may be run; they are in the request's order."""
+        """Raises what `denied` says unless all of these may be run; they are in the order of the request."""
         denied = {name: i for i, name in enumerate(names) if name not in self.rights.process}
         if denied:
             raise self._denied(
                 "process", denied, [f"capabilities[{i}].name" for i in denied.values()] if fields else []
             )
 
-    def _denied(self, right: str, names: Iterable[str], fields: Iterable[str]) -> PermissionDenied | TooManyFailures:
+    def _denied(self, right: str, names: Iterable[str], fields: Iterable[str]) -> PermissionDenied | TooManyDenials:
         return self.denied(tuple(f"{right}:{name}" for name in sorted(names)), tuple(fields))
 
     def must_see(self, task: Task) -> None:
@@ -159,6 +163,11 @@ class Failures:
             self._counts.clear()
         self._counts[whose] += 1
         return self._counts[whose]
+
+    def is_logged(self, many: int) -> bool:
+        """Whether one is logged that is the so-manieth of an address or a principal. One that fails again and again
+        takes no more than its part of what is logged of all."""
+        return many <= MOST_FAILURES and self.add("") <= MOST_LOGGED
 
 
 @dataclass(eq=False, slots=True)
@@ -226,12 +235,10 @@ class Access:
 
     def _failed(self, ask_peer: Peer, why: str, token_id: str = "") -> Unauthenticated | TooManyFailures:
         peer = ask_peer()
-        many, logged = self._failures.add(peer), self._failures.add("")
-        if many <= MOST_FAILURES and logged <= MOST_LOGGED:
+        many = self._failures.add(peer)
+        if self._failures.is_logged(many):
             log.warning("a caller was refused", peer=peer, why=why)
-        if many <= MOST_FAILURES:
-            return Unauthenticated(why, token_id)
-        return TooManyFailures(MOST_FAILURES, "came from this address without a credential that holds")
+        return Unauthenticated(why, token_id) if many <= MOST_FAILURES else TooManyFailures(MOST_FAILURES)
 
     def holds(self, caller: Caller) -> bool:
         """Whether a caller's credential still holds."""

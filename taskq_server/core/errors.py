@@ -4,8 +4,9 @@
      ├── InvalidFields         what the caller sent breaks a rule
      ├── MalformedRequest      what the caller sent is not the message it should be
      ├── Unauthenticated       who calls is not known
-     ├── TooManyFailures       the same, or the next, and often
+     ├── TooManyFailures       the same, and often
      ├── PermissionDenied      who calls may not
+     ├── TooManyDenials        the same, and often
      ├── ReadOnly              nobody may, where it is asked
      ├── TooManyStreams        who calls has opened too many
      ├── TaskNotFound
@@ -79,11 +80,11 @@ class Unauthenticated(TaskqError):
 
 
 class TooManyFailures(TaskqError):
-    """Calls that are not let in keep coming from one address, or from one principal."""
+    """Calls without a credential that holds keep coming from one address."""
 
-    def __init__(self, most: int, which: str) -> None:
+    def __init__(self, most: int) -> None:
         self.most = most
-        super().__init__(f"more than {most} calls a minute {which}")
+        super().__init__(f"more than {most} calls a minute came from this address without a credential that holds")
 
 
 class PermissionDenied(TaskqError):
@@ -98,6 +99,15 @@ class PermissionDenied(TaskqError):
         more = len(fields) - len(self.fields)
         what = f"{', '.join(self.fields)}{f' and {more} more' if more else ''}" if fields else "the call"
         super().__init__(f"{principal!r} may not; {what} must be covered by the right: {', '.join(self.needs[:3])}")
+
+
+class TooManyDenials(TaskqError):
+    """Of one principal more calls have been denied in a minute than it is told about. Trying again does not help."""
+
+    def __init__(self, principal: str, most: int) -> None:
+        self.principal = principal
+        self.most = most
+        super().__init__(f"{principal!r} may not; after {most} such calls in a minute it is not said what is lacking")
 
 
 class ReadOnly(TaskqError):

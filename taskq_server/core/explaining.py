@@ -269,18 +269,18 @@ def _key(facts: Facts) -> Iterator[Reason]:
     hold = facts.key_hold
     if hold is None:
         return
-    key = f"key {hold.key}" if hold.scope == facts.task.route.name else f"key {hold.key} of {hold.scope}"
     found = {"key": hold.key, "scope": hold.scope, "task_id": hold.holder}
     if hold.until_us is not None:
         found["hold_until"] = in_rfc3339(hold.until_us)
     if not hold.is_itself:
         state = "which is gone" if hold.state is None else f"which is {hold.state.name}"
-        yield Reason(ReasonKind.KEY_HELD, f"its {key} is held by {hold.holder}, {state}", found)
+        text = f"the key {hold.key} of {hold.scope} is held by {hold.holder}, {state}"
+        yield Reason(ReasonKind.KEY_HELD, text, found)
         return
     ends = ["until it has finished"] if hold.until_finished else []
     if hold.until_us is not None:
         ends.append(f"for another {_span(max(0, hold.until_us - facts.now_us))}{' at least' if ends else ''}")
-    text = f"it holds the {key}, {' and '.join(ends)}: no other is stored with it meanwhile"
+    text = f"it holds the key {hold.key} of {hold.scope}, {' and '.join(ends)}: no other is stored with it meanwhile"
     yield Reason(ReasonKind.HOLDS_KEY, text, found)
 
 

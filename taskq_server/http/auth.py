@@ -6,10 +6,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from taskq_server.access import Access, Caller
-from taskq_server.core.errors import PermissionDenied, TaskqError, TooManyFailures, Unauthenticated
+from taskq_server.core.errors import PermissionDenied, TaskqError, TooManyDenials, TooManyFailures, Unauthenticated
 
 _BEARER = "bearer "
-_STATUS: dict[type[TaskqError], int] = {Unauthenticated: 401, PermissionDenied: 403, TooManyFailures: 429}
+_STATUS: dict[type[TaskqError], int] = {
+    Unauthenticated: 401,
+    PermissionDenied: 403,
+    TooManyDenials: 403,
+    TooManyFailures: 429,
+}
 
 
 def who(access: Access, request: Request) -> Caller:

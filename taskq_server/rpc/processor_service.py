@@ -14,7 +14,7 @@ from taskq_server import task_id
 from taskq_server.access import NOBODYS_SESSION, Access
 from taskq_server.clock import SECOND_US, Alarm, Clock
 from taskq_server.config import Config
-from taskq_server.core.errors import PermissionDenied, SessionNotFound, Stopping, TooManyFailures
+from taskq_server.core.errors import SessionNotFound, Stopping
 from taskq_server.core.task import Assignment
 from taskq_server.metrics import Metrics
 from taskq_server.rpc import convert_processor as convert
@@ -108,12 +108,9 @@ class ProcessorService:
             return NOBODYS_SESSION
         if isinstance(owned, Session) and owned.vetted_caller is caller:  # there may be a thousand names
             return session_id
-        try:
-            caller.must_process(owned.capabilities, fields=False)
-        except (PermissionDenied, TooManyFailures):
-            if isinstance(owned, Owned) and owned.has_ended:
-                return NOBODYS_SESSION
-            raise
+        if isinstance(owned, Owned) and owned.has_ended and not caller.may_process(owned.capabilities):
+            return NOBODYS_SESSION
+        caller.must_process(owned.capabilities, fields=False)
         if isinstance(owned, Session):
             owned.vetted_caller = caller
         return session_id

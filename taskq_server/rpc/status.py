@@ -28,6 +28,7 @@ CODES: dict[type[errors.TaskqError], tuple[int, str]] = {
     errors.Unauthenticated: (code_pb2.UNAUTHENTICATED, "UNAUTHENTICATED"),
     errors.TooManyFailures: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_FAILURES"),
     errors.PermissionDenied: (code_pb2.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    errors.TooManyDenials: (code_pb2.PERMISSION_DENIED, "TOO_MANY_DENIALS"),
     errors.ReadOnly: (code_pb2.PERMISSION_DENIED, "READ_ONLY"),
     errors.TooManyStreams: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     errors.TaskNotFound: (code_pb2.NOT_FOUND, "TASK_NOT_FOUND"),

@@ -75,13 +75,14 @@ async def test_while_a_server_answers_callers_share_two_requests_and_what_comes_
     assert [len(request.tasks) for request in service.requests] == [1, 32, 32]
     service.gate.set()
     await asyncio.gather(*callers)
-    assert [len(request.tasks) for request in service.requests][3:] in ([40], [20, 20])
+    assert [len(request.tasks) for request in service.requests][3:] == [40]
 
 
 async def test_few_callers_share_one_request(service: ScriptedSchedulerService, scheduler: Scheduler) -> None:
     await scheduler.enqueue("first")
-    await asyncio.gather(*(scheduler.enqueue("cook") for _ in range(16)))
-    assert [len(request.tasks) for request in service.requests] == [1, 16]
+    for many in (17, 31, 32):
+        await asyncio.gather(*(scheduler.enqueue("cook") for _ in range(many)))
+    assert [len(request.tasks) for request in service.requests] == [1, 17, 31, 16, 16]
 
 
 async def test_while_a_server_is_away_one_request_is_tried_again_and_all_others_wait(
@@ -96,6 +97,51 @@ async def test_while_a_server_is_away_one_request_is_tried_again_and_all_others_
     callers += [asyncio.create_task(scheduler.enqueue("later")) for _ in range(64)]
     await asyncio.gather(*callers)
     assert [len(request.tasks) for request in service.requests] == [1, 1, 1, 32, 32]
+
+
+class SlowDoor:
+    """A gate that each request takes a while to pass; counts how many pass at once after the script is over."""
+
+    def __init__(self, service: ScriptedSchedulerService) -> None:
+        self._service = service
+        self._passing = 0
+        self.most = 0
+
+    async def wait(self) -> None:
+        self._passing += not self._service.script
+        self.most = max(self.most, self._passing)
+        await asyncio.sleep(0.02)
+        self._passing = max(0, self._passing - 1)
+
+
+async def test_when_a_server_has_gone_under_two_requests_one_is_tried_again_and_then_the_other(
+    service: ScriptedSchedulerService, scheduler: Scheduler
+) -> None:
+    await scheduler.enqueue("first")
+    service.script += [Refusal(grpc.StatusCode.UNAVAILABLE), Refusal(grpc.StatusCode.UNAVAILABLE)]
+    callers = [asyncio.create_task(scheduler.enqueue("cook")) for _ in range(64)]
+    await asyncio.sleep(0)
+    service.gate = door = SlowDoor(service)  # type: ignore[assignment]
+    await asyncio.gather(*callers)
+    assert [len(request.tasks) for request in service.requests] == [1, 32, 32, 32, 32]
+    assert door.most == 1
+
+
+async def test_a_channel_that_is_closed_under_a_request_fails_nobody(
+    service: ScriptedSchedulerService, scheduler: Scheduler
+) -> None:
+    await scheduler.enqueue("first")
+    service.arrived.clear()
+    service.gate.clear()
+    caller = asyncio.create_task(scheduler.enqueue("cook"))
+    await service.arrived.wait()
+    connection = scheduler._connection
+    (old,), connection._channels = connection._channels, []
+    connection._open_calls()
+    await old.close()
+    service.gate.set()
+    task_id = (await caller).task_id
+    assert [request.tasks[0].task_id for request in service.requests[1:]] == [task_id, task_id]
 
 
 async def test_a_request_carries_at_most_500_tasks_and_stays_below_a_mebibyte(

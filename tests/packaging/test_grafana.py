@@ -59,6 +59,8 @@ def test_the_boards_are_where_grafana_looks_for_them() -> None:
     assert provider["type"] == "file"
     assert sorted(in_container(provider["options"]["path"]).glob("*.json")) == BOARDS
     assert in_container(SERVICE["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]) in BOARDS
+    targets = [volume.split(":")[1] for volume in SERVICE["volumes"]]
+    assert "/etc/grafana/provisioning" not in targets, "that hides the folders that the image has there"
     for folder in (GRAFANA / "provisioning").iterdir():
         assert in_container(f"/etc/grafana/provisioning/{folder.name}") == folder, "it is given to Grafana"
 

@@ -452,10 +452,13 @@ async def test_what_a_principal_may_not_do_is_told_so_often_a_minute_and_what_it
             found = [await refusal("wash", tokens[i % 2]) for i in range(access.MOST_DENIALS + 10)]
 
         reasons = [one.reason for one in found]
-        assert reasons == ["PERMISSION_DENIED"] * access.MOST_DENIALS + ["TOO_MANY_FAILURES"] * 10
+        assert reasons == ["PERMISSION_DENIED"] * access.MOST_DENIALS + ["TOO_MANY_DENIALS"] * 10
+        assert {one.code for one in found} == {DENIED}, "so that nobody tries again"
         assert len([one for one in logged if one["event"] == "a caller was denied"]) == access.MOST_FAILURES
         await soon(scheduler.stub.Enqueue(scheduler_pb2.EnqueueRequest(tasks=[a_task()]), metadata=showing(tokens[0])))
-        assert (await refusal("wash", other)).reason == "PERMISSION_DENIED"
+        with structlog.testing.capture_logs() as logged:
+            assert (await refusal("wash", other)).reason == "PERMISSION_DENIED"
+        assert [one["principal"] for one in logged] == ["other"]
         house.clock.advance(60)
         assert (await refusal("wash", tokens[0])).reason == "PERMISSION_DENIED"
 

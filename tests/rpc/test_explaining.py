@@ -246,8 +246,8 @@ async def test_it_holds_its_key(world: World) -> None:
 
     assert [kinds(one) for one in found] == [["NOT_DUE", "HOLDS_KEY"]] * 3
     assert [one.reasons[1].text.partition(":")[0] for one in found] == [
-        "it holds the key table-1, until it has finished",
-        "it holds the key table-2, for another 5 min",
+        "it holds the key table-1 of cook, until it has finished",
+        "it holds the key table-2 of cook, for another 5 min",
         "it holds the key table-3 of kitchen, until it has finished and for another 5 min at least",
     ]
     facts = dict(found[2].reasons[1].facts)
@@ -264,7 +264,7 @@ async def test_its_key_is_held_by_another(world: World) -> None:
     response = await explained(world, given_up)
 
     assert kinds(response) == ["FINISHED", "KEY_HELD"]
-    assert response.reasons[1].text == f"its key table-7 is held by {holder}, which is SCHEDULED"
+    assert response.reasons[1].text == f"the key table-7 of cook is held by {holder}, which is SCHEDULED"
     assert response.reasons[1].facts["task_id"] == holder
 
 

@@ -45,9 +45,9 @@ async def an_afternoon(store: Store) -> None:
     for text in FILTERS:
         for only_count in (False, True):
             await store.look_at_tasks(Look(parse(text), END, 50, 1_000, only_count))
-    (task_id,) = await added(store, a_task(priority=1))
-    await store.history(task_id)
-    await store.facts(task_id)
+    for task_id in await added(store, a_task(priority=1), a_task(key="table-7")):
+        await store.history(task_id)
+        await store.facts(task_id)
 
 
 async def said_in(store: Store) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class AdminServiceStub:
 
     Where callers must show who they are, any call may also end with
       UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
-      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it;
+        TOO_MANY_DENIALS: the same, so often that it is no longer named.
       RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
@@ -230,7 +231,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
 
     Where callers must show who they are, any call may also end with
       UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
-      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it;
+        TOO_MANY_DENIALS: the same, so often that it is no longer named.
       RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 
@@ -418,7 +420,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Where callers must show who they are, any call may also end with
       UNAUTHENTICATED UNAUTHENTICATED: no credential was shown that holds, or it has ended while a stream was open.
-      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it.
+      PERMISSION_DENIED PERMISSION_DENIED: a right is missing, which is named, with the fields that need it;
+        TOO_MANY_DENIALS: the same, so often that it is no longer named.
       RESOURCE_EXHAUSTED TOO_MANY_STREAMS, TOO_MANY_FAILURES: one caller's limits; try again later.
     """
 

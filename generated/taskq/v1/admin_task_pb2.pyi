@@ -174,11 +174,11 @@ class _ReasonKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonKind
     REASON_KIND_CORRUPT: _ReasonKind.ValueType  # 14
     """Its stored payload is corrupt."""
     REASON_KIND_KEY_HELD: _ReasonKind.ValueType  # 15
-    """Another task holds its deduplication key. That keeps nothing that is stored from running: what is enqueued with the
-    key meanwhile becomes that other task.
+    """Another task holds the deduplication key that it was enqueued with, in the scope of its name. That keeps nothing
+    that is stored from running: no other is stored with the key meanwhile.
     """
     REASON_KIND_HOLDS_KEY: _ReasonKind.ValueType  # 16
-    """It holds its deduplication key: what is enqueued with it meanwhile becomes this task."""
+    """It holds its deduplication key: no other is stored with it meanwhile."""
 
 class ReasonKind(_ReasonKind, metaclass=_ReasonKindEnumTypeWrapper):
     """Says why a task is where it is."""
@@ -214,11 +214,11 @@ REASON_KIND_EXPIRES: ReasonKind.ValueType  # 13
 REASON_KIND_CORRUPT: ReasonKind.ValueType  # 14
 """Its stored payload is corrupt."""
 REASON_KIND_KEY_HELD: ReasonKind.ValueType  # 15
-"""Another task holds its deduplication key. That keeps nothing that is stored from running: what is enqueued with the
-key meanwhile becomes that other task.
+"""Another task holds the deduplication key that it was enqueued with, in the scope of its name. That keeps nothing
+that is stored from running: no other is stored with the key meanwhile.
 """
 REASON_KIND_HOLDS_KEY: ReasonKind.ValueType  # 16
-"""It holds its deduplication key: what is enqueued with it meanwhile becomes this task."""
+"""It holds its deduplication key: no other is stored with it meanwhile."""
 Global___ReasonKind: _TypeAlias = ReasonKind  # noqa: Y015
 
 @_typing.final

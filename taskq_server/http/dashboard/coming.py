@@ -19,7 +19,7 @@ MOST_FIRINGS = 1_000
 MOST_IN_ALL = 10_000
 """Of all in a view; what there is left is shared by those that have more."""
 READ_AT_ONCE = 10
-"""Schedules: the store finds so many in one step."""
+"""Schedules: looks that come together are one step of the store."""
 MOST_NAMED = 3
 """Schedules whose firings were not all looked at."""
 

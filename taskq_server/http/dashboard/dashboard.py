@@ -80,6 +80,7 @@ _STATUS: dict[type[errors.TaskqError], int] = {
     errors.MalformedRequest: 400,
     errors.Unauthenticated: 401,
     errors.PermissionDenied: 403,
+    errors.TooManyDenials: 403,
     errors.ReadOnly: 403,
     errors.TaskNotFound: 404,
     errors.ScheduleNotFound: 404,

@@ -168,7 +168,7 @@ def _facts(memory: Memory, tx: Transaction, task_id: bytes) -> Facts | None:
 
 
 def _key_hold(tx: Transaction, task: Task, key: str | None) -> KeyHold | None:
-    """A scope stands with the hold alone, so that of a key that was let go, only the task's name is looked at."""
+    """By itself in whatever scope; by another in that of the task's name: which it had, its own hold alone tells."""
     if key is None:
         return None
     dedup, holder = schema.dedup, schema.task.alias("holder")
