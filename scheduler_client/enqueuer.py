@@ -86,7 +86,8 @@ class Enqueuer:
         """The server has answered the last request."""
         self._trying = asyncio.Lock()
         """Is held by the one that tries whether the server is there."""
-        self._is_away = False
+        self._has_warned = False
+        """That the server is away stands in the log, since it was there last."""
 
     def wait_for(self, message: NewTask) -> Waiting:
         """A task that has until the total deadline, counted from now."""
@@ -137,7 +138,7 @@ class Enqueuer:
             # The channel was closed under the call: another request has found that it leads nowhere.
             await self._handle(live, Unavailable("the connection was closed under the call"), backoff)
         else:
-            self._is_away, self._is_there = False, True
+            self._has_warned, self._is_there = False, True
             _settle(live, response)
 
     async def close(self, grace: float) -> None:
@@ -206,9 +207,9 @@ class Enqueuer:
             for waiting in live:
                 waiting.fail(error)
             return
-        if not self._is_away:
+        if not self._has_warned:
             log.warning("enqueue of %d tasks failed, is repeated until it succeeds or times out: %s", len(live), error)
-        self._is_away, self._is_there = True, False
+        self._has_warned, self._is_there = True, False
         left = max(waiting.deadline for waiting in live) - self._loop.time()
         await asyncio.sleep(min(delay_before_retry(backoff, error), max(0.0, left)))
         for waiting in live:

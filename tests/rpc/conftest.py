@@ -10,9 +10,11 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from taskq_server.clock import ManualClock
 from taskq_server.config import Config
 from taskq_server.server import Server
 from tests.conftest import StartServer
+from tests.rpc.house import House
 from tests.rpc.support import RawScheduler, span
 from tests.rpc.world import Neighbour, Pair, World
 from tests.support.databases import Databases
@@ -44,6 +46,16 @@ async def narrow_world(start_server: StartServer, tmp_path: Path) -> AsyncIterat
     await world.begin(listen=f"unix:{tmp_path}/s")
     yield world
     await world.end()
+
+
+@pytest.fixture
+async def house(start_server: StartServer, database_url: str) -> AsyncIterator[House]:
+    """A server that asks who calls, on a clock that stands; already started."""
+    clock = ManualClock()
+    server = await start_server(clock=clock, auth="required", max_streams=3)
+    house = House(server, clock, database_url)
+    async with house.stack:
+        yield house
 
 
 @pytest.fixture(params=["ring", "look"])

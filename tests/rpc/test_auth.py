@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import grpc
 import pytest
-import structlog
 
 from taskq.v1 import event_pb2
 from taskq.v1 import processor_service_pb2 as processor_pb2
 from taskq.v1 import scheduler_service_pb2 as scheduler_pb2
-from taskq_server import access
-from taskq_server.clock import ManualClock
 from taskq_server.rpc import auth
-from taskq_server.server import Server
 from tests.conftest import StartServer
-from tests.rpc.callers import granted, revoke, show, showing
+from tests.rpc.callers import revoke, show
+from tests.rpc.house import House
 from tests.rpc.support import (
     ACCEPTED,
     LEASE_LOST,
@@ -41,45 +35,6 @@ from tests.store.given import tamper
 from tests.support import truth
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
-
-
-class House:
-    """A server at which callers must show who they are, on a clock that stands, and those who call."""
-
-    def __init__(self, server: Server, clock: ManualClock, database_url: str) -> None:
-        self.server = server
-        self.clock = clock
-        self.database_url = database_url
-        self.stack = contextlib.AsyncExitStack()
-
-    async def token(self, *rights: str, principal: str = "kitchen", expire_after_seconds: float | None = None) -> str:
-        expiry_us = None if expire_after_seconds is None else round(expire_after_seconds * 1_000_000)
-        return await granted(self.server, principal, *rights, expire_after_us=expiry_us)
-
-    async def channel(self, token: str) -> grpc.aio.Channel:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        channel = grpc.aio.insecure_channel(self.server.address, options, interceptors=show(token))
-        return await self.stack.enter_async_context(channel)
-
-    async def scheduler(self, *rights: str, principal: str = "kitchen") -> RawScheduler:
-        return RawScheduler(await self.channel(await self.token(*rights, principal=principal)))
-
-    async def processor(self, token: str, *names: str) -> RawProcessor:
-        """One that has registered, if it is to run something."""
-        processor = RawProcessor(self.server.address, show(token))
-        self.stack.push_async_callback(processor.disconnect)
-        if names:
-            await processor.register("oven", names, 10, {})
-        return processor
-
-
-@pytest.fixture
-async def house(start_server: StartServer, database_url: str) -> AsyncIterator[House]:
-    clock = ManualClock()
-    server = await start_server(clock=clock, auth="required", max_streams=3)
-    house = House(server, clock, database_url)
-    async with house.stack:
-        yield house
 
 
 async def end_of(call: grpc.aio.Call) -> Refusal:
@@ -385,98 +340,7 @@ async def test_the_last_use_of_a_token_is_written_down_once_a_minute_at_most(hou
     assert await used() == start_us + 60_000_000
 
 
-# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_a_principal_has_so_many_streams_and_no_more_whatever_its_credentials(house: House) -> None:
-    opened = []
-    for _ in range(3):
-        opened.append(await house.processor(await house.token("process:cook"), "cook"))
-        await opened[-1].open()
-    further = await house.processor(await house.token("process:cook"), "cook")
-    refusal = await refused(further.open())
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
-    assert refusal.retry_seconds == 1
-    assert (await further.heartbeat()).stream, "only streams are counted"
-    other = await house.processor(await house.token("process:cook", principal="other"), "cook")
-    await other.open()
-
-    await opened[0].close_stream()
-    while True:  # until the server has seen it
-        try:
-            await further.open()
-            break
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-async def test_failures_from_one_address_are_limited_and_do_not_keep_anybody_out(house: House) -> None:
-    token = await house.token("enqueue:cook")
-    async with grpc.aio.insecure_channel(house.server.address) as channel:
-        scheduler = RawScheduler(channel)
-
-        async def code(shown: str) -> grpc.StatusCode:
-            try:
-                await soon(
-                    scheduler.stub.Enqueue(scheduler_pb2.EnqueueRequest(tasks=[a_task()]), metadata=showing(shown))
-                )
-            except grpc.aio.AioRpcError as error:
-                return error.code()
-            return grpc.StatusCode.OK
-
-        with structlog.testing.capture_logs() as logged:
-            codes = [await code("garbage") for _ in range(access.MOST_FAILURES + 20)]
-            assert await code(token) is grpc.StatusCode.OK
-        assert codes[: access.MOST_FAILURES] == [UNAUTHENTICATED] * access.MOST_FAILURES
-        assert codes[access.MOST_FAILURES :] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 20
-        assert len([one for one in logged if one["event"] == "a caller was refused"]) == access.MOST_FAILURES
-
-        house.clock.advance(60)
-        assert await code("garbage") is UNAUTHENTICATED
-
-
-async def test_what_a_principal_may_not_do_is_told_so_often_a_minute_and_what_it_may_goes_on(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(access, "MOST_DENIALS", 80)
-    tokens = [await house.token("enqueue:cook") for _ in range(2)]
-    other = await house.token("enqueue:cook", principal="other")
-
-    async def refusal(name: str, token: str) -> Refusal:
-        request = scheduler_pb2.EnqueueRequest(tasks=[a_task(name)])
-        return await refused(scheduler.stub.Enqueue(request, metadata=showing(token)))
-
-    async with grpc.aio.insecure_channel(house.server.address) as channel:
-        scheduler = RawScheduler(channel)
-        with structlog.testing.capture_logs() as logged:
-            found = [await refusal("wash", tokens[i % 2]) for i in range(access.MOST_DENIALS + 10)]
-
-        reasons = [one.reason for one in found]
-        assert reasons == ["PERMISSION_DENIED"] * access.MOST_DENIALS + ["TOO_MANY_DENIALS"] * 10
-        assert {one.code for one in found} == {DENIED}, "so that nobody tries again"
-        assert len([one for one in logged if one["event"] == "a caller was denied"]) == access.MOST_FAILURES
-        await soon(scheduler.stub.Enqueue(scheduler_pb2.EnqueueRequest(tasks=[a_task()]), metadata=showing(tokens[0])))
-        with structlog.testing.capture_logs() as logged:
-            assert (await refusal("wash", other)).reason == "PERMISSION_DENIED"
-        assert [one["principal"] for one in logged] == ["other"]
-        house.clock.advance(60)
-        assert (await refusal("wash", tokens[0])).reason == "PERMISSION_DENIED"
-
-
-async def test_a_flood_of_tokens_that_are_not_known_asks_the_database_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(*_: object) -> None:
-        raise AssertionError("the database was asked")
-
-    unknown = await house.token("enqueue:cook")
-    await revoke(house.server, unknown)
-    scheduler = RawScheduler(await house.channel(unknown))
-    monkeypatch.setattr(type(house.server._store), "read", fail)
-    monkeypatch.setattr(type(house.server._store), "write", fail)
-    for _ in range(20):
-        assert (await refused(scheduler.enqueue())).code is UNAUTHENTICATED
-    monkeypatch.undo()
+# ── what a call needs ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 async def test_a_call_of_which_nobody_has_said_what_it_needs_cannot_be_made(
